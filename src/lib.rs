@@ -1,0 +1,1 @@
+//! watchover: a failover manager for two AWS regions.
