@@ -1,1 +1,9 @@
 //! watchover: a failover manager for two AWS regions.
+//!
+//! The layers, downwards only: `cli > runtime > adapters > config > ports > domain`. The `lab` stands beside
+//! them and sees `ports` and `domain::model` alone.
+
+pub mod adapters;
+pub mod config;
+pub mod domain;
+pub mod ports;

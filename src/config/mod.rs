@@ -1,0 +1,3 @@
+//! The config file: its shape, its documentation, and the judge that turns it into domain values.
+
+pub mod judge;

@@ -1,0 +1,10 @@
+//! What is true and what should happen. No I/O, no clock, no async: `now` is always an argument.
+
+pub mod decide;
+pub mod health;
+pub mod ledger;
+pub mod model;
+pub mod plan;
+pub mod policy;
+pub mod quorum;
+pub mod rpo;

@@ -1,0 +1,219 @@
+//! A plan: the complete, ordered, printable list of steps of one direction.
+//!
+//! It is resolved once, stored when a move starts and never changed after: `watchover plan` prints the very
+//! value that the executor runs, and a restart or a reload runs what was stored.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::model::{Direction, SiteName, words};
+
+words! {
+    /// What a step changes; it decides what must have happened before.
+    Class { Data = "data", Capacity = "capacity", Traffic = "traffic", Other = "other" }
+}
+
+words! {
+    /// Whether a step can be taken back.
+    Reversibility { Reversible = "reversible", ForwardOnly = "forward-only", NeedsPerson = "needs-person" }
+}
+
+words! {
+    /// What a crash between asking and reading back means for a step.
+    Repeat {
+        /// `inspect` tells whether it is done: after a crash we look, and never ask twice.
+        Inspectable = "inspectable",
+        /// It cannot be inspected, but bears repetition under a stable `WATCHOVER_STEP_ID`.
+        AtLeastOnce = "at-least-once",
+    }
+}
+
+words! {
+    /// What the failure of a step means for the move.
+    OnFailure { Halt = "halt", Continue = "continue" }
+}
+
+words! {
+    /// Moves in which alone a step takes part.
+    Only { Graceful = "graceful", Forced = "forced" }
+}
+
+/// One step, resolved: nothing about it is left to choose.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedStep {
+    /// Unique within its plan.
+    pub name: String,
+    /// The kind, as the registry knows it.
+    pub kind: String,
+    /// What it changes.
+    pub class: Class,
+    /// Whether it can be taken back.
+    pub reversibility: Reversibility,
+    /// What a crash in its middle means.
+    pub repeat: Repeat,
+    /// Names of the steps that must be done first.
+    pub after: Vec<String>,
+    /// How long the step may take from its start to its verification.
+    #[serde(with = "seconds", rename = "deadline_seconds")]
+    pub deadline: Duration,
+    /// How often `apply` may be called.
+    pub attempts: u32,
+    /// What its failure means.
+    pub on_failure: OnFailure,
+    /// In which moves it takes part; `None`: in every one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only: Option<Only>,
+    /// Account name of the config; `None`: our own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// The region that its calls go to.
+    pub region: String,
+    /// The kind's own keys, complete with their defaults.
+    pub keys: Value,
+}
+
+/// All steps of one direction.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Which way.
+    pub direction: Direction,
+    /// In the order of the file; `after` says what really waits for what.
+    pub steps: Vec<PlannedStep>,
+}
+
+impl Plan {
+    /// The step of that name.
+    pub fn step(&self, name: &str) -> Option<&PlannedStep> {
+        self.steps.iter().find(|step| step.name == name)
+    }
+
+    /// The site the plan moves to.
+    pub fn target(&self) -> SiteName {
+        self.direction.target()
+    }
+
+    /// The plan without the steps that sit this kind of move out. What waited for such a step waits for what it waited for.
+    pub fn for_move(&self, graceful: bool) -> Plan {
+        let sits_out = |step: &PlannedStep| match step.only {
+            None => false,
+            Some(Only::Graceful) => !graceful,
+            Some(Only::Forced) => graceful,
+        };
+        let mut steps = self.steps.clone();
+        while let Some(at) = steps.iter().position(sits_out) {
+            let gone = steps.remove(at);
+            for step in &mut steps {
+                if let Some(place) = step.after.iter().position(|name| *name == gone.name) {
+                    step.after.remove(place);
+                    for name in &gone.after {
+                        if !step.after.contains(name) {
+                            step.after.push(name.clone());
+                        }
+                    }
+                }
+            }
+        }
+        Plan { direction: self.direction, steps }
+    }
+
+    /// True if the plan has a step that cannot be taken back.
+    pub fn is_one_way(&self) -> bool {
+        self.steps.iter().any(|step| step.reversibility != Reversibility::Reversible)
+    }
+
+    /// Every fault of the order: unknown names, circles, traffic that could overtake data. `(step, what)`.
+    pub fn order_faults(&self) -> Vec<(String, String)> {
+        let mut faults = Vec::new();
+        for step in &self.steps {
+            for name in &step.after {
+                if name == &step.name {
+                    faults.push((step.name.clone(), format!("waits for itself (`after` names {name:?})")));
+                } else if self.step(name).is_none() {
+                    let known: Vec<&str> = self.steps.iter().map(|s| s.name.as_str()).collect();
+                    faults.push((step.name.clone(), format!("`after` names {name:?}, but the steps here are {}", known.join(", "))));
+                }
+            }
+        }
+        if let Some(circle) = self.circle() {
+            faults.push((circle[0].clone(), format!("`after` runs in a circle: {}", circle.join(" -> "))));
+            return faults;
+        }
+        for traffic in self.steps.iter().filter(|step| step.class == Class::Traffic) {
+            let before = self.all_before(&traffic.name);
+            for data in self.steps.iter().filter(|step| step.class == Class::Data) {
+                let together = match (data.only, traffic.only) {
+                    (Some(a), Some(b)) => a == b,
+                    _ => true,
+                };
+                if together && !before.contains(&data.name.as_str()) {
+                    faults.push((
+                        traffic.name.clone(),
+                        format!("moves traffic before the data: add {:?} to its `after`, so that users never reach a database that cannot take their writes", data.name),
+                    ));
+                }
+            }
+        }
+        faults
+    }
+
+    /// Names of all steps that `name` waits for, directly or not.
+    fn all_before(&self, name: &str) -> Vec<&str> {
+        let mut found: Vec<&str> = Vec::new();
+        let mut open: Vec<&str> = vec![name];
+        while let Some(step) = open.pop().and_then(|name| self.step(name)) {
+            for before in step.after.iter().map(String::as_str) {
+                if !found.contains(&before) && self.step(before).is_some() {
+                    found.push(before);
+                    open.push(before);
+                }
+            }
+        }
+        found
+    }
+
+    /// One circle of `after`, if there is any, its first name repeated at the end.
+    fn circle(&self) -> Option<Vec<String>> {
+        fn walk<'a>(plan: &'a Plan, name: &'a str, path: &mut Vec<&'a str>, clean: &mut Vec<&'a str>) -> Option<Vec<String>> {
+            if clean.contains(&name) {
+                return None;
+            }
+            if let Some(start) = path.iter().position(|seen| *seen == name) {
+                let mut circle: Vec<String> = path[start..].iter().map(|s| (*s).to_owned()).collect();
+                circle.push(name.to_owned());
+                return Some(circle);
+            }
+            path.push(name);
+            if let Some(step) = plan.step(name) {
+                for before in step.after.iter().filter(|before| *before != name) {
+                    if let Some(circle) = walk(plan, before, path, clean) {
+                        return Some(circle);
+                    }
+                }
+            }
+            path.pop();
+            clean.push(name);
+            None
+        }
+        let mut clean = Vec::new();
+        self.steps.iter().find_map(|step| walk(self, &step.name, &mut Vec::new(), &mut clean))
+    }
+}
+
+/// Durations as seconds: the base unit, in JSON as in metrics.
+pub mod seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// Seconds with fraction.
+    pub fn serialize<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_f64(value.as_secs_f64())
+    }
+
+    /// Refuses negative and non-finite figures.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        Duration::try_from_secs_f64(f64::deserialize(from)?).map_err(serde::de::Error::custom)
+    }
+}

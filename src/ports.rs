@@ -1,0 +1,235 @@
+//! The doors between the decision and the world.
+//!
+//! Adapters implement them for the real world, the simulation for a pretend one; nothing above this file
+//! knows which it talks to.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::domain::ledger::Record;
+use crate::domain::model::{Direction, Finding, words};
+
+/// Looks at one thing.
+#[async_trait]
+pub trait Probe: Send + Sync {
+    /// One look, bounded by `timeout` (the caller also cuts it off there). `now` is the wall clock, microseconds.
+    ///
+    /// Never fails: what cannot be told is a finding of its own, `unknown` with its cause.
+    async fn look(&self, timeout: Duration, now: i64) -> Finding;
+}
+
+/// What a step needs to know about the move it is part of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepContext {
+    /// The incident; `plan` and preflight use the app's name.
+    pub incident: String,
+    /// `INCIDENT/STEP`: stable over attempts and restarts; receivers use it to drop repetitions.
+    pub step_id: String,
+    /// Which way the move goes.
+    pub direction: Direction,
+    /// Wall clock at the call, microseconds.
+    pub now: i64,
+    /// How long this call may take.
+    pub time_left: Duration,
+    /// What the steps before this one found, by their names. `fence-primary` leaves `{"proven": bool, "at": micros}`.
+    pub facts: BTreeMap<String, Value>,
+    /// What this step found at its own `inspect` before it was applied, if it was. For `undo` and `verify`.
+    pub before: Value,
+    /// The move is a planned one, off a well site.
+    pub graceful: bool,
+}
+
+impl StepContext {
+    /// When the old writers were proven gone, if a fence among the steps so far proved it (wall, microseconds).
+    pub fn fenced_at(&self) -> Option<i64> {
+        self.facts.values().find_map(|facts| {
+            (facts.get("fence")?.as_str()? == "proven").then(|| facts.get("at")?.as_i64()).flatten()
+        })
+    }
+}
+
+/// What `inspect` found.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Inspection {
+    /// It is so already; nothing to do. With facts for the record.
+    AlreadySo(Value),
+    /// It was asked for, by us or another, and is under way: only `verify` is left.
+    UnderWay(Value),
+    /// It can be done. The facts say what stands there now, so that it can be put back.
+    Possible(Value),
+    /// Not yet: something passes by itself (a backup, a drain). Looked at again until the deadline.
+    NotYet(String),
+    /// Kinds without inspectable state: nobody can tell.
+    CannotTell,
+}
+
+/// What `verify` read back.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verification {
+    /// It is so now. With facts for the record.
+    So(Value),
+    /// Not yet; words for the progress line.
+    NotYet(String),
+}
+
+words! {
+    /// What an error of a step means, classed once, where it is understood.
+    ErrorClass {
+        /// Passing: the same call may go through later. Inspect first.
+        Retry = "retry",
+        /// The world says that it is so already: read it back.
+        AlreadySo = "already-so",
+        /// Final: the world will not do this.
+        Refused = "refused",
+        /// A person must look: what stands there is not what any step expects.
+        NeedsPerson = "needs-person",
+    }
+}
+
+/// Why a step's call failed. Names operation and subject; never carries a secret.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct StepError {
+    /// What it means.
+    pub class: ErrorClass,
+    /// Operation, subject, cause, and what to do.
+    pub message: String,
+    /// The world's own code, e.g. `AccessDenied`, for the metric's `reason`; short and from a closed set of the service.
+    pub code: String,
+}
+
+impl StepError {
+    /// An error of that class.
+    pub fn new(class: ErrorClass, code: impl Into<String>, message: impl Into<String>) -> StepError {
+        StepError { class, code: code.into(), message: message.into() }
+    }
+}
+
+/// One call that a step would make, as a person could make it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Call {
+    /// AWS service (`rds`) or protocol (`https`).
+    pub service: String,
+    /// `PromoteReadReplica`.
+    pub operation: String,
+    /// Region, empty for global services.
+    pub region: String,
+    /// The parameters that matter.
+    pub parameters: Value,
+    /// One shell line that does the same (`aws rds promote-read-replica …`); never a secret.
+    pub shell: String,
+}
+
+/// One permission that a part needs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Permission {
+    /// `rds:PromoteReadReplica`.
+    pub action: String,
+    /// ARN or pattern, as narrow as the service allows.
+    pub resource: String,
+    /// Account name of the config; `None`: our own.
+    pub account: Option<String>,
+}
+
+/// One change in the world.
+#[async_trait]
+pub trait Step: Send + Sync {
+    /// The exact calls that `apply` would make, given what `inspect` found.
+    fn describe(&self, found: &Inspection) -> Vec<Call>;
+
+    /// Is it so already; could it be done? Changes nothing.
+    async fn inspect(&self, cx: &StepContext) -> Result<Inspection, StepError>;
+
+    /// Asks for it. `Ok` carries facts for the record and proves nothing.
+    async fn apply(&self, cx: &StepContext) -> Result<Value, StepError>;
+
+    /// Reads back whether it is so now. Changes nothing.
+    async fn verify(&self, cx: &StepContext) -> Result<Verification, StepError>;
+
+    /// Puts back what `cx.before` says stood there. Called only for reversible steps of a move that is called off.
+    /// The words say what was put back, or why leaving it is right.
+    async fn undo(&self, cx: &StepContext) -> Result<String, StepError>;
+}
+
+/// Why the journal refused.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The place cannot be written (full, read-only, gone).
+    #[error("journal {path}: {operation} failed: {cause}")]
+    Unwritable {
+        /// The file.
+        path: String,
+        /// What was tried.
+        operation: &'static str,
+        /// What the system said, and what to do.
+        cause: String,
+    },
+    /// What is written there is not what we wrote.
+    #[error("journal {path}: entry {seq} was changed within: {cause}. Move the file away and state the active site with `watchover adopt`, or restore it")]
+    Tampered {
+        /// The file.
+        path: String,
+        /// The first entry that does not fit.
+        seq: i64,
+        /// Which check failed.
+        cause: String,
+    },
+    /// Somebody else has it.
+    #[error("journal {path}: another watchover holds it ({holder}); one state_dir serves one daemon")]
+    Held {
+        /// The file.
+        path: String,
+        /// What is known of the holder.
+        holder: String,
+    },
+    /// Written by a newer watchover.
+    #[error("journal {path}: entry {seq} has schema {schema}, this watchover knows up to {known}; run the newer version")]
+    Newer {
+        /// The file.
+        path: String,
+        /// The entry.
+        seq: i64,
+        /// Its schema.
+        schema: i64,
+        /// The newest that we read.
+        known: i64,
+    },
+}
+
+/// The durable record. What it has not taken has not happened.
+pub trait Journal: Send {
+    /// Writes the records as one transaction and returns when they are durable.
+    fn append(&mut self, records: &[Record]) -> Result<(), JournalError>;
+    /// Everything written so far, in order, checked.
+    fn replay(&mut self) -> Result<Vec<Record>, JournalError>;
+}
+
+/// Says a line for a person in their log; part of every error that is handled rather than returned.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let text = next.to_string();
+        if !line.contains(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        cause = next.source();
+    }
+    line
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.service, self.operation)?;
+        if !self.region.is_empty() {
+            write!(f, " in {}", self.region)?;
+        }
+        write!(f, " {}", self.parameters)
+    }
+}
