@@ -1,1 +1,291 @@
-//! placeholder
+//! From looks to health: runs, a windowed rate, and what we no longer know.
+//!
+//! A run trips fast on a dead site; the rate trips on a half-dead one, which a run never would. `unknown` moves
+//! neither; enough of it in a row says that the signal itself is blind.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::model::{Health, Moment, Verdict, words};
+use super::policy::{SignalPolicy, Window};
+
+words! {
+    /// Which of the two ways a signal went down.
+    Trip { Run = "run", Rate = "rate" }
+}
+
+/// How long a signal without a window of its own remembers a single bad look.
+const DOUBT: Duration = Duration::from_secs(60);
+
+/// One signal's debounced health.
+#[derive(Debug, Clone)]
+pub struct SignalHealth {
+    settled: Health,
+    trip: Option<Trip>,
+    downs: u32,
+    ups: u32,
+    unknowns: u32,
+    run_started: Option<Moment>,
+    last_down: Option<Moment>,
+    doubted: bool,
+    window: VecDeque<Weighted>,
+    last: Option<Last>,
+}
+
+/// A counted look in the window. Its weight is the time it stands for, so that fast looks do not outvote slow ones.
+#[derive(Debug, Clone, Copy)]
+struct Weighted {
+    sent: Moment,
+    down: bool,
+    weight: Duration,
+}
+
+/// The latest look of any verdict.
+#[derive(Debug, Clone)]
+pub struct Last {
+    /// When it was sent.
+    pub sent: Moment,
+    /// When its answer was known.
+    pub done: Moment,
+    /// What it said.
+    pub verdict: Verdict,
+    /// In words.
+    pub detail: String,
+}
+
+impl Default for SignalHealth {
+    fn default() -> Self {
+        SignalHealth {
+            settled: Health::Unknown,
+            trip: None,
+            downs: 0,
+            ups: 0,
+            unknowns: 0,
+            run_started: None,
+            last_down: None,
+            doubted: false,
+            window: VecDeque::new(),
+            last: None,
+        }
+    }
+}
+
+impl SignalHealth {
+    /// Takes one look in. Looks must come in the order they were sent; an older one than the last is dropped.
+    pub fn observe(&mut self, policy: &SignalPolicy, sent: Moment, done: Moment, verdict: Verdict, detail: &str) {
+        if self.last.as_ref().is_some_and(|last| sent.mono < last.sent.mono) {
+            return;
+        }
+        self.weigh(policy, sent, verdict);
+        self.last = Some(Last { sent, done, verdict, detail: detail.to_owned() });
+        match verdict {
+            Verdict::Unknown(_) => self.unknowns = self.unknowns.saturating_add(1),
+            Verdict::Down(_) => self.count_down(policy, sent),
+            Verdict::Up => self.count_up(policy),
+        }
+    }
+
+    fn count_down(&mut self, policy: &SignalPolicy, sent: Moment) {
+        self.unknowns = 0;
+        self.ups = 0;
+        self.downs = self.downs.saturating_add(1);
+        self.run_started.get_or_insert(sent);
+        self.last_down = Some(sent);
+        self.doubted = true;
+        if self.downs >= policy.fall {
+            self.settled = Health::Down;
+            self.trip = Some(Trip::Run);
+        } else if self.settled != Health::Down && self.rate_trips(policy.window) {
+            self.settled = Health::Down;
+            self.trip = Some(Trip::Rate);
+        }
+    }
+
+    fn count_up(&mut self, policy: &SignalPolicy) {
+        self.unknowns = 0;
+        self.downs = 0;
+        self.run_started = None;
+        self.ups = self.ups.saturating_add(1);
+        if self.settled == Health::Unknown && !self.doubted {
+            self.settled = Health::Up;
+        }
+        if self.ups < policy.rise {
+            return;
+        }
+        match self.trip {
+            // A rate is only outvoted by time: a lucky run of good looks is what a half-dead site shows, too.
+            Some(Trip::Rate) if self.rate_trips(policy.window) => {}
+            Some(Trip::Run) => {
+                self.window.clear();
+                self.recover();
+            }
+            Some(Trip::Rate) | None => self.recover(),
+        }
+    }
+
+    fn recover(&mut self) {
+        self.settled = Health::Up;
+        self.trip = None;
+        self.doubted = false;
+    }
+
+    fn weigh(&mut self, policy: &SignalPolicy, sent: Moment, verdict: Verdict) {
+        let Some(window) = policy.window else { return };
+        let longest = policy.interval + policy.timeout;
+        let weight = self.last.as_ref().map_or(policy.interval, |last| sent.since(last.sent)).min(longest);
+        if verdict.health() != Health::Unknown {
+            self.window.push_back(Weighted { sent, down: verdict.health() == Health::Down, weight });
+        }
+        while self.window.front().is_some_and(|old| sent.since(old.sent) > window.span) {
+            self.window.pop_front();
+        }
+    }
+
+    fn rate_trips(&self, window: Option<Window>) -> bool {
+        window.is_some_and(|window| self.window.len() >= window.min_looks && self.rate() >= window.down_rate)
+    }
+
+    /// Share of the looked-at time within the window that was down, 0 to 1.
+    pub fn rate(&self) -> f64 {
+        let all: f64 = self.window.iter().map(|look| look.weight.as_secs_f64()).sum();
+        let down: f64 = self.window.iter().filter(|look| look.down).map(|look| look.weight.as_secs_f64()).sum();
+        if all > 0.0 { down / all } else { 0.0 }
+    }
+
+    /// The health as of `now`: what is settled, unless we have gone blind since.
+    pub fn health(&self, policy: &SignalPolicy, now: Moment) -> Health {
+        let blind = self.unknowns >= policy.fall.max(1);
+        let patience = policy.interval * 3 + policy.timeout;
+        let stale = self.last.as_ref().is_none_or(|last| now.since(last.done) > patience);
+        if blind || stale { Health::Unknown } else { self.settled }
+    }
+
+    /// When the first failed look of what brought the signal down was sent.
+    pub fn first_failed(&self) -> Option<Moment> {
+        match self.trip {
+            None => self.run_started,
+            Some(Trip::Run) => self.run_started.or(self.last_down),
+            Some(Trip::Rate) => self.window.iter().find(|look| look.down).map(|look| look.sent).or(self.run_started),
+        }
+    }
+
+    /// True from a counted `down` until `rise` good looks in a row, or until the bad look is too old to mean anything.
+    pub fn in_doubt(&self, policy: &SignalPolicy, now: Moment) -> bool {
+        let memory = policy.window.map_or(DOUBT, |window| window.span.max(DOUBT));
+        self.settled == Health::Down && self.health(policy, now) == Health::Down
+            || (self.doubted && self.last_down.is_some_and(|at| now.since(at) < memory))
+    }
+
+    /// Which way it went down.
+    pub fn trip(&self) -> Option<Trip> {
+        self.trip
+    }
+
+    /// Consecutive `down`, `up` and `unknown` looks.
+    pub fn counts(&self) -> (u32, u32, u32) {
+        (self.downs, self.ups, self.unknowns)
+    }
+
+    /// The latest look.
+    pub fn last(&self) -> Option<&Last> {
+        self.last.as_ref()
+    }
+
+    /// The latest look, if it was sent at or after `since`.
+    pub fn fresh(&self, since: Moment) -> Option<&Last> {
+        self.last.as_ref().filter(|last| last.sent.mono >= since.mono)
+    }
+
+    /// Our own loop had a gap: what was counted across it proves nothing. What was settled must be earned again.
+    pub fn forget(&mut self) {
+        *self = SignalHealth { last: self.last.take(), ..SignalHealth::default() };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::model::Cause;
+    use crate::domain::policy::Required;
+
+    fn policy() -> SignalPolicy {
+        SignalPolicy {
+            name: "alb".into(),
+            kind: "http".into(),
+            interval: Duration::from_secs(1),
+            fast_interval: Duration::from_millis(250),
+            timeout: Duration::from_millis(800),
+            fall: 3,
+            rise: 5,
+            window: Some(Window { span: Duration::from_secs(90), down_rate: 0.5, min_looks: 20 }),
+            required: Required::Start,
+            replica: false,
+            counts: true,
+        }
+    }
+
+    fn at(millis: i64) -> Moment {
+        Moment { mono: millis * 1000, wall: millis * 1000 }
+    }
+
+    /// Feeds looks a second apart: `.` up, `x` down, `?` unknown. Returns the health after the last.
+    fn feed(signal: &mut SignalHealth, from: i64, looks: &str) -> (Health, i64) {
+        let mut now = from;
+        for look in looks.chars() {
+            let verdict = match look {
+                '.' => Verdict::Up,
+                'x' => Verdict::Down(Cause::Refused),
+                _ => Verdict::Unknown(Cause::NoRoute),
+            };
+            signal.observe(&policy(), at(now), at(now + 10), verdict, "");
+            now += 1000;
+        }
+        (signal.health(&policy(), at(now - 900)), now)
+    }
+
+    #[test]
+    fn fall_downs_in_a_row_trip_and_rise_ups_bring_it_back() {
+        let mut signal = SignalHealth::default();
+        assert_eq!(feed(&mut signal, 0, ".....xx").0, Health::Up);
+        assert_eq!(feed(&mut signal, 7000, "x").0, Health::Down);
+        assert_eq!(signal.first_failed(), Some(at(5000)));
+        assert_eq!(feed(&mut signal, 8000, "....").0, Health::Down);
+        assert_eq!(feed(&mut signal, 12_000, ".").0, Health::Up);
+        assert!(!signal.in_doubt(&policy(), at(12_100)));
+    }
+
+    #[test]
+    fn unknown_counts_for_nothing_and_a_run_of_it_is_blindness() {
+        let mut signal = SignalHealth::default();
+        assert_eq!(feed(&mut signal, 0, "..xx?").0, Health::Up);
+        assert_eq!(feed(&mut signal, 5000, "x").0, Health::Down);
+        assert_eq!(feed(&mut signal, 6000, "???").0, Health::Unknown);
+        assert_eq!(feed(&mut signal, 9000, "x").0, Health::Down);
+    }
+
+    #[test]
+    fn a_brown_out_trips_by_rate_and_only_with_enough_evidence() {
+        let mut signal = SignalHealth::default();
+        let (health, now) = feed(&mut signal, 0, "x.x.x.x.x.x.x.x.x.");
+        assert_eq!(health, Health::Unknown, "a cold start in a brown-out says nothing yet");
+        let (health, now) = feed(&mut signal, now, "x.x.x.");
+        assert_eq!((health, signal.trip()), (Health::Down, Some(Trip::Rate)));
+        let (health, _) = feed(&mut signal, now, ".....");
+        assert_eq!(health, Health::Down, "a lucky run does not outvote the rate: {}", signal.rate());
+    }
+
+    #[test]
+    fn silence_is_not_health() {
+        let mut signal = SignalHealth::default();
+        feed(&mut signal, 0, ".....");
+        assert_eq!(signal.health(&policy(), at(60_000)), Health::Unknown);
+    }
+
+    #[test]
+    fn doubt_passes_when_nothing_bad_follows() {
+        let mut signal = SignalHealth::default();
+        feed(&mut signal, 0, ".....x");
+        assert!(signal.in_doubt(&policy(), at(5500)));
+        assert!(!signal.in_doubt(&policy(), at(200_000)), "a state must have a timed exit even if looks stop");
+    }
+}

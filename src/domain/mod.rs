@@ -1,6 +1,7 @@
 //! What is true and what should happen. No I/O, no clock, no async: `now` is always an argument.
 
 pub mod decide;
+pub mod gates;
 pub mod health;
 pub mod ledger;
 pub mod model;

@@ -1,1 +1,129 @@
-//! placeholder
+//! How much a move would lose, at most: from the last moment known to be replicated to the last moment at which
+//! the old site can have taken a write.
+//!
+//! An upper bound under the assumption that it names, or no number at all; never a guess.
+
+use serde::{Deserialize, Serialize};
+
+use super::model::{LagSample, Moment, rfc3339, words};
+
+words! {
+    /// What the end of writes rests on.
+    Assumption {
+        /// The old writers were read back as gone.
+        FenceProven = "fence-proven",
+        /// Unfenced: users reach the database through the front door alone, and it had stopped answering from the old site.
+        NoWritesPastFrontDoor = "no-writes-past-the-front-door",
+        /// The old site may take writes at this very moment.
+        WritesUntilNow = "writes-until-now",
+        /// Planned: writers gone and the replica caught up, both read back.
+        Drained = "fenced-and-drained",
+        /// No data step: nothing changes hands.
+        NoData = "no-data-moves",
+    }
+}
+
+/// The bound, with its evidence.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Exposure {
+    /// Seconds; `None`: no sample that means something, so nobody knows.
+    pub seconds: Option<f64>,
+    /// The sample it rests on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample: Option<LagSample>,
+    /// Last moment at which the old site can have taken a write, wall clock in microseconds.
+    pub end_of_writes: i64,
+    /// What that moment rests on.
+    pub assumption: Assumption,
+}
+
+impl Exposure {
+    /// The figure and its evidence in words.
+    pub fn words(&self) -> String {
+        match (self.seconds, self.sample) {
+            (Some(seconds), Some(sample)) => format!(
+                "at most {seconds:.1}s ({}): replicated until {} (lag {:.1}s at {}), writes until {}",
+                self.assumption, rfc3339(sample.replicated_until()), sample.seconds, rfc3339(sample.at), rfc3339(self.end_of_writes)
+            ),
+            (Some(seconds), None) => format!("at most {seconds:.1}s ({})", self.assumption),
+            (None, _) => "unknown: no lag sample from before the outage that means something".to_owned(),
+        }
+    }
+}
+
+/// What is known of the end of writes.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Writes {
+    /// The first failed look of the run that confirmed the outage (wall, microseconds): only samples before it count.
+    pub first_failed: Option<i64>,
+    /// When the old writers were proven gone.
+    pub fenced: Option<i64>,
+    /// When the front door had stopped answering from the old site: the end of its first failed look.
+    pub front_door_lost: Option<i64>,
+}
+
+/// The bound as of `now`.
+pub fn exposure(samples: &[LagSample], writes: Writes, now: Moment) -> Exposure {
+    let (end_of_writes, assumption) = match (writes.fenced, writes.front_door_lost) {
+        (Some(fenced), _) => (fenced, Assumption::FenceProven),
+        (None, Some(lost)) => (lost, Assumption::NoWritesPastFrontDoor),
+        (None, None) => (now.wall, Assumption::WritesUntilNow),
+    };
+    if let (Some(fenced), Some(sample)) = (writes.fenced, samples.iter().find(|sample| writes.fenced.is_some_and(|at| sample.at >= at) && sample.seconds <= 0.0)) {
+        return Exposure { seconds: Some(0.0), sample: Some(*sample), end_of_writes: fenced, assumption: Assumption::Drained };
+    }
+    let usable = |sample: &&LagSample| writes.first_failed.is_none_or(|first| sample.at + sample.period <= first);
+    let sample = samples.iter().filter(usable).max_by_key(|sample| sample.at).copied();
+    let seconds = sample.map(|sample| ((end_of_writes - sample.replicated_until()).max(0) as f64) / 1e6);
+    Exposure { seconds, sample, end_of_writes, assumption }
+}
+
+/// Merges what a look saw into what is remembered: by timestamp, oldest first, nothing older than `horizon`.
+pub fn remember(known: &mut Vec<LagSample>, seen: &[LagSample], horizon: i64) {
+    for sample in seen {
+        match known.iter_mut().find(|old| old.at == sample.at) {
+            // A datapoint may still grow while its period is open.
+            Some(old) => *old = *sample,
+            None => known.push(*sample),
+        }
+    }
+    known.retain(|sample| sample.at >= horizon && sample.seconds >= 0.0);
+    known.sort_by_key(|sample| sample.at);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: i64 = 1_000_000;
+
+    fn sample(at: i64, seconds: f64) -> LagSample {
+        LagSample { at: at * SECOND, period: 60 * SECOND, seconds }
+    }
+
+    fn now(wall: i64) -> Moment {
+        Moment { mono: wall * SECOND, wall: wall * SECOND }
+    }
+
+    #[test]
+    fn only_samples_from_before_the_outage_count() {
+        let samples = [sample(0, 1.0), sample(60, 2.0), sample(120, 3.0)];
+        let writes = Writes { first_failed: Some(150 * SECOND), fenced: None, front_door_lost: Some(152 * SECOND) };
+        let found = exposure(&samples, writes, now(400));
+        assert_eq!(found.seconds, Some(152.0 - 58.0), "the sample of 120 s straddles the first failed look");
+        assert_eq!(found.assumption, Assumption::NoWritesPastFrontDoor);
+    }
+
+    #[test]
+    fn without_a_sample_there_is_no_number() {
+        let found = exposure(&[], Writes::default(), now(5));
+        assert_eq!((found.seconds, found.assumption), (None, Assumption::WritesUntilNow));
+    }
+
+    #[test]
+    fn a_fence_and_a_lag_of_zero_after_it_lose_nothing() {
+        let samples = [sample(0, 1.0), sample(120, 0.0)];
+        let writes = Writes { first_failed: Some(90 * SECOND), fenced: Some(100 * SECOND), front_door_lost: None };
+        assert_eq!(exposure(&samples, writes, now(300)).seconds, Some(0.0));
+    }
+}
