@@ -8,11 +8,12 @@ use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::domain::ledger::Record;
-use crate::domain::model::{Direction, Finding, words};
+use crate::domain::model::{Direction, Finding};
+pub use crate::domain::report::{ErrorClass, Inspection, StepError};
 
 /// Looks at one thing.
 #[async_trait]
@@ -53,21 +54,6 @@ impl StepContext {
     }
 }
 
-/// What `inspect` found.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Inspection {
-    /// It is so already; nothing to do. With facts for the record.
-    AlreadySo(Value),
-    /// It was asked for, by us or another, and is under way: only `verify` is left.
-    UnderWay(Value),
-    /// It can be done. The facts say what stands there now, so that it can be put back.
-    Possible(Value),
-    /// Not yet: something passes by itself (a backup, a drain). Looked at again until the deadline.
-    NotYet(String),
-    /// Kinds without inspectable state: nobody can tell.
-    CannotTell,
-}
-
 /// What `verify` read back.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verification {
@@ -75,39 +61,6 @@ pub enum Verification {
     So(Value),
     /// Not yet; words for the progress line.
     NotYet(String),
-}
-
-words! {
-    /// What an error of a step means, classed once, where it is understood.
-    ErrorClass {
-        /// Passing: the same call may go through later. Inspect first.
-        Retry = "retry",
-        /// The world says that it is so already: read it back.
-        AlreadySo = "already-so",
-        /// Final: the world will not do this.
-        Refused = "refused",
-        /// A person must look: what stands there is not what any step expects.
-        NeedsPerson = "needs-person",
-    }
-}
-
-/// Why a step's call failed. Names operation and subject; never carries a secret.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
-#[error("{message}")]
-pub struct StepError {
-    /// What it means.
-    pub class: ErrorClass,
-    /// Operation, subject, cause, and what to do.
-    pub message: String,
-    /// The world's own code, e.g. `AccessDenied`, for the metric's `reason`; short and from a closed set of the service.
-    pub code: String,
-}
-
-impl StepError {
-    /// An error of that class.
-    pub fn new(class: ErrorClass, code: impl Into<String>, message: impl Into<String>) -> StepError {
-        StepError { class, code: code.into(), message: message.into() }
-    }
 }
 
 /// One call that a step would make, as a person could make it.

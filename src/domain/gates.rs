@@ -1,1 +1,343 @@
-//! p
+//! The gates between "the active site is down" and "move": each open, asking or shut, always with its figures.
+//!
+//! All are evaluated every time, so that a report shows not only what stopped a move but how near the rest was.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::health::{Last, SignalHealth};
+use super::ledger::{Gate, GateState, Incident, Ledger, Ruling};
+use super::model::{Direction, LagSample, Mode, Moment, SiteName, Verdict};
+use super::plan::{Class, OnFailure};
+use super::policy::{AppPolicy, OnRpoExceeded};
+use super::quorum::{self, Point};
+use super::rpo::{self, Assumption, Exposure, Writes};
+
+/// Every gate, in the order they are shown.
+pub const NAMES: &[&str] = &[
+    "active-known", "direction", "not-paused", "mode", "startup-grace", "not-isolated", "target-healthy", "data-loss", "cooldown",
+    "blast-radius", "lease", "preflight",
+];
+
+/// What surrounds one app's decision.
+#[derive(Debug, Clone, Default)]
+pub struct Around {
+    /// When this daemon started.
+    pub started: Moment,
+    /// The latest look at each witness.
+    pub witnesses: Vec<Option<Last>>,
+    /// How many must be known up.
+    pub need_up: usize,
+    /// Groups that move right now.
+    pub moving: Vec<String>,
+    /// How many may.
+    pub max_groups: usize,
+    /// A waiting group with a higher priority.
+    pub ahead: Option<String>,
+    /// Why the journal cannot be written, if it cannot.
+    pub journal_fault: Option<String>,
+}
+
+/// What the latest inspection of a plan's steps said.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Preflight {
+    /// When it was done.
+    pub at: Moment,
+    /// Which way the plan goes.
+    pub direction: Direction,
+    /// By step.
+    pub steps: BTreeMap<String, Found>,
+}
+
+/// One step's part in a preflight.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Found {
+    /// It is so already.
+    AlreadySo,
+    /// It could be done.
+    Possible,
+    /// It would be refused, with the reason.
+    Refused(String),
+    /// The world did not answer, or nobody can tell.
+    Unknown(String),
+}
+
+/// Everything that a gate may look at.
+pub struct View<'a> {
+    /// The app's policy.
+    pub policy: &'a AppPolicy,
+    /// Its durable state.
+    pub ledger: &'a Ledger,
+    /// Health of the signals, primary first.
+    pub signals: [&'a [SignalHealth]; 2],
+    /// Remembered lag.
+    pub samples: &'a [LagSample],
+    /// The latest preflight of the direction in question.
+    pub preflight: Option<&'a Preflight>,
+    /// What surrounds it.
+    pub around: &'a Around,
+    /// Now.
+    pub now: Moment,
+}
+
+impl View<'_> {
+    /// A site's signals.
+    pub fn signals(&self, site: SiteName) -> &[SignalHealth] {
+        match site {
+            SiteName::Primary => self.signals[0],
+            SiteName::Standby => self.signals[1],
+        }
+    }
+
+    /// The site as its own rule judges it.
+    pub fn site(&self, site: SiteName) -> quorum::SiteView {
+        quorum::site(self.policy.site(site), self.signals(site), self.now)
+    }
+
+    /// What a move in this direction would lose, at most.
+    pub fn exposure(&self, direction: Direction) -> Exposure {
+        let incident = self.ledger.incident.as_ref();
+        if !self.policy.plan_to(direction.target()).steps.iter().any(|step| step.class == Class::Data) {
+            return Exposure { seconds: Some(0.0), sample: None, end_of_writes: self.now.wall, assumption: Assumption::NoData };
+        }
+        let writes = Writes {
+            first_failed: incident.and_then(|incident| incident.first_failed).map(|at| at.wall),
+            fenced: incident.and_then(Incident::fenced_at),
+            front_door_lost: incident.and_then(|incident| incident.front_door_lost).map(|at| at.wall),
+        };
+        let found = rpo::exposure(self.samples, writes, self.now);
+        // After a restart the history may have scrolled away; what was recorded then still holds.
+        match (found.sample, incident.and_then(|incident| incident.exposure.as_ref()).and_then(|old| old.sample)) {
+            (None, Some(sample)) => rpo::exposure(&[sample], writes, self.now),
+            _ => found,
+        }
+    }
+
+    /// Evaluates every gate for a move in this direction.
+    pub fn gates(&self, direction: Direction, point: Point) -> (Ruling, Vec<Gate>, Exposure) {
+        let exposure = self.exposure(direction);
+        let evaluated: Vec<(GateState, String)> = NAMES
+            .iter()
+            .map(|name| match *name {
+                "active-known" => self.active_known(),
+                "direction" => self.direction(direction),
+                "not-paused" => self.not_paused(),
+                "mode" => self.mode(),
+                "startup-grace" => self.startup_grace(),
+                "not-isolated" => self.not_isolated(direction),
+                "target-healthy" => self.target_healthy(direction, point),
+                "data-loss" => self.data_loss(&exposure),
+                "cooldown" => self.cooldown(),
+                "blast-radius" => self.blast_radius(),
+                "lease" => open("no lease is configured: this observer is the only one"),
+                _ => self.preflight(direction),
+            })
+            .collect();
+        let gates: Vec<Gate> =
+            NAMES.iter().zip(evaluated).map(|(name, (state, words))| Gate { name: (*name).to_owned(), state, words }).collect();
+        (ruling(&gates), gates, exposure)
+    }
+
+    fn commanded(&self) -> bool {
+        self.ledger.incident.as_ref().is_some_and(Incident::commanded)
+    }
+
+    fn forced(&self) -> bool {
+        self.ledger.incident.as_ref().and_then(|incident| incident.wish.as_ref()).is_some_and(|wish| wish.force)
+    }
+
+    fn approved(&self) -> bool {
+        self.ledger.incident.as_ref().is_some_and(|incident| incident.approved && incident.wish.is_some())
+    }
+
+    fn active_known(&self) -> (GateState, String) {
+        match self.ledger.active {
+            Some(site) => open(format!("{site} is active")),
+            None => shut("nobody has said which site is active, and the plan's own inspections do not agree on one: `watchover adopt`"),
+        }
+    }
+
+    fn direction(&self, direction: Direction) -> (GateState, String) {
+        match direction {
+            Direction::ToStandby => open("towards the standby"),
+            Direction::ToPrimary if self.commanded() => open("towards the primary, by a person's command"),
+            Direction::ToPrimary => shut("a way back is never automatic: `watchover failback`"),
+        }
+    }
+
+    fn not_paused(&self) -> (GateState, String) {
+        match &self.ledger.paused {
+            Some(pause) if pause.until > self.now.wall && !self.commanded() => {
+                shut(format!("paused until {} by {} ({})", super::model::rfc3339(pause.until), pause.by.who, pause.by.reason))
+            }
+            Some(pause) if self.commanded() => open(format!("paused by {}, but a person commands this move", pause.by.who)),
+            _ => open("not paused"),
+        }
+    }
+
+    fn mode(&self) -> (GateState, String) {
+        let declined = self.ledger.incident.as_ref().is_some_and(|incident| incident.declined);
+        match self.policy.mode {
+            mode if self.commanded() => open(format!("{mode}, and a person commands this move")),
+            _ if self.approved() => open("approved"),
+            _ if declined => shut("declined, until a new outage"),
+            Mode::Automatic => open("automatic"),
+            Mode::Approval => asks("approval: a person must say yes"),
+            Mode::Observe => shut("observe: nothing is moved without a command"),
+        }
+    }
+
+    fn startup_grace(&self) -> (GateState, String) {
+        let up = self.now.since(self.around.started);
+        let words = format!("running for {:.1}s of {:.0}s", up.as_secs_f64(), self.policy.startup_grace.as_secs_f64());
+        if up >= self.policy.startup_grace || self.forced() { open(words) } else { shut(words) }
+    }
+
+    fn not_isolated(&self, direction: Direction) -> (GateState, String) {
+        let since = self.ledger.incident.as_ref().and_then(|incident| incident.first_failed);
+        let proves = |last: &Last| {
+            last.verdict == Verdict::Up
+                && since.is_none_or(|since| last.sent.mono >= since.mono)
+                && self.now.since(last.done) < Duration::from_secs(15)
+        };
+        let witnesses = self.around.witnesses.iter().flatten().filter(|last| proves(last)).count();
+        let target = self.signals(direction.target());
+        let policies = &self.policy.site(direction.target()).signals;
+        let other_site = policies.iter().zip(target).any(|(policy, signal)| policy.counts && signal.last().is_some_and(proves));
+        let known = witnesses + usize::from(other_site);
+        let words = format!(
+            "{witnesses} of {} witnesses up, the other site {}; {known} of {} needed",
+            self.around.witnesses.len(),
+            if other_site { "answers" } else { "does not answer" },
+            self.around.need_up
+        );
+        if known >= self.around.need_up.max(1) { open(words) } else { shut(format!("{words}: we may be the ones cut off")) }
+    }
+
+    fn target_healthy(&self, direction: Direction, point: Point) -> (GateState, String) {
+        let target = direction.target();
+        let site = self.policy.site(target);
+        let committed = self.ledger.incident.as_ref().is_some_and(Incident::is_committed);
+        let missing = quorum::missing(site, self.signals(target), if committed { Point::Traffic } else { point }, self.now);
+        if !missing.is_empty() {
+            return shut(format!("{target}: {}", missing.join(", ")));
+        }
+        let graceful = self.ledger.incident.as_ref().is_some_and(Incident::graceful);
+        let source = self.site(direction.source());
+        if graceful && !committed && source.health != super::model::Health::Up {
+            return shut(format!("a graceful move needs a well source, but {} is {}: {}", direction.source(), source.health, source.words.join(", ")));
+        }
+        open(format!("{target}: every required signal is up"))
+    }
+
+    fn data_loss(&self, exposure: &Exposure) -> (GateState, String) {
+        let objective = self.policy.rpo_objective.as_secs_f64();
+        let words = format!("{}; objective {objective:.0}s", exposure.words());
+        let incident = self.ledger.incident.as_ref();
+        if incident.is_some_and(Incident::graceful) {
+            return open(format!("graceful: fenced and drained before the promotion; now {words}"));
+        }
+        if exposure.seconds.is_some_and(|seconds| seconds <= objective) {
+            return open(words);
+        }
+        if let Some(wish) = incident.and_then(|incident| incident.wish.as_ref()) {
+            let limit = wish.accept_loss.or(if self.approved() { wish.shown } else { None });
+            let accepted = match (exposure.seconds, limit) {
+                (Some(seconds), Some(limit)) => seconds <= limit,
+                (None, Some(limit)) => limit.is_infinite(),
+                (_, None) => false,
+            };
+            if accepted {
+                return open(format!("{words}; accepted by {} ({})", wish.by.who, wish.by.reason));
+            }
+        }
+        match self.policy.on_rpo_exceeded {
+            OnRpoExceeded::Proceed => open(format!("{words}; the config says proceed")),
+            OnRpoExceeded::Approve => asks(format!("{words}; a person must accept the loss")),
+            OnRpoExceeded::Hold => shut(words),
+        }
+    }
+
+    fn cooldown(&self) -> (GateState, String) {
+        let Some(last) = self.ledger.last_move else { return open("no move so far") };
+        let ago = self.now.since(last);
+        let words = format!("the last move ended {:.0}s ago, cooldown {:.0}s", ago.as_secs_f64(), self.policy.cooldown.as_secs_f64());
+        if ago >= self.policy.cooldown || self.forced() || self.approved() {
+            open(words)
+        } else if self.commanded() {
+            shut(format!("{words}; --force overrides"))
+        } else {
+            asks(words)
+        }
+    }
+
+    fn blast_radius(&self) -> (GateState, String) {
+        let others = self.around.moving.iter().filter(|group| **group != self.policy.group).count();
+        let words = format!("{others} other group(s) moving, {} allowed at once", self.around.max_groups);
+        if self.forced() {
+            return open(words);
+        }
+        match &self.around.ahead {
+            _ if others >= self.around.max_groups => shut(words),
+            Some(group) if !self.around.moving.contains(&self.policy.group) => shut(format!("{words}; {group} goes first")),
+            _ => open(words),
+        }
+    }
+
+    fn preflight(&self, direction: Direction) -> (GateState, String) {
+        if let Some(fault) = &self.around.journal_fault {
+            return shut(format!("the journal takes nothing, so nothing is done: {fault}"));
+        }
+        let plan = self.policy.plan_to(direction.target());
+        if plan.steps.is_empty() {
+            return shut(format!("no steps are configured {direction}"));
+        }
+        let Some(preflight) = self.preflight else { return shut("the plan was not inspected yet") };
+        let (mut refused, mut unknown) = (Vec::new(), Vec::new());
+        for step in plan.steps.iter().filter(|step| step.on_failure == OnFailure::Halt) {
+            match preflight.steps.get(&step.name) {
+                Some(Found::Refused(why)) => refused.push(format!("{}: {why}", step.name)),
+                Some(Found::Unknown(why)) => unknown.push(format!("{}: {why}", step.name)),
+                Some(Found::AlreadySo | Found::Possible) | None => {}
+            }
+        }
+        let age = self.now.since(preflight.at).as_secs_f64();
+        if !refused.is_empty() {
+            shut(format!("inspected {age:.0}s ago; {}", refused.join("; ")))
+        } else if !unknown.is_empty() {
+            open(format!("inspected {age:.0}s ago; nothing refused, but not everything answered: {}", unknown.join("; ")))
+        } else {
+            open(format!("inspected {age:.0}s ago; every step can be done"))
+        }
+    }
+}
+
+/// What all gates together say.
+pub fn ruling(gates: &[Gate]) -> Ruling {
+    if gates.iter().any(|gate| gate.state == GateState::Shut) {
+        Ruling::Hold
+    } else if gates.iter().any(|gate| gate.state == GateState::Asks) {
+        Ruling::Ask
+    } else {
+        Ruling::Go
+    }
+}
+
+/// The gates that are not open, in words.
+pub fn closed_words(gates: &[Gate]) -> String {
+    let closed: Vec<String> =
+        gates.iter().filter(|gate| gate.state != GateState::Open).map(|gate| format!("{} {} ({})", gate.name, gate.state, gate.words)).collect();
+    closed.join("; ")
+}
+
+fn open(words: impl Into<String>) -> (GateState, String) {
+    (GateState::Open, words.into())
+}
+
+fn asks(words: impl Into<String>) -> (GateState, String) {
+    (GateState::Asks, words.into())
+}
+
+fn shut(words: impl Into<String>) -> (GateState, String) {
+    (GateState::Shut, words.into())
+}

@@ -235,6 +235,8 @@ pub struct Incident {
     pub front_door_lost: Option<Moment>,
     /// What is run.
     pub plan: Option<Plan>,
+    /// Since when.
+    pub planned: Option<Moment>,
     /// Its steps by name.
     pub steps: BTreeMap<String, StepRun>,
     /// The problem was gone in time: undoing.
@@ -255,7 +257,7 @@ impl Incident {
     fn open(id: String, trigger: Trigger, direction: Direction, opened: Moment, first_failed: Option<Moment>) -> Incident {
         Incident {
             id, trigger, direction, opened, first_failed, confirmed: None, wish: None, approved: false, declined: false,
-            gates: Vec::new(), exposure: None, front_door_lost: None, plan: None, steps: BTreeMap::new(), calling_off: false,
+            gates: Vec::new(), exposure: None, front_door_lost: None, plan: None, planned: None, steps: BTreeMap::new(), calling_off: false,
             aborted: false, stuck: None, authority_moved: None, spent: BTreeMap::new(), crossed_boot: false,
         }
     }
@@ -301,6 +303,17 @@ pub struct Illegal {
     pub detail: String,
 }
 
+/// No new automatic work.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pause {
+    /// Until when, wall clock in microseconds.
+    pub until: i64,
+    /// Since when.
+    pub since: Moment,
+    /// Who, and why.
+    pub by: Actor,
+}
+
 /// An app's durable state: the fold of its entries.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ledger {
@@ -310,8 +323,8 @@ pub struct Ledger {
     pub since: Moment,
     /// Which site serves; `None`: nobody has said, and we do not act.
     pub active: Option<SiteName>,
-    /// Until when (wall, microseconds), by whom.
-    pub paused: Option<(i64, Actor)>,
+    /// The pause, if one stands.
+    pub paused: Option<Pause>,
     /// When the last move ended: cooldown counts from here.
     pub last_move: Option<Moment>,
     /// The open incident.
@@ -442,7 +455,7 @@ impl Ledger {
         let at = record.at;
         match &record.entry {
             Entry::Active { site, .. } => self.active = Some(*site),
-            Entry::Paused { until, by } => self.paused = Some((*until, by.clone())),
+            Entry::Paused { until, by } => self.paused = Some(Pause { until: *until, since: at, by: by.clone() }),
             Entry::Resumed { .. } => self.paused = None,
             Entry::Opened { trigger, direction, first_failed, .. } => {
                 let id = record.incident.clone().unwrap_or_default();
@@ -497,6 +510,7 @@ fn fold_incident(incident: &mut Incident, entry: &Entry, at: Moment) {
         Entry::Planned { plan } => {
             incident.steps = plan.steps.iter().map(|step| (step.name.clone(), StepRun::default())).collect();
             incident.plan = Some(plan.clone());
+            incident.planned = Some(at);
         }
         Entry::CallingOff { .. } => incident.calling_off = true,
         Entry::AuthorityMoved { at } => incident.authority_moved = Some(*at),
@@ -591,7 +605,7 @@ mod infinite {
     #[serde(untagged)]
     enum Form {
         Seconds(f64),
-        Word(String),
+        Word(serde::de::IgnoredAny),
     }
 
     pub fn serialize<S: Serializer>(value: &Option<f64>, to: S) -> Result<S::Ok, S::Error> {

@@ -1,0 +1,348 @@
+//! A move under way: which step goes next, what its reports mean, and the second look before what cannot be undone.
+//!
+//! Every pass through a step is inspect, (permit,) intent, apply, verify. After any trouble, and after any restart, it
+//! starts at inspect again: what is so already is never asked for twice.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::decide::{App, Decision, Effect};
+use super::gates::{self, Around};
+use super::ledger::{Entry, Gate, GateState, Incident, Ruling, StepRun, StepState};
+use super::model::{Moment, Outcome, Trigger};
+use super::plan::{Class, OnFailure, Plan, PlannedStep, Repeat, Reversibility};
+use super::quorum::{self, Point, Problem};
+use super::report::{ErrorClass, Inspection, Report, StepError};
+
+/// The gates that bind each final step, not only the start.
+const BINDING: &[&str] = &["not-isolated", "target-healthy", "data-loss", "lease"];
+
+/// What a step is doing in this process. Lost with it; the ledger knows how to go on without.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Work {
+    /// Nothing before that moment.
+    Idle { until: Moment },
+    /// With the executor.
+    Out { since: Moment },
+    /// The executor came back.
+    Back(Report),
+    /// Waiting for looks sent after `asked`.
+    Permit { asked: Moment, found: Value },
+}
+
+impl Default for Work {
+    fn default() -> Self {
+        Work::Idle { until: Moment { mono: i64::MIN, wall: i64::MIN } }
+    }
+}
+
+impl Work {
+    /// True while the executor has it.
+    pub fn is_out(&self) -> bool {
+        matches!(self, Work::Out { .. })
+    }
+}
+
+/// The wait before the next look at something under way: short at first, then a fiftieth of the time it has taken, so
+/// that the delay we add stays near one percent while the calls stay few.
+pub fn pace(running: Duration) -> Duration {
+    (running / 50).clamp(Duration::from_millis(100), Duration::from_secs(2))
+}
+
+/// The wait after a trouble: doubles with each attempt.
+fn backoff(attempts: u32) -> Duration {
+    Duration::from_millis(250 << attempts.min(5)).min(Duration::from_secs(5))
+}
+
+/// What a moving incident should do now.
+pub(super) fn next(app: &App, around: &Around, now: Moment) -> Option<Decision> {
+    let incident = app.ledger.incident.as_ref()?;
+    let plan = incident.plan.as_ref()?;
+    if incident.calling_off {
+        return call_off(app, incident, plan, now);
+    }
+    for step in &plan.steps {
+        let Some(run) = incident.steps.get(&step.name) else { continue };
+        let decision = match run.state {
+            StepState::Waiting => start(app, incident, plan, step, now),
+            StepState::Running | StepState::Intended | StepState::Asked => drive(app, around, incident, step, run, now),
+            StepState::Verified | StepState::Failed | StepState::Skipped | StepState::Undone => None,
+        };
+        if decision.is_some() {
+            return decision;
+        }
+    }
+    let ended = |step: &PlannedStep| incident.steps.get(&step.name).is_some_and(|run| is_passed(step, run));
+    if plan.steps.iter().all(ended) {
+        return Some(Decision::entry(Entry::Executed));
+    }
+    let active = |run: &StepRun| matches!(run.state, StepState::Running | StepState::Intended | StepState::Asked);
+    if let Some((step, run)) = halted(incident, plan)
+        && !incident.steps.values().any(active)
+    {
+        let words = format!("step {} failed: {}", step.name, run.trouble.as_deref().unwrap_or("no reason given"));
+        let waits_for = format!("`watchover retry {0}`, `watchover skip {0} {1}` or `watchover abort {0}`", incident.id, step.name);
+        return Some(Decision::entry(Entry::Stuck { words, waits_for }));
+    }
+    let planned = incident.planned.unwrap_or(incident.opened);
+    if now.since(planned) >= app.policy.move_timeout {
+        let waiting: Vec<&str> = plan.steps.iter().filter(|step| !ended(step)).map(|step| step.name.as_str()).collect();
+        let words = format!(
+            "not done within move_timeout {}; still open: {}",
+            humantime::format_duration(app.policy.move_timeout),
+            waiting.join(", ")
+        );
+        let mut decision = Decision::entry(Entry::Stuck { words, waits_for: format!("`watchover retry {0}` or `watchover abort {0}`", incident.id) });
+        for step in incident.steps.iter().filter(|(_, run)| active(run)).map(|(name, _)| name) {
+            decision = decision.and(Effect::Cancel { step: step.clone() });
+        }
+        return Some(decision);
+    }
+    None
+}
+
+/// Nothing new is started while stuck; what was out may still report, and is taken down.
+pub(super) fn settle_stuck(app: &App) -> Option<Decision> {
+    let incident = app.ledger.incident.as_ref()?;
+    incident.steps.iter().find_map(|(name, _)| {
+        let Some(Work::Back(report)) = app.work.get(name) else { return None };
+        let decision = Decision::default().doing(name, Work::default());
+        Some(match report {
+            Report::Verified(Ok(facts)) => decision.then(Entry::StepVerified { step: name.clone(), already: false, facts: facts.clone() }),
+            Report::Applied(Ok(facts)) => decision.then(Entry::StepAsked { step: name.clone(), facts: facts.clone() }),
+            _ => decision,
+        })
+    })
+}
+
+/// True if what waits for the step may go on.
+fn is_passed(step: &PlannedStep, run: &StepRun) -> bool {
+    match run.state {
+        StepState::Verified | StepState::Skipped => true,
+        StepState::Failed => step.on_failure == OnFailure::Continue && !run.needs_person,
+        StepState::Waiting | StepState::Running | StepState::Intended | StepState::Asked | StepState::Undone => false,
+    }
+}
+
+fn halted<'a>(incident: &'a Incident, plan: &'a Plan) -> Option<(&'a PlannedStep, &'a StepRun)> {
+    plan.steps.iter().find_map(|step| {
+        let run = incident.steps.get(&step.name)?;
+        (run.state == StepState::Failed && !is_passed(step, run)).then_some((step, run))
+    })
+}
+
+/// True while nothing new may be started.
+fn is_paused(app: &App, incident: &Incident) -> bool {
+    let Some(pause) = &app.ledger.paused else { return false };
+    // A command given during the pause means to move in spite of it.
+    !(incident.commanded() && incident.planned.is_some_and(|planned| pause.since.mono < planned.mono))
+}
+
+fn start(app: &App, incident: &Incident, plan: &Plan, step: &PlannedStep, now: Moment) -> Option<Decision> {
+    if is_paused(app, incident) || halted(incident, plan).is_some() {
+        return None;
+    }
+    let passed = |name: &String| plan.step(name).zip(incident.steps.get(name)).is_some_and(|(step, run)| is_passed(step, run));
+    if !step.after.iter().all(passed) {
+        return None;
+    }
+    let name = step.name.clone();
+    Some(Decision::entry(Entry::StepStarted { step: name.clone() }).and(Effect::Inspect { step: name.clone() }).doing(&name, Work::Out { since: now }))
+}
+
+/// One step that has started and is not done.
+fn drive(app: &App, around: &Around, incident: &Incident, step: &PlannedStep, run: &StepRun, now: Moment) -> Option<Decision> {
+    let name = &step.name;
+    let since = run.started.unwrap_or(now);
+    let idle = Work::default();
+    let work = app.work.get(name).unwrap_or(&idle);
+    let late = now.since(since) >= step.deadline;
+    if late && !matches!(work, Work::Back(Report::Verified(Ok(_)))) {
+        return Some(overdue(step, run, app.progress(name)).and(Effect::Cancel { step: name.clone() }).doing(name, Work::default()));
+    }
+    match work {
+        Work::Out { .. } => None,
+        Work::Idle { until } if now.mono < until.mono => None,
+        Work::Idle { .. } => Some(Decision::default().and(Effect::Inspect { step: name.clone() }).doing(name, Work::Out { since: now })),
+        Work::Permit { asked, found } => permit(app, around, incident, step, run, *asked, found, now),
+        Work::Back(Report::Inspected(Ok(inspection))) => Some(inspected(app, incident, step, run, inspection, now)),
+        Work::Back(Report::Applied(Ok(facts))) => {
+            let asked = Entry::StepAsked { step: name.clone(), facts: facts.clone() };
+            Some(Decision::entry(asked).and(Effect::Verify { step: name.clone() }).doing(name, Work::Out { since: now }))
+        }
+        Work::Back(Report::Verified(Ok(facts))) => {
+            let verified = Entry::StepVerified { step: name.clone(), already: !run.touched, facts: facts.clone() };
+            Some(Decision::entry(verified).doing(name, Work::default()))
+        }
+        Work::Back(Report::Inspected(Err(error)) | Report::Applied(Err(error)) | Report::Verified(Err(error))) => Some(troubled(step, run, error, now)),
+        Work::Back(Report::Progress(_) | Report::Undone(_)) => Some(Decision::default().doing(name, Work::default())),
+    }
+}
+
+fn overdue(step: &PlannedStep, run: &StepRun, progress: Option<&str>) -> Decision {
+    let last = run.trouble.as_deref().or(progress).map(|words| format!("; last seen: {words}")).unwrap_or_default();
+    let words = format!("not done within its deadline of {}{last}", humantime::format_duration(step.deadline));
+    // Asked for and neither refused nor read back: a machine must not guess whether it will still happen.
+    let needs_person = run.touched && step.reversibility != Reversibility::Reversible;
+    Decision::entry(Entry::StepFailed { step: step.name.clone(), code: "deadline".into(), words, needs_person })
+}
+
+fn inspected(app: &App, incident: &Incident, step: &PlannedStep, run: &StepRun, inspection: &Inspection, now: Moment) -> Decision {
+    let name = &step.name;
+    match inspection {
+        Inspection::AlreadySo(facts) => {
+            let verified = Entry::StepVerified { step: name.clone(), already: !run.touched, facts: facts.clone() };
+            Decision::entry(verified).doing(name, Work::default())
+        }
+        Inspection::UnderWay(facts) => {
+            let verify = Decision::default().and(Effect::Verify { step: name.clone() }).doing(name, Work::Out { since: now });
+            if run.state == StepState::Asked { verify } else { verify.then(Entry::StepAsked { step: name.clone(), facts: facts.clone() }) }
+        }
+        Inspection::NotYet(words) => {
+            let running = now.since(run.started.unwrap_or(now));
+            let waits = Decision::default().doing(name, Work::Idle { until: now + pace(running) });
+            if run.trouble.is_some() { waits } else { waits.then(Entry::StepTrouble { step: name.clone(), code: "not-yet".into(), words: words.clone() }) }
+        }
+        Inspection::CannotTell if run.touched && step.repeat == Repeat::Inspectable => {
+            let words = "a crash or a lost answer leaves open whether it was done, and it cannot be inspected".to_owned();
+            Decision::entry(Entry::StepFailed { step: name.clone(), code: "cannot-tell".into(), words, needs_person: true }).doing(name, Work::default())
+        }
+        Inspection::CannotTell => ask(app, incident, step, run, &Value::Null, now),
+        Inspection::Possible(found) => ask(app, incident, step, run, found, now),
+    }
+}
+
+/// It can be done: at once, or after a second look at everything that speaks for it.
+fn ask(app: &App, incident: &Incident, step: &PlannedStep, run: &StepRun, found: &Value, now: Moment) -> Decision {
+    let name = &step.name;
+    if run.attempts >= step.attempts {
+        let last = run.trouble.clone().unwrap_or_else(|| "it was asked for, and is not so".into());
+        let words = format!("{} of {} attempts made: {last}", run.attempts, step.attempts);
+        return Decision::entry(Entry::StepFailed { step: name.clone(), code: "attempts".into(), words, needs_person: false }).doing(name, Work::default());
+    }
+    if needs_permit(step) {
+        return Decision::default().and(Effect::LookNow).doing(name, Work::Permit { asked: now, found: found.clone() });
+    }
+    if is_paused(app, incident) && !run.touched {
+        return Decision::default().doing(name, Work::Idle { until: now + Duration::from_secs(1) });
+    }
+    intend(step, run, found, now)
+}
+
+fn intend(step: &PlannedStep, run: &StepRun, found: &Value, now: Moment) -> Decision {
+    let intent = Entry::StepIntent { step: step.name.clone(), attempt: run.attempts + 1, found: found.clone() };
+    Decision::entry(intent).and(Effect::Apply { step: step.name.clone() }).doing(&step.name, Work::Out { since: now })
+}
+
+/// What cannot be taken back, and what sends users elsewhere, is looked at again right before it.
+fn needs_permit(step: &PlannedStep) -> bool {
+    step.reversibility != Reversibility::Reversible || step.class == Class::Traffic
+}
+
+#[expect(clippy::too_many_arguments, reason = "the whole situation of one step; a struct would only rename it")]
+fn permit(app: &App, around: &Around, incident: &Incident, step: &PlannedStep, run: &StepRun, asked: Moment, found: &Value, now: Moment) -> Option<Decision> {
+    let name = &step.name;
+    let direction = incident.direction;
+    let point = if step.class == Class::Traffic { Point::Traffic } else { Point::Start };
+    let committed = incident.is_committed();
+    let target = app.policy.site(direction.target());
+    let signals = app.signals(direction.target());
+    let asked_again = || Some(Decision::default().and(Effect::LookNow).doing(name, Work::Permit { asked: now, found: found.clone() }));
+    let required = quorum::required_at(target, if committed { Point::Traffic } else { point });
+    let slowest = required.iter().map(|at| target.signals[*at].timeout * 2 + target.signals[*at].fast_interval).max().unwrap_or_default();
+    if required.iter().any(|at| signals[*at].fresh(asked).is_none()) {
+        // A look that does not come back in twice its time counts as unknown: ask for new ones.
+        return if now.since(asked) > slowest { asked_again() } else { None };
+    }
+    if !committed && incident.trigger == Trigger::Outage {
+        let source = app.policy.site(direction.source());
+        match quorum::second_look(source, app.signals(direction.source()), asked, now) {
+            None | Some(Problem::Wavers) => return None,
+            Some(Problem::Unclear) => return if now.since(asked) > slowest { asked_again() } else { None },
+            Some(Problem::Gone) => {
+                let words = format!("before {name}: the {} is up again: {}", direction.source(), app.site(direction.source(), now).words.join(", "));
+                return Some(Decision::entry(Entry::CallingOff { words }).doing(name, Work::default()));
+            }
+            Some(Problem::Persists) => {}
+        }
+    }
+    let (_, gates, exposure) = app.view(around, now).gates(direction, point);
+    // The others bound the start of the move; these bind every step that is final.
+    let binds = |gate: &Gate| BINDING.contains(&gate.name.as_str()) && !(committed && gate.name == "data-loss");
+    let binding: Vec<Gate> = gates.into_iter().filter(binds).collect();
+    match gates::ruling(&binding) {
+        Ruling::Go if is_paused(app, incident) => None,
+        Ruling::Go => {
+            let permitted = Entry::StepPermitted { step: name.clone(), gates: binding };
+            let mut decision = intend(step, run, found, now);
+            decision.entries.insert(0, permitted);
+            Some(decision)
+        }
+        Ruling::Ask | Ruling::Hold => {
+            let loss = binding.iter().any(|gate| gate.name == "data-loss" && gate.state != GateState::Open);
+            if loss {
+                let words = format!("before {name}: {}", exposure.words());
+                let waits_for = format!("`watchover approve {0} --accept-data-loss D` or `watchover abort {0}`", incident.id);
+                let failed = Entry::StepFailed { step: name.clone(), code: "data-loss".into(), words: words.clone(), needs_person: true };
+                return Some(Decision::entry(failed).then(Entry::Stuck { words, waits_for }).doing(name, Work::default()));
+            }
+            let words = format!("held before {name}: {}", gates::closed_words(&binding));
+            if now.since(asked) <= Duration::from_secs(1) {
+                return None;
+            }
+            let again = asked_again()?;
+            Some(if run.trouble.is_some() { again } else { again.then(Entry::StepTrouble { step: name.clone(), code: "gate".into(), words }) })
+        }
+    }
+}
+
+
+fn troubled(step: &PlannedStep, run: &StepRun, error: &StepError, now: Moment) -> Decision {
+    let name = &step.name;
+    let trouble = || Entry::StepTrouble { step: name.clone(), code: error.code.clone(), words: error.message.clone() };
+    match error.class {
+        ErrorClass::Retry => {
+            let wait = Decision::default().doing(name, Work::Idle { until: now + backoff(run.attempts) });
+            if run.trouble.as_deref() == Some(error.message.as_str()) { wait } else { wait.then(trouble()) }
+        }
+        ErrorClass::AlreadySo => Decision::entry(trouble()).and(Effect::Verify { step: name.clone() }).doing(name, Work::Out { since: now }),
+        ErrorClass::Refused | ErrorClass::NeedsPerson => {
+            let needs_person = error.class == ErrorClass::NeedsPerson;
+            let failed = Entry::StepFailed { step: name.clone(), code: error.code.clone(), words: error.message.clone(), needs_person };
+            Decision::entry(failed).doing(name, Work::default())
+        }
+    }
+}
+
+/// The problem is gone and nothing final was asked for: put back what was done, last first.
+fn call_off(app: &App, incident: &Incident, plan: &Plan, now: Moment) -> Option<Decision> {
+    let open = |step: &&PlannedStep| incident.steps.get(&step.name).is_some_and(|run| run.touched && run.state != StepState::Undone);
+    let Some(step) = plan.steps.iter().rev().find(open) else {
+        return Some(app.close(Outcome::CalledOff, None));
+    };
+    let name = &step.name;
+    let idle = Work::default();
+    let undo = || Some(Decision::default().and(Effect::Cancel { step: name.clone() }).and(Effect::Undo { step: name.clone() }).doing(name, Work::Out { since: now }));
+    match app.work.get(name).unwrap_or(&idle) {
+        Work::Back(Report::Undone(Ok(words))) => {
+            Some(Decision::entry(Entry::StepUndone { step: name.clone(), words: words.clone() }).doing(name, Work::default()))
+        }
+        Work::Back(Report::Undone(Err(error))) if error.class != ErrorClass::Retry => {
+            let words = format!("the problem is gone, but {name} could not be undone: {}", error.message);
+            Some(Decision::entry(Entry::Stuck { words, waits_for: "a person to put it back, then `watchover adopt`".into() }).doing(name, Work::default()))
+        }
+        Work::Back(Report::Undone(Err(_))) => Some(Decision::default().doing(name, Work::Idle { until: now + Duration::from_secs(1) })),
+        // What was in the middle of its apply is waited for, so that undo does not overtake it; its deadline bounds that.
+        Work::Out { since } if now.since(*since) < step.deadline => None,
+        Work::Idle { until } if now.mono < until.mono => None,
+        Work::Out { .. } | Work::Idle { .. } | Work::Back(_) | Work::Permit { .. } => {
+            let started = incident.planned.unwrap_or(incident.opened);
+            if now.since(started) >= app.policy.move_timeout {
+                let words = format!("the problem is gone, but {name} could not be undone within move_timeout");
+                return Some(Decision::entry(Entry::Stuck { words, waits_for: "a person to put it back, then `watchover adopt`".into() }));
+            }
+            undo()
+        }
+    }
+}

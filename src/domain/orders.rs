@@ -1,0 +1,200 @@
+//! What a person may ask for, and what the answer is.
+
+use std::time::Duration;
+
+use super::decide::{App, Decision, Effect};
+use super::gates::{self, Around, View};
+use super::ledger::{Entry, Gate, Illegal, Incident, Ledger, Record, Ruling, StepState, Wish};
+use super::model::{Actor, Direction, Moment, Outcome, SiteName, State, Trigger};
+use super::quorum::Point;
+
+/// An operator's word.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Order {
+    /// Move to that site.
+    Move { to: SiteName, wish: Wish },
+    /// Yes to an incident that asks.
+    Approve { incident: String, by: Actor, accept_loss: Option<f64> },
+    /// No to it.
+    Decline { incident: String, by: Actor },
+    /// Try the failed steps of a stuck incident again.
+    Retry { incident: String, by: Actor },
+    /// Go on without a step.
+    Skip { incident: String, step: String, by: Actor },
+    /// No new apply; stays stuck until adopted.
+    Abort { incident: String, by: Actor },
+    /// That site is active.
+    Adopt { site: SiteName, by: Actor },
+    /// Nothing new by itself for that long.
+    Pause { length: Duration, by: Actor },
+    /// The pause is over.
+    Resume { by: Actor },
+}
+
+/// Why an order is not followed.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{words}")]
+pub struct Refusal {
+    /// The reason, and what to do.
+    pub words: String,
+    /// The gates, if one of them refused.
+    pub gates: Vec<Gate>,
+}
+
+impl Refusal {
+    fn new(words: impl Into<String>) -> Refusal {
+        Refusal { words: words.into(), gates: Vec::new() }
+    }
+}
+
+impl App {
+    /// What following the order would write; nothing happens before that is durable. `id` names a new incident.
+    pub fn order(&self, order: Order, id: &str, around: &Around, now: Moment) -> Result<Decision, Refusal> {
+        match order {
+            Order::Move { to, wish } => self.order_move(to, wish, id, around, now),
+            Order::Approve { incident, by, accept_loss } => self.order_approval(&incident, by, accept_loss, around, now),
+            Order::Decline { incident, by } => {
+                self.open_incident(&incident, &[State::AwaitingApproval, State::Held, State::Confirmed])?;
+                Ok(Decision::entry(Entry::Declined { by }))
+            }
+            Order::Retry { incident, by } => {
+                let open = self.open_incident(&incident, &[State::Stuck])?;
+                if open.aborted {
+                    return Err(Refusal::new(format!("{incident} was aborted; say which site is active with `watchover adopt`")));
+                }
+                Ok(Decision::entry(Entry::Retried { by }))
+            }
+            Order::Skip { incident, step, by } => {
+                let open = self.open_incident(&incident, &[State::Stuck])?;
+                match open.steps.get(&step) {
+                    _ if open.aborted => Err(Refusal::new(format!("{incident} was aborted; nothing of it goes on"))),
+                    Some(run) if matches!(run.state, StepState::Failed | StepState::Waiting | StepState::Running | StepState::Intended | StepState::Asked) => {
+                        Ok(Decision::entry(Entry::StepSkipped { step, by }))
+                    }
+                    Some(run) => Err(Refusal::new(format!("step {step} is {}; only a step that is not done can be skipped", run.state))),
+                    None => Err(Refusal::new(format!("{incident} has no step {step}; it has {}", open.steps.keys().cloned().collect::<Vec<_>>().join(", ")))),
+                }
+            }
+            Order::Abort { incident, by } => self.order_abort(&incident, by),
+            Order::Adopt { site, by } => self.order_adopt(site, by),
+            Order::Pause { length, by } => Ok(Decision::entry(Entry::Paused { until: (now + length).wall, by })),
+            Order::Resume { by } => match self.ledger.paused {
+                Some(_) => Ok(Decision::entry(Entry::Resumed { by }).and(Effect::LookNow)),
+                None => Err(Refusal::new(format!("{} is not paused", self.policy.name))),
+            },
+        }
+    }
+
+    fn open_incident(&self, id: &str, states: &[State]) -> Result<&Incident, Refusal> {
+        let Some(incident) = self.ledger.incident.as_ref().filter(|incident| incident.id == id) else {
+            let open = self.ledger.incident.as_ref().map_or("none".to_owned(), |incident| incident.id.clone());
+            return Err(Refusal::new(format!("{id} is not an open incident of {}; open: {open}", self.policy.name)));
+        };
+        if !states.contains(&self.ledger.state) {
+            let fitting: Vec<&str> = states.iter().map(|state| state.as_str()).collect();
+            return Err(Refusal::new(format!("{id} is {}; this is for an incident that is {}", self.ledger.state, fitting.join(" or "))));
+        }
+        Ok(incident)
+    }
+
+    fn order_move(&self, to: SiteName, wish: Wish, id: &str, around: &Around, now: Moment) -> Result<Decision, Refusal> {
+        let direction = Direction::towards(to);
+        if let Some(incident) = self.ledger.incident.as_ref().filter(|_| matches!(self.ledger.state, State::Moving | State::Proving | State::Stuck)) {
+            return Err(Refusal::new(format!("{} is {} in {}; steer that one with retry, skip or abort", self.policy.name, self.ledger.state, incident.id)));
+        }
+        if self.ledger.active == Some(to) {
+            return Err(Refusal::new(format!("the {to} of {} is active already", self.policy.name)));
+        }
+        if self.policy.plan_to(to).steps.is_empty() {
+            let list = if to == SiteName::Primary { "failback" } else { "failover" };
+            return Err(Refusal::new(format!("no steps lead {direction}: the config has no [[app.{list}]] for {}", self.policy.name)));
+        }
+        if self.ledger.incident.as_ref().is_some_and(|incident| incident.direction != direction) {
+            return Err(Refusal::new("the open incident goes the other way; decline or adopt first".to_owned()));
+        }
+        let mut decision = Decision::default();
+        if self.ledger.incident.is_none() {
+            let first_failed = self.site(direction.source(), now).first_failed;
+            let words = format!("by command of {}: {}", wish.by.who, wish.by.reason);
+            decision = decision.then(Entry::Opened { trigger: Trigger::Operator, direction, first_failed, words });
+        }
+        decision = decision.then(Entry::Commanded { wish });
+        // Judged as it would stand after these entries, before anything of it is written.
+        let ledger = self.foresee(&decision.entries, id, now).map_err(|illegal| Refusal::new(illegal.to_string()))?;
+        let graceful = ledger.incident.as_ref().is_some_and(Incident::graceful);
+        let view = View { ledger: &ledger, ..self.view(around, now) };
+        let view = View { preflight: self.preflights.get(&direction), ..view };
+        let (ruling, gates, exposure) = view.gates(direction, Point::Start);
+        if ruling != Ruling::Go {
+            return Err(Refusal { words: format!("refused, and nothing was changed: {}", gates::closed_words(&gates)), gates });
+        }
+        let plan = self.policy.plan_to(to).for_move(graceful);
+        Ok(decision.then(Entry::Gated { ruling, gates, exposure }).then(Entry::Planned { plan }))
+    }
+
+    /// The ledger as it would be after these entries.
+    fn foresee(&self, entries: &[Entry], id: &str, now: Moment) -> Result<Ledger, Illegal> {
+        let mut ledger = self.ledger.clone();
+        for entry in entries {
+            let incident = ledger.incident.as_ref().map_or_else(|| id.to_owned(), |incident| incident.id.clone());
+            ledger.apply(&Record {
+                seq: 0, at: now, boot_id: String::new(), app: Some(self.policy.name.to_string()), incident: Some(incident), epoch: self.epoch, entry: entry.clone(),
+            })?;
+        }
+        Ok(ledger)
+    }
+
+    fn order_approval(&self, id: &str, by: Actor, accept_loss: Option<f64>, around: &Around, now: Moment) -> Result<Decision, Refusal> {
+        let open = self.open_incident(id, &[State::AwaitingApproval, State::Held, State::Confirmed, State::Stuck])?;
+        let exposure = self.view(around, now).exposure(open.direction);
+        let lossy = exposure.seconds.is_none_or(|seconds| seconds > self.policy.rpo_objective.as_secs_f64());
+        let covers = |limit: f64| exposure.seconds.map_or(limit.is_infinite(), |seconds| seconds <= limit);
+        if lossy && !accept_loss.is_some_and(covers) {
+            return Err(Refusal::new(format!(
+                "this would lose data: {}. Accept that in as many words with --accept-data-loss DURATION (or \"any\" where no figure can be given)",
+                exposure.words()
+            )));
+        }
+        let wish = Wish { by: by.clone(), accept_loss, shown: exposure.seconds, force: false, graceful: false };
+        let approved = Decision::entry(Entry::Approved { wish });
+        match self.ledger.state {
+            State::Stuck if open.aborted => Err(Refusal::new(format!("{id} was aborted; nothing of it goes on"))),
+            State::Stuck => Ok(approved.then(Entry::Retried { by })),
+            _ => Ok(approved.and(Effect::LookNow)),
+        }
+    }
+
+    fn order_abort(&self, id: &str, by: Actor) -> Result<Decision, Refusal> {
+        let open = self.open_incident(id, &[State::Suspect, State::Confirmed, State::Held, State::AwaitingApproval, State::Moving, State::Proving, State::Stuck])?;
+        if open.plan.is_none() {
+            // Nothing was done yet: saying no is all there is to abort.
+            return Ok(match self.ledger.state {
+                State::Suspect => self.close(Outcome::Declined, Some(by)),
+                _ => Decision::entry(Entry::Declined { by }),
+            });
+        }
+        let mut decision = Decision::entry(Entry::AbortedBy { by });
+        for step in open.steps.keys() {
+            decision = decision.and(Effect::Cancel { step: step.clone() });
+        }
+        Ok(decision)
+    }
+
+    fn order_adopt(&self, site: SiteName, by: Actor) -> Result<Decision, Refusal> {
+        match (&self.ledger.incident, self.ledger.state) {
+            (Some(incident), State::Moving | State::Proving) => {
+                Err(Refusal::new(format!("{} is {}; `watchover abort {}` first", self.policy.name, self.ledger.state, incident.id)))
+            }
+            (Some(_), State::Stuck) => {
+                let closed = Entry::Closed { outcome: Outcome::Aborted, active: Some(site), figures: Box::default(), by: Some(by.clone()) };
+                Ok(Decision::entry(closed).then(Entry::Active { site, by }))
+            }
+            // An incident that leaves this very site goes on with what it now knows; one that goes to it has nothing left to do.
+            (Some(incident), _) if incident.direction.target() == site => {
+                let closed = Entry::Closed { outcome: Outcome::Aborted, active: Some(site), figures: Box::default(), by: Some(by.clone()) };
+                Ok(Decision::entry(closed).then(Entry::Active { site, by }))
+            }
+            _ => Ok(Decision::entry(Entry::Active { site, by })),
+        }
+    }
+}
