@@ -1,0 +1,65 @@
+//! The only place that reads clocks: below it, `now` is an argument.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::domain::model::Moment;
+
+/// Both clocks, anchored at the process's start.
+///
+/// Monotonic time is tokio's, so that a test can hold it; it is placed on the boot clock, so that figures from
+/// before a restart of the process (not of the machine) stay comparable. Wall time is read anew at each call: a step of
+/// the clock shows in what is printed, and never in what is measured.
+#[derive(Debug, Clone)]
+pub struct Clock {
+    start: Instant,
+    base: i64,
+    wall: Wall,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Wall {
+    System,
+    /// For tests in virtual time: advances with it.
+    From(i64),
+}
+
+impl Clock {
+    /// The machine's clocks.
+    pub fn system() -> Clock {
+        let boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let base = boot.tv_sec * 1_000_000 + boot.tv_nsec / 1_000;
+        Clock { start: Instant::now(), base, wall: Wall::System }
+    }
+
+    /// A clock that follows tokio's, virtual or not, from `wall` microseconds on.
+    pub fn following(wall: i64) -> Clock {
+        Clock { start: Instant::now(), base: 0, wall: Wall::From(wall) }
+    }
+
+    /// Now, on both clocks.
+    pub fn now(&self) -> Moment {
+        let since = i64::try_from(self.start.elapsed().as_micros()).unwrap_or(i64::MAX);
+        let wall = match self.wall {
+            Wall::System => jiff::Timestamp::now().as_microsecond(),
+            Wall::From(start) => start + since,
+        };
+        Moment { mono: self.base + since, wall }
+    }
+
+    /// The tokio instant of a moment of this clock, for sleeping until it.
+    pub fn instant(&self, at: Moment) -> Instant {
+        let ahead = at.mono - self.now().mono;
+        Instant::now() + Duration::from_micros(u64::try_from(ahead).unwrap_or(0))
+    }
+}
+
+/// Which boot of the machine this is; monotonic figures of another one are not comparable.
+pub fn boot_id() -> String {
+    match std::fs::read_to_string("/proc/sys/kernel/random/boot_id") {
+        Ok(text) => text.trim().to_owned(),
+        // Without it every start counts as a new boot: durations then rest on the wall clock, and say so.
+        Err(_) => format!("unknown-{}", jiff::Timestamp::now().as_microsecond()),
+    }
+}

@@ -1,0 +1,414 @@
+//! The owner of the state: everything else sends it events; what it decides is first written, then done.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::clock::Clock;
+use crate::domain::decide::{App, Decision, Effect, Input};
+use crate::domain::gates::Around;
+use crate::domain::health::Last;
+use crate::domain::ledger::{Entry, Ledger, Record};
+use crate::domain::model::{AppName, Look, Moment, State};
+use crate::domain::orders::{Order, Refusal};
+use crate::domain::policy::{AppPolicy, FleetPolicy};
+use crate::ports::{Journal, JournalError};
+
+/// What reaches the control.
+pub enum Message {
+    /// Something was seen of an app.
+    Seen(AppName, Input),
+    /// A look at a witness.
+    Witness(usize, Look),
+    /// A person's word for an app, and where the answer goes.
+    Order(AppName, Order, oneshot::Sender<Result<Followed, Refusal>>),
+    /// A judged config, ready to be taken over; the answer says when it is in force.
+    Reload(Vec<Arc<AppPolicy>>, FleetPolicy, oneshot::Sender<()>),
+    /// A config that was refused; it is noted.
+    ReloadRefused(String),
+}
+
+/// An order was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Followed {
+    /// The incident it concerns, if any.
+    pub incident: Option<String>,
+    /// The journal's place of its first entry.
+    pub seq: i64,
+}
+
+/// What the control has done by others. All of it returns at once.
+pub trait Hands: Send {
+    /// Carries out an effect of an app. The app's state is the one after the entries beside it.
+    fn carry_out(&mut self, app: &App, effect: &Effect, now: Moment);
+    /// The app's looks go at this pace from now on.
+    fn pace(&mut self, app: &AppName, fast: bool);
+    /// These rows are durable.
+    fn written(&mut self, records: &[Record]);
+    /// Something changed that is shown.
+    fn show(&mut self, fleet: &Fleet, now: Moment);
+}
+
+/// No decision takes that many rounds; one that does is a fault of ours, and must not spin.
+const ROUNDS: usize = 256;
+/// The loop's pulse at rest: later than this by `GAP`, and what was counted across it proves nothing.
+const PULSE: Duration = Duration::from_secs(1);
+/// The pulse while anything is open: deadlines and thresholds are met within it.
+const FAST_PULSE: Duration = Duration::from_millis(20);
+/// How late the pulse may be.
+const GAP: Duration = Duration::from_secs(3);
+
+/// All apps, and what surrounds them.
+pub struct Fleet {
+    /// By name.
+    pub apps: BTreeMap<AppName, App>,
+    /// What surrounds every decision; `ahead` is filled in for each.
+    pub around: Around,
+}
+
+/// The control.
+pub struct Control<H: Hands> {
+    fleet: Fleet,
+    journal: Box<dyn Journal>,
+    hands: H,
+    clock: Clock,
+    boot_id: String,
+    epoch: Arc<AtomicU64>,
+    beat: Option<Moment>,
+    /// Apps of which something was seen since they last decided.
+    stirred: BTreeSet<AppName>,
+}
+
+impl<H: Hands> Control<H> {
+    /// Replays the journal, raises the epoch and writes that this takeover began.
+    ///
+    /// # Errors
+    /// The journal cannot be read or written, or holds what cannot have happened: then nothing is done at all.
+    pub fn open(
+        mut journal: Box<dyn Journal>,
+        policies: &[Arc<AppPolicy>],
+        fleet: &FleetPolicy,
+        started: Entry,
+        hands: H,
+        clock: Clock,
+        boot_id: String,
+        epoch: Arc<AtomicU64>,
+    ) -> Result<Control<H>, JournalError> {
+        let now = clock.now();
+        let records = journal.replay()?;
+        let last_epoch = records.iter().map(|record| record.epoch).max().unwrap_or(0);
+        epoch.store(last_epoch + 1, Ordering::SeqCst);
+        let mut ledgers = fold(&records, &boot_id, now)?;
+        let around = Around {
+            started: now,
+            witnesses: vec![None; fleet.witnesses],
+            need_up: fleet.need_up,
+            moving: Vec::new(),
+            max_groups: fleet.max_concurrent_groups,
+            ahead: None,
+            journal_fault: None,
+        };
+        let apps = policies
+            .iter()
+            .map(|policy| {
+                let ledger = ledgers.remove(policy.name.as_ref()).unwrap_or_default();
+                (policy.name.clone(), App::new(Arc::clone(policy), ledger, last_epoch + 1))
+            })
+            .collect();
+        let mut control = Control { fleet: Fleet { apps, around }, journal, hands, clock, boot_id, epoch, beat: None, stirred: BTreeSet::new() };
+        let record = control.record(None, None, started, now);
+        control.journal.append(std::slice::from_ref(&record))?;
+        control.hands.written(&[record]);
+        control.settle_all(now);
+        Ok(control)
+    }
+
+    /// The state, for whoever shows it.
+    pub fn fleet(&self) -> &Fleet {
+        &self.fleet
+    }
+
+    /// What carries out the effects.
+    pub fn hands(&mut self) -> &mut H {
+        &mut self.hands
+    }
+
+    /// Takes messages until the channel closes or `stop` resolves. The pulse is told to `alive` each time.
+    pub async fn run(&mut self, mut messages: mpsc::Receiver<Message>, stop: impl Future<Output = ()>, mut alive: impl FnMut(Duration)) {
+        tokio::pin!(stop);
+        loop {
+            let pulse = if self.is_busy() { FAST_PULSE } else { PULSE };
+            let due = tokio::time::Instant::now() + pulse;
+            tokio::select! {
+                () = &mut stop => return,
+                message = messages.recv() => {
+                    let Some(message) = message else { return };
+                    self.handle(message);
+                    // What has queued up meanwhile is one picture: it is taken in before anything is decided on it.
+                    while let Ok(message) = messages.try_recv() {
+                        self.handle(message);
+                    }
+                }
+                () = tokio::time::sleep_until(due) => {}
+            }
+            let late = tokio::time::Instant::now().saturating_duration_since(due);
+            alive(late);
+            self.tick(tokio::time::Instant::now() >= due);
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.fleet.apps.values().any(|app| app.ledger().state != State::Watching && app.ledger().state != State::Stuck)
+    }
+
+    /// Takes one message in. Decisions follow with the next tick; orders are answered at once.
+    pub fn handle(&mut self, message: Message) {
+        let now = self.clock.now();
+        match message {
+            Message::Seen(name, input) => {
+                if let Some(app) = self.fleet.apps.get_mut(&name) {
+                    app.observe(input);
+                    self.stirred.insert(name);
+                }
+            }
+            Message::Witness(place, look) => {
+                if let Some(slot) = self.fleet.around.witnesses.get_mut(place) {
+                    *slot = Some(Last { sent: look.sent, done: look.done, verdict: look.finding.verdict, detail: look.finding.detail });
+                }
+            }
+            Message::Order(name, order, answer) => {
+                let result = self.order(&name, order, now);
+                if answer.send(result).is_err() {
+                    tracing::warn!(app = %name, "whoever gave an order did not wait for the answer");
+                }
+            }
+            Message::Reload(policies, fleet, done) => {
+                self.reload(policies, &fleet, now);
+                if done.send(()).is_err() {
+                    tracing::debug!("nobody waited for the reload");
+                }
+            }
+            Message::ReloadRefused(words) => self.note(Entry::Reloaded { ok: false, words }, now),
+        }
+    }
+
+    /// Sees gaps of our own, then lets the apps decide: those of which something was seen, or every one.
+    pub fn tick(&mut self, all: bool) {
+        let now = self.clock.now();
+        if let Some(gap) = self.beat.map(|beat| now.since(beat)).filter(|gap| *gap > GAP) {
+            tracing::warn!(seconds = gap.as_secs_f64(), "our own loop stood still; what was counted across the gap is forgotten");
+            self.fleet.apps.values_mut().for_each(|app| app.observe(Input::Gap(gap)));
+            self.fleet.around.witnesses.iter_mut().for_each(|last| *last = None);
+            self.note(Entry::Gap { seconds: gap.as_secs_f64() }, now);
+        }
+        self.beat = Some(now);
+        if all {
+            self.settle_all(now);
+        } else {
+            let stirred = std::mem::take(&mut self.stirred);
+            self.settle(stirred, now);
+        }
+    }
+
+    fn settle_all(&mut self, now: Moment) {
+        self.stirred.clear();
+        self.settle(self.fleet.apps.keys().cloned().collect(), now);
+    }
+
+    fn settle(&mut self, names: BTreeSet<AppName>, now: Moment) {
+        for name in names {
+            for round in 0.. {
+                if round == ROUNDS {
+                    tracing::error!(app = %name, "the decision did not come to rest; it goes on with the next pulse");
+                    break;
+                }
+                self.survey(&name);
+                let Some(app) = self.fleet.apps.get(&name) else { break };
+                let Some(decision) = app.next(&self.fleet.around, now) else { break };
+                if self.carry(&name, decision, None, now).is_err() {
+                    break;
+                }
+            }
+        }
+        self.hands.show(&self.fleet, now);
+    }
+
+    /// What surrounds this app right now: who moves, and who would go first.
+    fn survey(&mut self, name: &AppName) {
+        let moving = |app: &App| matches!(app.ledger().state, State::Moving | State::Proving);
+        let mut groups: Vec<String> = self.fleet.apps.values().filter(|app| moving(app)).map(|app| app.policy().group.clone()).collect();
+        groups.sort();
+        groups.dedup();
+        let own = self.fleet.apps.get(name).map(|app| (app.policy().priority, app.policy().group.clone()));
+        let waits = |app: &&App| {
+            let incident = app.ledger().incident.as_ref();
+            matches!(app.ledger().state, State::Confirmed | State::Held)
+                && incident.is_some_and(|open| open.gates.iter().all(|gate| gate.name == "blast-radius" || gate.state == crate::domain::ledger::GateState::Open))
+        };
+        let ahead = own.and_then(|(priority, group)| {
+            let first = self.fleet.apps.values().filter(waits).filter(|app| app.policy().group != group && app.policy().priority > priority);
+            first.max_by_key(|app| app.policy().priority).map(|app| app.policy().group.clone())
+        });
+        self.fleet.around.moving = groups;
+        self.fleet.around.ahead = ahead;
+    }
+
+    /// Writes, then folds, then has it done. An error leaves the app as it was.
+    fn carry(&mut self, name: &AppName, decision: Decision, id: Option<&str>, now: Moment) -> Result<Option<i64>, ()> {
+        let Some(app) = self.fleet.apps.get(name) else { return Err(()) };
+        let was = app.in_doubt();
+        let mut incident = app.ledger().incident.as_ref().map(|open| open.id.clone());
+        let mut records = Vec::with_capacity(decision.entries.len());
+        for entry in decision.entries {
+            if matches!(entry, Entry::Opened { .. }) {
+                incident = Some(id.map_or_else(|| self.incident_id(name, now), str::to_owned));
+            }
+            let closes = matches!(entry, Entry::Closed { .. });
+            records.push(self.record(Some(name), incident.clone(), entry, now));
+            if closes {
+                incident = None;
+            }
+        }
+        if !records.is_empty() {
+            match self.journal.append(&records) {
+                Ok(()) => self.fleet.around.journal_fault = None,
+                Err(error) => {
+                    if self.fleet.around.journal_fault.is_none() {
+                        tracing::error!(%error, "nothing is done until the journal takes it; watching goes on");
+                    }
+                    self.fleet.around.journal_fault = Some(error.to_string());
+                    return Err(());
+                }
+            }
+        }
+        let Some(app) = self.fleet.apps.get_mut(name) else { return Err(()) };
+        if let Err(illegal) = app.commit(&records, decision.work) {
+            // Written and yet impossible: a fault in the decision itself. Acting on it would make it worse.
+            tracing::error!(app = %name, %illegal, "a decision contradicts its own state; it is not carried out");
+            return Err(());
+        }
+        self.hands.written(&records);
+        for effect in &decision.effects {
+            if let (Effect::Preflight(_), Some(app)) = (effect, self.fleet.apps.get_mut(name)) {
+                app.preflight_sent(now);
+            }
+            if let Some(app) = self.fleet.apps.get(name) {
+                self.hands.carry_out(app, effect, now);
+            }
+        }
+        let fast = self.fleet.apps.get(name).is_some_and(App::in_doubt);
+        if fast != was {
+            self.hands.pace(name, fast);
+        }
+        Ok(records.first().map(|record| record.seq))
+    }
+
+    fn order(&mut self, name: &AppName, order: Order, now: Moment) -> Result<Followed, Refusal> {
+        self.survey(name);
+        let id = self.incident_id(name, now);
+        let refuse = |words: String| Refusal { words, gates: Vec::new() };
+        let app = self.fleet.apps.get(name).ok_or_else(|| refuse(format!("no app {name} is configured")))?;
+        let open = app.ledger().incident.as_ref().map(|open| open.id.clone());
+        let decision = app.order(order, &id, &self.fleet.around, now)?;
+        let opens = decision.entries.iter().any(|entry| matches!(entry, Entry::Opened { .. }));
+        let written = self.carry(name, decision, Some(&id), now).map_err(|()| {
+            let fault = self.fleet.around.journal_fault.clone().unwrap_or_else(|| "see the log".to_owned());
+            refuse(format!("not done: it could not be written to the journal ({fault})"))
+        })?;
+        self.settle_all(now);
+        Ok(Followed { incident: if opens { Some(id) } else { open }, seq: written.unwrap_or(0) })
+    }
+
+    fn reload(&mut self, policies: Vec<Arc<AppPolicy>>, fleet: &FleetPolicy, now: Moment) {
+        let mut apps = BTreeMap::new();
+        for policy in policies {
+            let app = match self.fleet.apps.remove(&policy.name) {
+                Some(mut app) => {
+                    app.reload(Arc::clone(&policy));
+                    app
+                }
+                None => App::new(Arc::clone(&policy), self.remembered(&policy.name, now), self.epoch.load(Ordering::SeqCst)),
+            };
+            apps.insert(policy.name.clone(), app);
+        }
+        for (name, app) in std::mem::take(&mut self.fleet.apps) {
+            if app.ledger().incident.is_some() {
+                tracing::warn!(app = %name, "the new config does not name this app; its open incident goes on until it ends");
+                apps.insert(name, app);
+            }
+        }
+        self.fleet.apps = apps;
+        self.fleet.around.need_up = fleet.need_up;
+        self.fleet.around.max_groups = fleet.max_concurrent_groups;
+        self.fleet.around.witnesses.resize(fleet.witnesses, None);
+        self.note(Entry::Reloaded { ok: true, words: format!("{} apps", self.fleet.apps.len()) }, now);
+        self.settle_all(now);
+    }
+
+    /// The durable state of an app that was not configured until now.
+    fn remembered(&mut self, name: &AppName, now: Moment) -> Ledger {
+        let folded = self.journal.replay().and_then(|records| fold(&records, &self.boot_id, now));
+        match folded {
+            Ok(mut ledgers) => ledgers.remove(name.as_ref()).unwrap_or_default(),
+            Err(error) => {
+                tracing::error!(%error, app = %name, "the journal could not be read for a new app; its active site is unknown");
+                Ledger::default()
+            }
+        }
+    }
+
+    /// Writes an entry of the daemon itself. That it cannot be written is seen by the gates; there is nothing to undo.
+    pub fn note(&mut self, entry: Entry, now: Moment) {
+        let record = self.record(None, None, entry, now);
+        match self.journal.append(std::slice::from_ref(&record)) {
+            Ok(()) => self.hands.written(&[record]),
+            Err(error) => self.fleet.around.journal_fault = Some(error.to_string()),
+        }
+    }
+
+    fn record(&self, app: Option<&AppName>, incident: Option<String>, entry: Entry, now: Moment) -> Record {
+        Record { seq: 0, at: now, boot_id: self.boot_id.clone(), app: app.map(ToString::to_string), incident, epoch: self.epoch.load(Ordering::SeqCst), entry }
+    }
+
+    /// Readable, sortable, unique: one app opens at most one incident a millisecond.
+    fn incident_id(&self, app: &AppName, now: Moment) -> String {
+        let stamp: String = now.rfc3339().chars().filter(char::is_ascii_alphanumeric).collect();
+        format!("{app}-{stamp}")
+    }
+}
+
+/// Every app's ledger, from the journal. Moments of another boot are placed on this one's timeline by the wall clock.
+pub fn fold(records: &[Record], boot_id: &str, now: Moment) -> Result<BTreeMap<String, Ledger>, JournalError> {
+    let mut ledgers: BTreeMap<String, Ledger> = BTreeMap::new();
+    for record in records {
+        let Some(app) = &record.app else { continue };
+        let ledger = ledgers.entry(app.clone()).or_default();
+        let mut placed = record.clone();
+        if record.boot_id != boot_id {
+            rebase(&mut placed, now);
+        }
+        let crossed = record.boot_id != boot_id;
+        ledger.apply(&placed).map_err(|illegal| JournalError::Tampered {
+            path: "journal".to_owned(),
+            seq: record.seq,
+            cause: format!("app {app}: {illegal}"),
+        })?;
+        if let Some(incident) = ledger.incident.as_mut().filter(|_| crossed) {
+            incident.crossed_boot = true;
+        }
+    }
+    Ok(ledgers)
+}
+
+fn rebase(record: &mut Record, now: Moment) {
+    let place = |at: &mut Moment| *at = now.at_wall(at.wall);
+    place(&mut record.at);
+    match &mut record.entry {
+        Entry::Opened { first_failed: Some(at), .. } | Entry::Confirmed { first_failed: at, .. } => place(at),
+        Entry::FrontDoorLost { at } | Entry::FrontDoorBack { at } | Entry::AuthorityMoved { at } | Entry::Proven { first: at } => place(at),
+        _ => {}
+    }
+}

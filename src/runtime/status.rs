@@ -1,0 +1,103 @@
+//! The state as it is shown: to `status`, to `explain`, to the API and the page.
+
+use serde_json::{Value, json};
+
+use super::control::Fleet;
+use crate::domain::decide::App;
+use crate::domain::gates::Around;
+use crate::domain::model::{Moment, SiteName};
+use crate::domain::quorum::Point;
+
+/// The whole fleet as one document.
+pub fn fleet(fleet: &Fleet, observer: &str, now: Moment) -> Value {
+    let apps: Vec<Value> = fleet.apps.values().map(|app| self::app(app, &fleet.around, now)).collect();
+    let witnesses: Vec<Value> = fleet
+        .around
+        .witnesses
+        .iter()
+        .map(|last| match last {
+            Some(last) => json!({"verdict": last.verdict.health(), "cause": last.verdict.cause(), "at": last.done.rfc3339(), "detail": last.detail}),
+            None => Value::Null,
+        })
+        .collect();
+    json!({
+        "schema_version": 1,
+        "observer": observer,
+        "version": env!("CARGO_PKG_VERSION"),
+        "at": now.rfc3339(),
+        "started": fleet.around.started.rfc3339(),
+        "journal_fault": fleet.around.journal_fault,
+        "witnesses": witnesses,
+        "apps": apps,
+    })
+}
+
+/// One app.
+pub fn app(app: &App, around: &Around, now: Moment) -> Value {
+    let policy = app.policy();
+    let ledger = app.ledger();
+    let direction = app.direction();
+    let (ruling, gates, exposure) = app.view(around, now).gates(direction, Point::Start);
+    let incident = ledger.incident.as_ref().map(|incident| {
+        let steps: Vec<Value> = incident
+            .plan
+            .iter()
+            .flat_map(|plan| &plan.steps)
+            .filter_map(|step| Some((step, incident.steps.get(&step.name)?)))
+            .map(|(step, run)| {
+                json!({
+                    "name": step.name, "kind": step.kind, "class": step.class, "state": run.state, "attempts": run.attempts,
+                    "started": run.started.map(Moment::rfc3339), "ended": run.ended.map(Moment::rfc3339),
+                    "seconds": run.started.map(|at| run.ended.unwrap_or(now).since(at).as_secs_f64()),
+                    "trouble": run.trouble, "progress": app.progress(&step.name), "facts": run.facts,
+                })
+            })
+            .collect();
+        json!({
+            "id": incident.id, "trigger": incident.trigger, "direction": incident.direction,
+            "opened": incident.opened.rfc3339(), "first_failed": incident.first_failed.map(Moment::rfc3339),
+            "confirmed": incident.confirmed.map(Moment::rfc3339),
+            "elapsed_seconds": now.since(incident.clock_start()).as_secs_f64(),
+            "stuck": incident.stuck.as_ref().map(|(words, waits_for)| json!({"words": words, "waits_for": waits_for})),
+            "declined": incident.declined, "calling_off": incident.calling_off, "steps": steps,
+        })
+    });
+    json!({
+        "name": policy.name.as_ref(), "group": policy.group, "mode": policy.mode, "state": ledger.state, "since": ledger.since.rfc3339(),
+        "active_site": ledger.active, "direction": direction, "ruling": ruling, "gates": gates,
+        "paused": ledger.paused.as_ref().map(|pause| json!({"until": crate::domain::model::rfc3339(pause.until), "by": pause.by})),
+        "rpo_exposure": {"seconds": exposure.seconds, "objective_seconds": policy.rpo_objective.as_secs_f64(), "words": exposure.words(), "assumption": exposure.assumption},
+        "rto_objective_seconds": policy.rto_objective.as_secs_f64(),
+        "sites": SiteName::ALL.iter().map(|site| (site.to_string(), self::site(app, *site, now))).collect::<serde_json::Map<_, _>>(),
+        "front_door": app.front().last.as_ref().map(|look| json!({
+            "verdict": look.finding.verdict.health(), "cause": look.finding.verdict.cause(), "from": look.finding.from,
+            "at": look.done.rfc3339(), "detail": look.finding.detail,
+        })),
+        "incident": incident,
+        "last_move": ledger.last_figures.as_ref().map(|(direction, trigger, figures)| json!({"direction": direction, "trigger": trigger, "figures": figures})),
+    })
+}
+
+fn site(app: &App, site: SiteName, now: Moment) -> Value {
+    let view = app.site(site, now);
+    let policy = app.policy().site(site);
+    let signals: Vec<Value> = policy
+        .signals
+        .iter()
+        .zip(app.signals(site))
+        .enumerate()
+        .map(|(at, (policy, signal))| {
+            let (downs, ups, unknowns) = signal.counts();
+            json!({
+                "name": policy.name, "kind": policy.kind, "health": signal.health(policy, now), "required": policy.required,
+                "downs": downs, "ups": ups, "unknowns": unknowns, "down_rate": signal.rate(),
+                "replication": app.replica_state(site, at),
+                "last": signal.last().map(|last| json!({
+                    "verdict": last.verdict.health(), "cause": last.verdict.cause(), "sent": last.sent.rfc3339(),
+                    "seconds": last.done.since(last.sent).as_secs_f64(), "detail": last.detail,
+                })),
+            })
+        })
+        .collect();
+    json!({"region": policy.region, "health": view.health, "known": view.known, "down": view.down, "signals": signals})
+}
