@@ -139,9 +139,11 @@ impl<H: Hands> Control<H> {
     /// Takes messages until the channel closes or `stop` resolves. The pulse is told to `alive` each time.
     pub async fn run(&mut self, mut messages: mpsc::Receiver<Message>, stop: impl Future<Output = ()>, mut alive: impl FnMut(Duration)) {
         tokio::pin!(stop);
+        let mut due = tokio::time::Instant::now();
         loop {
             let pulse = if self.is_busy() { FAST_PULSE } else { PULSE };
-            let due = tokio::time::Instant::now() + pulse;
+            // A busy loop shortens the wait; a stream of messages never puts the pulse off.
+            due = due.min(tokio::time::Instant::now() + pulse);
             tokio::select! {
                 () = &mut stop => return,
                 message = messages.recv() => {
@@ -154,9 +156,13 @@ impl<H: Hands> Control<H> {
                 }
                 () = tokio::time::sleep_until(due) => {}
             }
-            let late = tokio::time::Instant::now().saturating_duration_since(due);
-            alive(late);
-            self.tick(tokio::time::Instant::now() >= due);
+            let now = tokio::time::Instant::now();
+            let pulsed = now >= due;
+            if pulsed {
+                alive(now - due);
+                due = now + pulse;
+            }
+            self.tick(pulsed);
         }
     }
 
