@@ -17,7 +17,7 @@ use super::model::{
 use super::moving::{self, Work};
 use super::plan::{Class, Plan};
 use super::policy::{AppPolicy, SitePolicy};
-use super::quorum::{self, Point, SiteView};
+use super::quorum::{self, Point, Problem, SiteView};
 use super::report::Report;
 use super::rpo;
 
@@ -31,6 +31,13 @@ const PREFLIGHT_EVERY: Duration = Duration::from_secs(300);
 const PREFLIGHT_EAGER: Duration = Duration::from_secs(15);
 /// Within this time, a held app's changing gates are written once.
 const GATES_EVERY: Duration = Duration::from_secs(10);
+
+/// How long the front door must stay as it is to be believed.
+const STEADY: Duration = Duration::from_secs(1);
+/// The move itself, where what the steps are doing is kept; no step can be called so.
+const MOVE: &str = "";
+/// How often an unclear problem is looked at again before a held move goes.
+const RECHECK_EVERY: Duration = Duration::from_secs(2);
 
 /// Something that was seen.
 #[derive(Debug, Clone, PartialEq)]
@@ -110,10 +117,20 @@ pub struct Front {
     pub last: Option<Look>,
     /// The end of the first failed look since it last answered from the site that is left.
     pub lost: Option<Moment>,
+    /// Since when it answers from the site that is left (or does not say from where), after it had been lost.
+    pub back: Option<Moment>,
     /// Consecutive answers proven to come from one site, and when they were known.
     pub run: Vec<(SiteName, Moment, Moment)>,
     /// The zone's own servers' latest word: which site's addresses they gave, and when.
     pub authority: Option<(SiteName, Moment)>,
+}
+
+impl Front {
+    fn returned(&mut self, at: Moment) {
+        if self.lost.take().is_some() || self.back.is_none() {
+            self.back = Some(at);
+        }
+    }
 }
 
 /// One app.
@@ -304,17 +321,19 @@ impl App {
                     self.front.run.remove(0);
                 }
                 self.front.run.push((site, look.sent, look.done));
+                // An answer from the target says nothing about the old site's writers.
                 if site == leaving {
-                    self.front.lost = None;
+                    self.front.returned(look.done);
                 }
             }
             (Verdict::Up, None) => {
                 self.front.run.clear();
-                self.front.lost = None;
+                self.front.returned(look.done);
             }
             (Verdict::Down(_), _) => {
                 self.front.run.clear();
                 self.front.lost.get_or_insert(look.done);
+                self.front.back = None;
             }
             (Verdict::Unknown(_), _) => {}
         }
@@ -351,7 +370,7 @@ impl App {
             let by = Actor { who: "watchover".into(), reason: format!("the pause by {} ended by its time", pause.by.who) };
             return Some(Decision::entry(Entry::Resumed { by }));
         }
-        self.preflight_due(now).or_else(|| self.front_door_moved()).or_else(|| match self.ledger.state {
+        self.preflight_due(now).or_else(|| self.front_door_moved(now)).or_else(|| match self.ledger.state {
             State::Watching => self.watching(now),
             State::Suspect => self.suspect(around, now),
             State::Confirmed | State::Held | State::AwaitingApproval => self.deciding(around, now),
@@ -374,16 +393,15 @@ impl App {
         due.then(|| Decision::default().and(Effect::Preflight(direction)))
     }
 
-    /// Keeps the end of writes durable while an incident is open.
-    fn front_door_moved(&self) -> Option<Decision> {
+    /// Keeps the end of writes durable while an incident is open. A front door that flickers has not stopped taking
+    /// writes, and is not worth a row for each flicker.
+    fn front_door_moved(&self, now: Moment) -> Option<Decision> {
         let incident = self.ledger.incident.as_ref()?;
         match (incident.front_door_lost, self.front.lost) {
-            (None, Some(at)) => Some(Decision::entry(Entry::FrontDoorLost { at })),
+            (None, Some(at)) if now.since(at) >= STEADY => Some(Decision::entry(Entry::FrontDoorLost { at })),
             (Some(_), None) => {
-                let last = self.front.last.as_ref().filter(|last| last.finding.verdict == Verdict::Up)?;
-                // An answer from the target says nothing about the old site's writers.
-                let from_target = last.finding.from == Some(incident.direction.target());
-                (!from_target).then(|| Decision::entry(Entry::FrontDoorBack { at: last.done }))
+                let at = self.front.back.filter(|at| now.since(*at) >= STEADY)?;
+                Some(Decision::entry(Entry::FrontDoorBack { at }))
             }
             _ => None,
         }
@@ -457,6 +475,20 @@ impl App {
             // Confirmed once, but unknown now: never on ignorance.
             ruling = Ruling::Hold;
         }
+        if ruling == Ruling::Go && matches!(state, State::Held | State::AwaitingApproval) && !incident.commanded() {
+            // What was counted while a gate was shut may be stale, or have come from our own fault: the problem must show
+            // itself once more, in looks sent after the last gate opened.
+            match self.work.get(MOVE) {
+                Some(Work::Permit { asked, .. }) => match quorum::second_look(self.policy.site(source), self.signals(source), *asked, now) {
+                    Some(Problem::Persists) => {}
+                    Some(Problem::Unclear) if now.since(*asked) > RECHECK_EVERY => return Some(self.recheck(now)),
+                    None | Some(Problem::Wavers | Problem::Gone | Problem::Unclear) => return None,
+                },
+                _ => return Some(self.recheck(now)),
+            }
+        } else if self.work.contains_key(MOVE) && self.work.get(MOVE) != Some(&Work::default()) {
+            return Some(Decision::default().doing(MOVE, Work::default()));
+        }
         let gated = Entry::Gated { ruling, gates: gates.clone(), exposure };
         let entered = match (state, ruling) {
             (_, Ruling::Go) => true,
@@ -480,6 +512,10 @@ impl App {
             }
             Ruling::Ask | Ruling::Hold => decision,
         })
+    }
+
+    fn recheck(&self, now: Moment) -> Decision {
+        Decision::default().and(Effect::LookNow).doing(MOVE, Work::Permit { asked: now, found: serde_json::Value::Null })
     }
 
     fn proving(&self, now: Moment) -> Option<Decision> {

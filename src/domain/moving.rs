@@ -13,6 +13,7 @@ use super::ledger::{Entry, Gate, GateState, Incident, Ruling, StepRun, StepState
 use super::model::{Moment, Outcome, Trigger};
 use super::plan::{Class, OnFailure, Plan, PlannedStep, Repeat, Reversibility};
 use super::quorum::{self, Point, Problem};
+use super::rpo::Exposure;
 use super::report::{ErrorClass, Inspection, Report, StepError};
 
 /// The gates that bind each final step, not only the start.
@@ -271,6 +272,7 @@ fn permit(app: &App, around: &Around, incident: &Incident, step: &PlannedStep, r
     // The others bound the start of the move; these bind every step that is final.
     let binds = |gate: &Gate| BINDING.contains(&gate.name.as_str()) && !(committed && gate.name == "data-loss");
     let binding: Vec<Gate> = gates.into_iter().filter(binds).collect();
+    let binding = binding.into_iter().map(|gate| tolerate(incident, &exposure, gate, now)).collect::<Vec<Gate>>();
     match gates::ruling(&binding) {
         Ruling::Go if is_paused(app, incident) => None,
         Ruling::Go => {
@@ -297,6 +299,20 @@ fn permit(app: &App, around: &Around, incident: &Incident, step: &PlannedStep, r
     }
 }
 
+
+/// The loss was judged when the move was decided; that it has grown since by the time that has passed is no worse evidence.
+/// To stop here, with the old writers fenced off, would only make the outage longer.
+fn tolerate(incident: &Incident, exposure: &Exposure, gate: Gate, now: Moment) -> Gate {
+    let judged = incident.exposure.as_ref().and_then(|judged| judged.seconds);
+    let passed = now.since(incident.planned.unwrap_or(incident.opened)).as_secs_f64();
+    let since_lost = incident.front_door_lost.zip(incident.fenced_at()).map_or(0.0, |(lost, fenced)| ((fenced - lost.wall).max(0) as f64) / 1e6);
+    let grown = judged.zip(exposure.seconds).is_some_and(|(judged, seconds)| seconds <= judged + passed.max(since_lost));
+    let unknown_accepted = incident.exposure.is_some() && judged.is_none() && exposure.seconds.is_none();
+    if gate.name != "data-loss" || gate.state == GateState::Open || !(grown || unknown_accepted) {
+        return gate;
+    }
+    Gate { state: GateState::Open, words: format!("{}; as judged when the move was decided, grown by the time since", gate.words), ..gate }
+}
 
 fn troubled(step: &PlannedStep, run: &StepRun, error: &StepError, now: Moment) -> Decision {
     let name = &step.name;

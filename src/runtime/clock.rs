@@ -1,5 +1,7 @@
 //! The only place that reads clocks: below it, `now` is an argument.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -16,6 +18,7 @@ pub struct Clock {
     start: Instant,
     base: i64,
     wall: Wall,
+    hand: Option<Hand>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -25,21 +28,32 @@ enum Wall {
     From(i64),
 }
 
+/// A clock that only its owner moves: monotonic and wall, in microseconds. For simulation.
+pub type Hand = Arc<(AtomicI64, AtomicI64)>;
+
 impl Clock {
     /// The machine's clocks.
     pub fn system() -> Clock {
         let boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
         let base = boot.tv_sec * 1_000_000 + boot.tv_nsec / 1_000;
-        Clock { start: Instant::now(), base, wall: Wall::System }
+        Clock { start: Instant::now(), base, wall: Wall::System, hand: None }
     }
 
     /// A clock that follows tokio's, virtual or not, from `wall` microseconds on.
     pub fn following(wall: i64) -> Clock {
-        Clock { start: Instant::now(), base: 0, wall: Wall::From(wall) }
+        Clock { start: Instant::now(), base: 0, wall: Wall::From(wall), hand: None }
+    }
+
+    /// A clock that stands still until `hand` is moved.
+    pub fn held(hand: Hand) -> Clock {
+        Clock { start: Instant::now(), base: 0, wall: Wall::System, hand: Some(hand) }
     }
 
     /// Now, on both clocks.
     pub fn now(&self) -> Moment {
+        if let Some(hand) = &self.hand {
+            return Moment { mono: hand.0.load(Ordering::SeqCst), wall: hand.1.load(Ordering::SeqCst) };
+        }
         let since = i64::try_from(self.start.elapsed().as_micros()).unwrap_or(i64::MAX);
         let wall = match self.wall {
             Wall::System => jiff::Timestamp::now().as_microsecond(),

@@ -1,0 +1,150 @@
+//! Incidents as text: prose, events with times, the expected log; replayed in virtual time.
+//!
+//! `RECORD=1 cargo test --test scenarios` writes the logs anew; a diff is understood before it is committed.
+
+mod sim;
+
+use std::time::Duration;
+
+use sim::{Answer, SECOND, Sim};
+use watchover::domain::ledger::Wish;
+use watchover::domain::model::{Actor, Cause, Mode, SiteName};
+use watchover::domain::orders::Order;
+use watchover::domain::policy::OnRpoExceeded;
+
+#[test]
+fn every_scenario_ends_as_it_says() {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scenarios");
+    let mut files: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|end| end == "txt")).collect();
+    files.sort();
+    assert!(!files.is_empty());
+    let mut wrong = Vec::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let (script, expected) = text.split_once("\nlog\n").unwrap_or((&text, ""));
+        let log = replay(script, &file.display().to_string());
+        if std::env::var_os("RECORD").is_some() {
+            std::fs::write(&file, format!("{}\nlog\n{log}", script.trim_end().to_owned() + "\n")).unwrap();
+        } else if log.trim_end() != expected.trim_end() {
+            wrong.push(format!("{}\n--- expected\n{expected}\n--- got\n{log}", file.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// Runs a script: `# prose`, `set KEY VALUE` before anything, `at SECONDS EVENT…`, `until SECONDS`.
+fn replay(script: &str, name: &str) -> String {
+    let mut policy = sim::policy();
+    for line in script.lines().filter_map(|line| line.strip_prefix("set ")) {
+        let (key, value) = line.split_once(' ').unwrap();
+        let duration = || humantime::parse_duration(value).unwrap();
+        match key {
+            "mode" => policy.mode = Mode::parse(value).unwrap(),
+            "rpo_objective" => policy.rpo_objective = duration(),
+            "on_rpo_exceeded" => policy.on_rpo_exceeded = OnRpoExceeded::parse(value).unwrap(),
+            "startup_grace" => policy.startup_grace = duration(),
+            "cooldown" => policy.cooldown = duration(),
+            "approval_timeout" => policy.approval_timeout = duration(),
+            "move_timeout" => policy.move_timeout = duration(),
+            "prove_timeout" => policy.prove_timeout = duration(),
+            other => panic!("{name}: unknown setting {other}"),
+        }
+    }
+    let mut sim = Sim::new(policy);
+    let mut extra = Vec::new();
+    for line in script.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            ["at", at, event @ ..] => {
+                sim.run_until((at.parse::<f64>().unwrap() * 1e6) as i64);
+                if let Some(words) = act(&mut sim, event, name) {
+                    extra.push(format!("{at:>8} {words}"));
+                }
+            }
+            ["until", at] => sim.run_until(at.parse::<i64>().unwrap() * SECOND),
+            [] | ["#", ..] | ["set", ..] => {}
+            _ => panic!("{name}: unknown line {line:?}"),
+        }
+    }
+    let mut lines = sim.log();
+    lines.extend(extra);
+    let mut effects: Vec<String> = sim.world.steps.iter().map(|(name, step)| format!("{name} {}", step.effects)).collect();
+    effects.sort();
+    lines.push(format!("         effects: {}; state {}, active {}", effects.join(", "), sim.state(), sim.app().ledger().active.map_or("unknown", SiteName::as_str)));
+    lines.join("\n") + "\n"
+}
+
+fn answer(words: &[&str], name: &str) -> Answer {
+    match words {
+        ["up"] => Answer::Up,
+        ["half"] => Answer::Half,
+        ["down", cause] => Answer::Down(Cause::parse(cause).unwrap_or_else(|| panic!("{name}: {cause}"))),
+        ["unknown", cause] => Answer::Unknown(Cause::parse(cause).unwrap_or_else(|| panic!("{name}: {cause}"))),
+        other => panic!("{name}: no answer {other:?}"),
+    }
+}
+
+fn act(sim: &mut Sim, event: &[&str], name: &str) -> Option<String> {
+    let by = |reason: &str| Actor { who: "alice".into(), reason: reason.into() };
+    let incident = |sim: &Sim| sim.app().ledger().incident.as_ref().map(|open| open.id.clone()).unwrap_or_default();
+    let order = match event {
+        ["primary", rest @ ..] => return set(&mut sim.world.primary, answer(rest, name)),
+        ["standby", rest @ ..] => return set(&mut sim.world.standby, answer(rest, name)),
+        ["witness", rest @ ..] => return set(&mut sim.world.witness, answer(rest, name)),
+        ["replica", rest @ ..] => return set(&mut sim.world.replica, answer(rest, name)),
+        ["lag", seconds] => return set(&mut sim.world.lag, seconds.parse().unwrap()),
+        ["no-samples"] => return set(&mut sim.world.lag_stops, true),
+        ["step", step, "silent"] => return set(&mut sim.world.steps.get_mut(*step).unwrap().silent, true),
+        ["step", step, "refuses"] => return set(&mut sim.world.steps.get_mut(*step).unwrap().refuse, true),
+        ["step", step, "mended"] => {
+            let step = sim.world.steps.get_mut(*step).unwrap();
+            (step.silent, step.refuse) = (false, false);
+            return None;
+        }
+        ["step", step, "loses-answers", times] => return set(&mut sim.world.steps.get_mut(*step).unwrap().lose_answers, times.parse().unwrap()),
+        ["step", step, "drops-requests", times] => return set(&mut sim.world.steps.get_mut(*step).unwrap().drop_requests, times.parse().unwrap()),
+        ["journal", "full"] => {
+            sim.journal.full.store(true, std::sync::atomic::Ordering::SeqCst);
+            return None;
+        }
+        ["journal", "mended"] => {
+            sim.journal.full.store(false, std::sync::atomic::Ordering::SeqCst);
+            return None;
+        }
+        ["kill"] => {
+            sim.kill();
+            return None;
+        }
+        ["boot"] => {
+            sim.boot();
+            return None;
+        }
+        ["stop-for", seconds] => {
+            sim.stand_still(seconds.parse().unwrap());
+            return None;
+        }
+        ["failover", rest @ ..] => {
+            let accept_loss = rest.iter().position(|word| *word == "accept").map(|at| humantime::parse_duration(rest[at + 1]).unwrap().as_secs_f64());
+            let wish = Wish { by: by("drill"), accept_loss, shown: None, force: rest.contains(&"force"), graceful: rest.contains(&"graceful") };
+            Order::Move { to: SiteName::Standby, wish }
+        }
+        ["approve", rest @ ..] => {
+            let accept_loss = rest.first().map(|text| humantime::parse_duration(text).map_or(f64::INFINITY, |length| length.as_secs_f64()));
+            Order::Approve { incident: incident(sim), by: by("go"), accept_loss }
+        }
+        ["decline"] => Order::Decline { incident: incident(sim), by: by("no") },
+        ["retry"] => Order::Retry { incident: incident(sim), by: by("again") },
+        ["skip", step] => Order::Skip { incident: incident(sim), step: (*step).into(), by: by("without it") },
+        ["abort"] => Order::Abort { incident: incident(sim), by: by("stop") },
+        ["adopt", site] => Order::Adopt { site: SiteName::parse(site).unwrap(), by: by("it is so") },
+        ["pause", length] => Order::Pause { length: humantime::parse_duration(length).unwrap_or(Duration::ZERO), by: by("maintenance") },
+        ["resume"] => Order::Resume { by: by("done") },
+        other => panic!("{name}: unknown event {other:?}"),
+    };
+    sim.order(order).err().map(|refusal| format!("refused: {}", refusal.gates.iter().filter(|gate| gate.state.as_str() != "open").map(|gate| gate.name.as_str()).collect::<Vec<_>>().join(", ")))
+}
+
+fn set<T>(slot: &mut T, value: T) -> Option<String> {
+    *slot = value;
+    None
+}

@@ -1,0 +1,631 @@
+//! The real control, domain and journal logic against a small scripted world, in virtual time: no thread, no clock,
+//! no I/O. What a crash loses is what was not in the journal.
+#![expect(dead_code, reason = "each test file uses its part of the harness")]
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use watchover::domain::decide::{App, Effect, Input};
+use watchover::domain::gates::{Found, Preflight};
+use watchover::domain::ledger::{Entry, Record};
+use watchover::domain::model::{
+    Cause, Direction, Finding, LagSample, Look, Mode, Moment, ReplicaReading, ReplicaState, SiteName, State, Subject, Verdict,
+};
+use watchover::domain::orders::{Order, Refusal};
+use watchover::domain::plan::{Class, OnFailure, Plan, PlannedStep, Repeat, Reversibility};
+use watchover::domain::policy::{AppPolicy, DownWhen, FleetPolicy, OnRpoExceeded, Pace, Required, SignalPolicy, SitePolicy, Window};
+use watchover::domain::report::{ErrorClass, Inspection, Report, StepError};
+use watchover::ports::{Journal, JournalError};
+use watchover::runtime::clock::{Clock, Hand};
+use watchover::runtime::control::{Control, Fleet, Hands, Message};
+
+pub const SECOND: i64 = 1_000_000;
+pub const MILLI: i64 = 1_000;
+/// Birth of the world on the wall clock; a whole minute, so that datapoints align.
+const WALL: i64 = 1_795_000_020 * SECOND;
+const TTL: i64 = 2 * SECOND;
+
+/// How something answers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Answer {
+    Up,
+    Down(Cause),
+    Unknown(Cause),
+    /// Alternating: every second look is down.
+    Half,
+}
+
+/// One step as the world has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WorldStep {
+    pub on: bool,
+    pub pending_until: Option<i64>,
+    pub takes: i64,
+    pub effects: u32,
+    pub applies: u32,
+    pub silent: bool,
+    pub lose_answers: u32,
+    pub drop_requests: u32,
+    pub refuse: bool,
+    pub on_since: i64,
+}
+
+/// The world's truth.
+#[derive(Debug, Clone)]
+pub struct World {
+    pub primary: Answer,
+    pub standby: Answer,
+    pub witness: Answer,
+    pub replica: Answer,
+    pub lag: f64,
+    pub lag_stops: bool,
+    pub steps: BTreeMap<String, WorldStep>,
+    pub looks: [u64; TARGETS],
+}
+
+impl World {
+    fn new() -> World {
+        let step = |takes: i64| WorldStep {
+            on: false, pending_until: None, takes, effects: 0, applies: 0, silent: false, lose_answers: 0, drop_requests: 0, refuse: false, on_since: 0,
+        };
+        let steps = [("fence", 500 * MILLI), ("promote", 4 * SECOND), ("capacity", 2 * SECOND), ("traffic", 500 * MILLI)];
+        World {
+            primary: Answer::Up, standby: Answer::Up, witness: Answer::Up, replica: Answer::Up, lag: 1.0, lag_stops: false,
+            steps: steps.into_iter().map(|(name, takes)| (name.to_owned(), step(takes))).collect(),
+            looks: [0; TARGETS],
+        }
+    }
+
+    fn settle(&mut self, now: i64) {
+        for step in self.steps.values_mut() {
+            if let Some(until) = step.pending_until.filter(|until| *until <= now) {
+                step.on = true;
+                step.pending_until = None;
+                step.on_since = until;
+            }
+        }
+    }
+
+    /// Where the public name leads resolvers that honour the TTL.
+    fn front(&self, now: i64) -> SiteName {
+        let traffic = &self.steps["traffic"];
+        if traffic.on && now - traffic.on_since >= TTL { SiteName::Standby } else { SiteName::Primary }
+    }
+
+    fn of(&self, site: SiteName) -> Answer {
+        match site {
+            SiteName::Primary => self.primary,
+            SiteName::Standby => self.standby,
+        }
+    }
+}
+
+/// What the hands were told.
+#[derive(Debug)]
+enum Out {
+    Effect(Effect, BTreeMap<String, Value>, String, u64),
+    Pace(bool),
+}
+
+#[derive(Clone, Default)]
+struct SimHands(Arc<Mutex<Vec<Out>>>);
+
+impl Hands for SimHands {
+    fn carry_out(&mut self, app: &App, effect: &Effect, _now: Moment) {
+        let incident = app.ledger().incident.as_ref();
+        let facts = incident.map(|open| open.steps.iter().map(|(name, run)| (name.clone(), run.facts.clone())).collect()).unwrap_or_default();
+        let id = incident.map(|open| open.id.clone()).unwrap_or_default();
+        self.0.lock().unwrap().push(Out::Effect(effect.clone(), facts, id, app.epoch()));
+    }
+    fn pace(&mut self, _app: &watchover::domain::model::AppName, fast: bool) {
+        self.0.lock().unwrap().push(Out::Pace(fast));
+    }
+    fn written(&mut self, _records: &[Record]) {}
+    fn show(&mut self, _fleet: &Fleet, _now: Moment) {}
+}
+
+/// A journal in memory; `full` makes it refuse.
+#[derive(Clone, Default)]
+pub struct MemJournal {
+    pub rows: Arc<Mutex<Vec<Record>>>,
+    pub full: Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl Journal for MemJournal {
+    fn append(&mut self, records: &[Record]) -> Result<(), JournalError> {
+        if self.full.load(Ordering::SeqCst) {
+            return Err(JournalError::Unwritable { path: "memory".into(), operation: "append", cause: "no space left".into() });
+        }
+        // Through JSON and back, as on disk: what does not survive that is not durable.
+        let mut rows = self.rows.lock().unwrap();
+        for record in records {
+            let text = serde_json::to_string(record).unwrap();
+            let mut back: Record = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+            back.seq = rows.len() as i64 + 1;
+            rows.push(back);
+        }
+        Ok(())
+    }
+    fn replay(&mut self) -> Result<Vec<Record>, JournalError> {
+        Ok(self.rows.lock().unwrap().clone())
+    }
+}
+
+#[derive(Debug, PartialEq)]
+enum Ev {
+    Send(usize, u64),
+    Done(usize, i64, Box<Finding>),
+    Step { step: String, what: What, epoch: u64, incident: String, facts: BTreeMap<String, Value> },
+    Preflight(Direction),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum What {
+    Inspect,
+    ApplyArrives,
+    ApplyAnswers,
+    ApplyLost,
+    Verify,
+    Undo,
+}
+
+struct Queued(i64, u64, Ev);
+impl PartialEq for Queued {
+    fn eq(&self, other: &Self) -> bool {
+        (self.0, self.1) == (other.0, other.1)
+    }
+}
+impl Eq for Queued {}
+impl PartialOrd for Queued {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Queued {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.0, self.1).cmp(&(other.0, other.1))
+    }
+}
+
+/// What is looked at: subject or witness, in a fixed order.
+const TARGETS: usize = 5;
+
+pub struct Sim {
+    pub world: World,
+    pub journal: MemJournal,
+    pub policy: AppPolicy,
+    pub fleet: FleetPolicy,
+    hand: Hand,
+    control: Option<Control<SimHands>>,
+    hands: SimHands,
+    queue: BinaryHeap<Reverse<Queued>>,
+    order: u64,
+    fast: bool,
+    generation: [u64; TARGETS],
+    pub front_log: Vec<(i64, SiteName)>,
+    /// Called after every event; what it says is wrong ends the run.
+    pub after: Option<fn(&Sim)>,
+}
+
+impl Sim {
+    pub fn new(policy: AppPolicy) -> Sim {
+        let hand: Hand = Arc::new((AtomicI64::new(0), AtomicI64::new(WALL)));
+        let mut sim = Sim {
+            world: World::new(), journal: MemJournal::default(), policy, fleet: FleetPolicy { need_up: 1, witnesses: 1, max_concurrent_groups: 1 },
+            hand, control: None, hands: SimHands::default(), queue: BinaryHeap::new(), order: 0, fast: false, generation: [0; TARGETS],
+            front_log: Vec::new(), after: None,
+        };
+        sim.boot();
+        sim
+    }
+
+    pub fn now(&self) -> i64 {
+        self.hand.0.load(Ordering::SeqCst)
+    }
+
+    fn set_now(&self, at: i64) {
+        self.hand.0.store(at, Ordering::SeqCst);
+        self.hand.1.store(WALL + at, Ordering::SeqCst);
+    }
+
+    /// Starts the daemon: replay, then looks.
+    pub fn boot(&mut self) {
+        self.try_boot().unwrap_or_else(|error| panic!("the daemon does not start: {error}"));
+    }
+
+    pub fn try_boot(&mut self) -> Result<(), JournalError> {
+        let started = Entry::Started { version: "test".into(), observer: "sim".into(), config: String::new() };
+        self.hands = SimHands::default();
+        self.fast = false;
+        let control = Control::open(
+            Box::new(self.journal.clone()),
+            &[Arc::new(self.policy.clone())],
+            &self.fleet,
+            started,
+            self.hands.clone(),
+            Clock::held(Arc::clone(&self.hand)),
+            "boot-1".into(),
+            Arc::new(AtomicU64::new(0)),
+        )?;
+        self.fast = control.fleet().apps.values().any(App::in_doubt);
+        self.control = Some(control);
+        for target in 0..TARGETS {
+            self.generation[target] += 1;
+            self.push(self.now() + MILLI * target as i64, Ev::Send(target, self.generation[target]));
+        }
+        self.drain();
+        Ok(())
+    }
+
+    /// Kills the daemon: what it had in hand is gone, what it had sent to the world arrives all the same.
+    pub fn kill(&mut self) {
+        self.control = None;
+        let kept: Vec<Reverse<Queued>> = self.queue.drain().filter(|Reverse(Queued(.., ev))| matches!(ev, Ev::Step { what: What::ApplyArrives, .. })).collect();
+        self.queue.extend(kept);
+        self.hands.0.lock().unwrap().clear();
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.control.is_some()
+    }
+
+    pub fn app(&self) -> &App {
+        self.control.as_ref().expect("the daemon runs").fleet().apps.values().next().expect("one app")
+    }
+
+    pub fn state(&self) -> State {
+        self.app().ledger().state
+    }
+
+    pub fn order(&mut self, order: Order) -> Result<Option<String>, Refusal> {
+        let name = self.policy.name.clone();
+        let (tx, mut rx) = tokio::sync::oneshot::channel();
+        let control = self.control.as_mut().expect("the daemon runs");
+        control.handle(Message::Order(name, order, tx));
+        let answer = rx.try_recv().expect("orders are answered at once");
+        self.drain();
+        answer.map(|followed| followed.incident)
+    }
+
+    fn push(&mut self, at: i64, ev: Ev) {
+        self.order += 1;
+        self.queue.push(Reverse(Queued(at, self.order, ev)));
+    }
+
+    fn pace_of(&self, target: usize) -> i64 {
+        let micros = |duration: Duration| duration.as_micros() as i64;
+        let signal = |policy: &SignalPolicy| if self.fast { micros(policy.fast_interval) } else { micros(policy.interval) };
+        match target {
+            0 => signal(&self.policy.primary.signals[0]),
+            1 => signal(&self.policy.standby.signals[0]),
+            2 => signal(&self.policy.standby.signals[1]),
+            _ if self.fast => micros(self.policy.front_door.fast_interval),
+            _ => micros(self.policy.front_door.interval),
+        }
+    }
+
+    /// Runs until `until` (microseconds since birth).
+    pub fn run_until(&mut self, until: i64) {
+        loop {
+            let pulse = if self.fast { 20 * MILLI } else { SECOND };
+            let next_pulse = (self.now() / pulse + 1) * pulse;
+            let next = self.queue.peek().map_or(i64::MAX, |Reverse(Queued(at, ..))| *at).min(next_pulse).max(self.now());
+            if next > until {
+                self.set_now(until);
+                return;
+            }
+            self.set_now(next);
+            self.world.settle(next);
+            while self.queue.peek().is_some_and(|Reverse(Queued(at, ..))| *at <= next) {
+                let Some(Reverse(Queued(.., ev))) = self.queue.pop() else { break };
+                self.happen(ev);
+            }
+            if let Some(control) = &mut self.control {
+                control.tick(next >= next_pulse);
+            }
+            self.drain();
+            if let Some(after) = self.after {
+                after(self);
+            }
+        }
+    }
+
+    pub fn run_for(&mut self, seconds: f64) {
+        let until = self.now() + (seconds * 1e6) as i64;
+        self.run_until(until);
+    }
+
+    /// Runs until the predicate holds, at most that long. Says whether it did.
+    pub fn run_till(&mut self, seconds: f64, mut holds: impl FnMut(&Sim) -> bool) -> bool {
+        let end = self.now() + (seconds * 1e6) as i64;
+        while self.now() < end {
+            if holds(self) {
+                return true;
+            }
+            let next = (self.now() + 10 * MILLI).min(end);
+            self.run_until(next);
+        }
+        holds(self)
+    }
+
+    fn happen(&mut self, ev: Ev) {
+        let now = self.now();
+        match ev {
+            Ev::Send(target, generation) if generation == self.generation[target] && self.control.is_some() => {
+                let (latency, finding) = self.see(target);
+                self.push(now + latency, Ev::Done(target, now, Box::new(finding)));
+            }
+            Ev::Send(..) => {}
+            Ev::Done(target, sent, finding) => self.look_done(target, sent, *finding),
+            Ev::Preflight(direction) => {
+                let found = |step: &WorldStep| if step.on { Found::AlreadySo } else if step.refuse { Found::Refused("no".into()) } else { Found::Possible };
+                let steps = self.world.steps.iter().map(|(name, step)| (name.clone(), found(step))).collect();
+                let preflight = Preflight { at: self.moment(now), direction, steps };
+                self.tell(Input::Preflight(preflight));
+            }
+            Ev::Step { step, what, epoch, incident, facts } => self.step_event(&step, what, epoch, incident, facts),
+        }
+    }
+
+    fn moment(&self, mono: i64) -> Moment {
+        Moment { mono, wall: WALL + mono }
+    }
+
+    fn tell(&mut self, input: Input) {
+        let name = self.policy.name.clone();
+        if let Some(control) = &mut self.control {
+            control.handle(Message::Seen(name, input));
+        }
+    }
+
+    fn see(&mut self, target: usize) -> (i64, Finding) {
+        self.world.looks[target] += 1;
+        let now = self.now();
+        let site = match target {
+            0 => SiteName::Primary,
+            1 | 2 => SiteName::Standby,
+            _ => self.world.front(now),
+        };
+        let answer = match target {
+            2 => self.world.replica,
+            4 => self.world.witness,
+            _ => self.world.of(site),
+        };
+        let verdict = match answer {
+            Answer::Up => Verdict::Up,
+            Answer::Down(cause) => Verdict::Down(cause),
+            Answer::Unknown(cause) => Verdict::Unknown(cause),
+            Answer::Half if self.world.looks[target].is_multiple_of(2) => Verdict::Up,
+            Answer::Half => Verdict::Down(Cause::Status),
+        };
+        let latency = if matches!(verdict, Verdict::Down(Cause::TimedOut)) { 800 * MILLI } else { 5 * MILLI };
+        let mut finding = Finding::new(verdict, "scripted");
+        if target == 3 && verdict == Verdict::Up {
+            finding.from = Some(site);
+            self.front_log.push((now, site));
+        }
+        if target == 2 {
+            let samples = self.samples(now);
+            let state = if verdict == Verdict::Up { ReplicaState::Replicating } else { ReplicaState::Error };
+            finding.replica = Some(ReplicaReading { state, samples });
+        }
+        (latency, finding)
+    }
+
+    /// Datapoints of whole minutes, visible two minutes late, fifteen minutes deep.
+    fn samples(&self, now: i64) -> Vec<LagSample> {
+        if self.world.lag_stops {
+            return Vec::new();
+        }
+        let minute = 60 * SECOND;
+        let newest = (WALL + now - 2 * minute).div_euclid(minute) * minute;
+        (0..13).rev().map(|back| LagSample { at: newest - back * minute, period: minute, seconds: self.world.lag }).collect()
+    }
+
+    fn look_done(&mut self, target: usize, sent: i64, finding: Finding) {
+        if self.control.is_none() {
+            return;
+        }
+        let now = self.now();
+        let (sent_at, done) = (self.moment(sent), self.moment(now));
+        let look = |subject: Subject| Look { subject, sent: sent_at, done, finding };
+        match target {
+            0 => self.tell(Input::Look(look(Subject::Signal(SiteName::Primary, 0)))),
+            1 => self.tell(Input::Look(look(Subject::Signal(SiteName::Standby, 0)))),
+            2 => self.tell(Input::Look(look(Subject::Signal(SiteName::Standby, 1)))),
+            3 => self.tell(Input::Look(look(Subject::FrontDoor))),
+            _ => {
+                let look = look(Subject::FrontDoor);
+                if let Some(control) = &mut self.control {
+                    control.handle(Message::Witness(0, look));
+                }
+            }
+        }
+        let next = (sent + self.pace_of(target)).max(now);
+        self.push(next, Ev::Send(target, self.generation[target]));
+    }
+
+    fn step_event(&mut self, name: &str, what: What, epoch: u64, incident: String, facts: BTreeMap<String, Value>) {
+        let now = self.now();
+        let step = self.world.steps.get_mut(name).expect("steps of the sim");
+        let lost = || StepError::new(ErrorClass::Retry, "lost", "the answer was lost");
+        let on_facts = if name == "fence" { json!({"fence": "proven", "at": WALL + step.on_since}) } else { json!({"done": true}) };
+        let again = |sim: &mut Sim, at: i64, what: What| {
+            let ev = Ev::Step { step: name.to_owned(), what, epoch, incident: incident.clone(), facts: facts.clone() };
+            sim.push(at, ev);
+        };
+        let report = match what {
+            What::Inspect if step.refuse => Report::Inspected(Err(StepError::new(ErrorClass::Refused, "refused", "the world will not"))),
+            What::Inspect if step.on => Report::Inspected(Ok(Inspection::AlreadySo(on_facts))),
+            What::Inspect if step.pending_until.is_some() => Report::Inspected(Ok(Inspection::UnderWay(Value::Null))),
+            What::Inspect => Report::Inspected(Ok(Inspection::Possible(json!({"was": "off"})))),
+            What::ApplyArrives => {
+                step.applies += 1;
+                if step.drop_requests > 0 {
+                    step.drop_requests -= 1;
+                    return again(self, now + 100 * MILLI, What::ApplyLost);
+                }
+                if !step.on && step.pending_until.is_none() {
+                    step.effects += 1;
+                    step.pending_until = Some(now + step.takes);
+                }
+                if step.lose_answers > 0 {
+                    step.lose_answers -= 1;
+                    return again(self, now + 100 * MILLI, What::ApplyLost);
+                }
+                return again(self, now + 10 * MILLI, What::ApplyAnswers);
+            }
+            What::ApplyAnswers => Report::Applied(Ok(Value::Null)),
+            What::ApplyLost => Report::Applied(Err(lost())),
+            What::Verify if step.on => Report::Verified(Ok(on_facts)),
+            What::Verify => return again(self, now + 100 * MILLI, What::Verify),
+            What::Undo => {
+                step.on = false;
+                step.pending_until = None;
+                Report::Undone(Ok("put back".into()))
+            }
+        };
+        self.tell(Input::Step { incident, epoch, step: name.to_owned(), report });
+    }
+
+    fn drain(&mut self) {
+        let outs: Vec<Out> = std::mem::take(&mut *self.hands.0.lock().unwrap());
+        let now = self.now();
+        for out in outs {
+            match out {
+                Out::Pace(fast) => {
+                    self.fast = fast;
+                    if fast {
+                        self.nudge();
+                    }
+                }
+                Out::Effect(Effect::LookNow, ..) => self.nudge(),
+                Out::Effect(Effect::Preflight(direction), ..) => self.push(now + 20 * MILLI, Ev::Preflight(direction)),
+                Out::Effect(Effect::Cancel { step }, ..) => self.forget_step(&step),
+                Out::Effect(effect, facts, incident, epoch) => {
+                    let (step, what, latency) = match effect {
+                        Effect::Inspect { step } => (step, What::Inspect, 10 * MILLI),
+                        Effect::Apply { step } => (step, What::ApplyArrives, 10 * MILLI),
+                        Effect::Verify { step } => (step, What::Verify, 10 * MILLI),
+                        Effect::Undo { step } => (step, What::Undo, 10 * MILLI),
+                        Effect::Cancel { .. } | Effect::LookNow | Effect::Preflight(_) => continue,
+                    };
+                    if !self.world.steps[&step].silent {
+                        self.push(now + latency, Ev::Step { step, what, epoch, incident, facts });
+                    }
+                }
+            }
+        }
+    }
+
+    fn forget_step(&mut self, name: &str) {
+        let keep = |ev: &Ev| !matches!(ev, Ev::Step { step, what, .. } if step == name && *what != What::ApplyArrives);
+        let kept: Vec<Reverse<Queued>> = self.queue.drain().filter(|Reverse(Queued(.., ev))| keep(ev)).collect();
+        self.queue.extend(kept);
+    }
+
+    /// Looks at everything now; looks under way are dropped.
+    fn nudge(&mut self) {
+        let now = self.now();
+        let kept: Vec<Reverse<Queued>> = self.queue.drain().filter(|Reverse(Queued(.., ev))| !matches!(ev, Ev::Done(..))).collect();
+        self.queue.extend(kept);
+        for target in 0..TARGETS {
+            self.generation[target] += 1;
+            self.push(now, Ev::Send(target, self.generation[target]));
+        }
+    }
+
+    /// SIGSTOP: time passes, and neither loop nor look notices until it is over.
+    pub fn stand_still(&mut self, seconds: f64) {
+        let until = self.now() + (seconds * 1e6) as i64;
+        self.set_now(until);
+        self.world.settle(until);
+    }
+
+    pub fn records(&self) -> Vec<Record> {
+        self.journal.rows.lock().unwrap().clone()
+    }
+
+    /// The journal as lines: seconds since birth, what happened, in words.
+    pub fn log(&self) -> Vec<String> {
+        self.records().iter().filter_map(line).collect()
+    }
+
+    pub fn effects(&self, step: &str) -> u32 {
+        self.world.steps[step].effects
+    }
+}
+
+/// One journal row as a scenario's log shows it; rows that are only noise there say nothing.
+fn line(record: &Record) -> Option<String> {
+    let at = record.at.mono as f64 / 1e6;
+    let words = match &record.entry {
+        Entry::Started { .. } | Entry::Flipped { .. } => return None,
+        Entry::Opened { trigger, direction, .. } => format!("opened {trigger} {direction}"),
+        Entry::Confirmed { first_failed, .. } => format!("confirmed, first failed look at {:.2}", first_failed.mono as f64 / 1e6),
+        Entry::Gated { ruling, gates, .. } => {
+            let closed: Vec<String> =
+                gates.iter().filter(|gate| gate.state.as_str() != "open").map(|gate| format!("{} {}", gate.name, gate.state)).collect();
+            if closed.is_empty() { format!("gated {ruling}") } else { format!("gated {ruling}: {}", closed.join(", ")) }
+        }
+        Entry::Closed { outcome, active, figures, .. } => {
+            let rto = figures.rto_seconds.map(|seconds| format!(", rto {seconds:.1}")).unwrap_or_default();
+            let rpo = figures.rpo.as_ref().map(|rpo| format!(", rpo {:.0} ({})", rpo.seconds.unwrap_or(f64::NAN), rpo.assumption)).unwrap_or_default();
+            let site = active.map(|site| format!(", {site} active")).unwrap_or_default();
+            format!("closed {outcome}{site}{rto}{rpo}")
+        }
+        Entry::Active { site, by } => format!("active {site} ({})", by.who),
+        Entry::StepFailed { step, code, needs_person, .. } => format!("step-failed {step} {code}{}", if *needs_person { " needs-person" } else { "" }),
+        Entry::StepVerified { step, already, .. } => format!("step-verified {step}{}", if *already { " already" } else { "" }),
+        Entry::StepIntent { step, attempt, .. } => format!("step-intent {step} {attempt}"),
+        Entry::Stuck { words, .. } => format!("stuck: {words}"),
+        Entry::Declined { by } => format!("declined by {}", by.who),
+        Entry::Gap { seconds } => format!("gap {seconds:.0}s"),
+        entry => match watchover::domain::ledger::step_of(entry) {
+            Some(step) => format!("{} {step}", entry.kind()),
+            None => entry.kind().to_owned(),
+        },
+    };
+    Some(format!("{at:8.2} {words}"))
+}
+
+/// The reference profile of the lab: thresholds of the committed config.
+pub fn policy() -> AppPolicy {
+    let pace = Pace { interval: Duration::from_secs(1), fast_interval: Duration::from_millis(250), timeout: Duration::from_millis(800) };
+    let http = |required: Required| SignalPolicy {
+        name: "alb".into(), kind: "http".into(), interval: pace.interval, fast_interval: pace.fast_interval, timeout: pace.timeout,
+        fall: 3, rise: 5, window: Some(Window { span: Duration::from_secs(90), down_rate: 0.5, min_looks: 20 }), required, replica: false, counts: true,
+    };
+    let replica = SignalPolicy {
+        name: "replica".into(), kind: "rds-replica".into(), interval: Duration::from_secs(15), fast_interval: Duration::from_secs(15),
+        timeout: Duration::from_secs(5), fall: 2, rise: 1, window: None, required: Required::Start, replica: true, counts: false,
+    };
+    let step = |name: &str, class: Class, reversibility: Reversibility, after: &[&str], deadline: u64, on_failure: OnFailure| PlannedStep {
+        name: name.into(), kind: name.into(), class, reversibility, repeat: Repeat::Inspectable,
+        after: after.iter().map(|name| (*name).to_owned()).collect(), deadline: Duration::from_secs(deadline), attempts: 3, on_failure,
+        only: None, account: None, region: "us-east-1".into(), keys: Value::Null,
+    };
+    let failover = Plan {
+        direction: Direction::ToStandby,
+        steps: vec![
+            step("fence", Class::Other, Reversibility::Reversible, &[], 5, OnFailure::Continue),
+            step("promote", Class::Data, Reversibility::ForwardOnly, &["fence"], 900, OnFailure::Halt),
+            step("capacity", Class::Capacity, Reversibility::Reversible, &[], 600, OnFailure::Halt),
+            step("traffic", Class::Traffic, Reversibility::Reversible, &["promote", "capacity"], 300, OnFailure::Halt),
+        ],
+    };
+    AppPolicy {
+        name: "shop".into(), group: "shop".into(), priority: 10, mode: Mode::Automatic, rto_objective: Duration::from_secs(300),
+        rpo_objective: Duration::from_secs(300), on_rpo_exceeded: OnRpoExceeded::Approve, min_outage: Duration::from_secs(3),
+        startup_grace: Duration::from_secs(10), cooldown: Duration::from_secs(3600), approval_timeout: Duration::from_secs(1800),
+        move_timeout: Duration::from_secs(1800), prove_timeout: Duration::from_secs(300), traffic_is_autonomous: false, front_door: pace,
+        primary: SitePolicy { region: "ap-south-1".into(), down_when: DownWhen::All, min_known: 1, signals: vec![http(Required::Start)] },
+        standby: SitePolicy { region: "us-east-1".into(), down_when: DownWhen::All, min_known: 1, signals: vec![http(Required::Traffic), replica] },
+        failover,
+        failback: Plan { direction: Direction::ToPrimary, steps: Vec::new() },
+    }
+}
