@@ -73,7 +73,7 @@ pub(super) fn config(path: &Path, tree: Map<String, Value>, catalogue: &dyn Cata
     let dns = dns(&root.table("dns"));
     let max_concurrent_groups = limits(&root.table("limits"));
     let tables = root.tables("app");
-    if tables.is_empty() && !root.has("app") {
+    if root.raw("app").is_none_or(|apps| apps.as_array().is_some_and(Vec::is_empty)) {
         root.fault("app", "there is no app at all; write [[app]] with a name, a front door and two sites");
     }
     let mut names = BTreeSet::new();

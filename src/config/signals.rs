@@ -98,13 +98,14 @@ fn window(judge: &Judge<'_>, table: &Table, default: Option<Window>, interval: D
     let base = default.unwrap_or(Window { span: interval * 10, down_rate: 0.5, min_looks: 5 });
     let span = judge.bounded(&inner, "span", &shown(base.span), Duration::from_secs(1), Duration::from_secs(86_400));
     let down_rate = inner.number("down_rate", 0.0, 1.0, base.down_rate);
-    if down_rate == 0.0 {
+    if down_rate == 0.0 && inner.has("down_rate") {
         inner.fault("down_rate", "0 trips without a single bad look; give a share above 0 and up to 1, like 0.5");
     }
     let min_looks = usize::try_from(inner.whole("min_looks", 1, base.min_looks as u64)).unwrap_or(usize::MAX);
     // While in doubt one looks faster, but the window must also be able to speak before doubt has begun.
     let possible = (span.as_secs_f64() / interval.as_secs_f64()).floor() as usize;
-    if min_looks > possible {
+    // What is inherited is judged where it stands, unless this table changed the interval below it.
+    if min_looks > possible && (own || table.has("interval")) {
         let message = format!(
             "{min_looks} looks never fit: a span of \"{}\" at the interval of \"{}\" holds {possible}; lower min_looks or lengthen the span",
             shown(span),
