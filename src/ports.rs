@@ -48,9 +48,7 @@ pub struct StepContext {
 impl StepContext {
     /// When the old writers were proven gone, if a fence among the steps so far proved it (wall, microseconds).
     pub fn fenced_at(&self) -> Option<i64> {
-        self.facts.values().find_map(|facts| {
-            (facts.get("fence")?.as_str()? == "proven").then(|| facts.get("at")?.as_i64()).flatten()
-        })
+        self.facts.values().find_map(|facts| (facts.get("fence")?.as_str()? == "proven").then(|| facts.get("at")?.as_i64()).flatten())
     }
 }
 
@@ -123,7 +121,9 @@ pub enum JournalError {
         cause: String,
     },
     /// What is written there is not what we wrote.
-    #[error("journal {path}: entry {seq} was changed within: {cause}. Move the file away and state the active site with `watchover adopt`, or restore it")]
+    #[error(
+        "journal {path}: entry {seq} was changed within: {cause}. Move the file away and state the active site with `watchover adopt`, or restore it"
+    )]
     Tampered {
         /// The file.
         path: String,

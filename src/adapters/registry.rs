@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::config::judge::Table;
-use crate::domain::model::{Direction, SiteName};
+pub use crate::config::{Place, SignalSpec};
 use crate::domain::plan::{Class, PlannedStep, Repeat, Reversibility};
 use crate::ports::{Permission, Probe, Step, StepError};
 
@@ -21,38 +21,6 @@ pub struct KeyDoc {
     pub default: &'static str,
     /// What it does and what raising it costs.
     pub doc: &'static str,
-}
-
-/// Where a table stands: what its keys may default to.
-#[derive(Debug, Clone)]
-pub struct Place {
-    /// The app's name.
-    pub app: String,
-    /// For steps: the plan's direction. For signals: towards the signal's own site.
-    pub direction: Direction,
-    /// Region of the site that the move leaves.
-    pub source_region: String,
-    /// Region of the site that the move goes to (for signals: the signal's own).
-    pub target_region: String,
-}
-
-/// A signal of the config, judged.
-#[derive(Debug, Clone)]
-pub struct SignalSpec {
-    /// The app's name.
-    pub app: String,
-    /// The site that it belongs to.
-    pub site: SiteName,
-    /// Its name.
-    pub name: String,
-    /// Its kind.
-    pub kind: String,
-    /// Account of the config; `None`: our own.
-    pub account: Option<String>,
-    /// Region of its calls.
-    pub region: String,
-    /// The kind's own keys, complete.
-    pub keys: Value,
 }
 
 /// One kind of signal.

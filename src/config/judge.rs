@@ -39,6 +39,11 @@ impl Problems {
         self.0.borrow().len()
     }
 
+    /// True if something is wrong with that very key.
+    pub fn has_at(&self, path: &str) -> bool {
+        self.0.borrow().iter().any(|problem| problem.path == path)
+    }
+
     /// True if nothing is wrong so far.
     pub fn is_empty(&self) -> bool {
         self.0.borrow().is_empty()
@@ -174,7 +179,10 @@ impl Table {
     pub fn maybe_duration(&self, key: &str) -> Option<Duration> {
         let value = self.raw(key)?;
         let Some(text) = value.as_str() else {
-            self.fault(key, format!("{} has no unit; write a duration as a string, like \"{}s\", \"250ms\" or \"5m\"", shown(value), digits(value)));
+            self.fault(
+                key,
+                format!("{} has no unit; write a duration as a string, like \"{}s\", \"250ms\" or \"5m\"", shown(value), digits(value)),
+            );
             return None;
         };
         match humantime::parse_duration(text.trim()) {

@@ -1,0 +1,48 @@
+# The developer's commands. `make test` is what CI runs; `make help` lists them.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+VENV := $(TARGET)/venv
+LAB_JOBS ?= 2
+LAB_RUNS ?= 5
+LAB_SEED ?= 1
+
+.PHONY: help test fmt lint unit docs shell doctest lab-all
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+test: ## everything: format, clippy, tests, documents in step, unit files; installs what it needs below target/
+	@tests/tools/setup "$(VENV)"
+	cargo fmt --check
+	cargo clippy --all-targets --locked -- -D warnings
+	export WATCHOVER_VENV="$$PWD/$(VENV)"; [[ "$(VENV)" != /* ]] || export WATCHOVER_VENV="$(VENV)"
+	if cargo nextest --version >/dev/null 2>&1; then
+	  cargo nextest run --locked --all-targets
+	else
+	  cargo test --locked --all-targets
+	fi
+	cargo test --locked --doc
+	$(MAKE) --no-print-directory docs unit shell
+
+fmt: ## lay the source out
+	cargo fmt
+
+lint: ## format and clippy alone
+	cargo fmt --check
+	cargo clippy --all-targets --locked -- -D warnings
+
+docs: ## documents in step with the code
+	@tests/tools/docs-in-step "$(TARGET)/debug/watchover"
+
+unit: ## the unit files: sound, and little exposed
+	@tests/tools/unit "$(TARGET)"
+
+shell: ## shell scripts
+	@tests/tools/shell
+
+lab-all: ## every scenario of the lab, LAB_RUNS times with other seeds, LAB_JOBS side by side
+	cargo build --release --locked
+	python3 tests/tools/lab_all.py --binary "$(TARGET)/release/watchover" --runs $(LAB_RUNS) --jobs $(LAB_JOBS) --seed $(LAB_SEED)

@@ -1,0 +1,88 @@
+//! What the config knows of signal and step kinds: a door that the registries above fill.
+//!
+//! The config lies below the adapters, so it cannot see their registries; it asks through [`Catalogue`].
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::judge::Table;
+use crate::domain::model::{Direction, SiteName};
+use crate::domain::plan::{Class, Repeat, Reversibility};
+
+/// Where a table stands: what its keys may default to.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The app's name.
+    pub app: String,
+    /// For steps: the plan's direction. For signals: towards the signal's own site.
+    pub direction: Direction,
+    /// Region of the site that the move leaves.
+    pub source_region: String,
+    /// Region of the site that the move goes to (for signals: the signal's own).
+    pub target_region: String,
+}
+
+/// A signal of the config, judged.
+#[derive(Debug, Clone)]
+pub struct SignalSpec {
+    /// The app's name.
+    pub app: String,
+    /// The site that it belongs to.
+    pub site: SiteName,
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: String,
+    /// Account of the config; `None`: our own.
+    pub account: Option<String>,
+    /// Region of its calls.
+    pub region: String,
+    /// The kind's own keys, complete.
+    pub keys: Value,
+}
+
+/// What the judge must know of a kind of signal besides its own keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SignalTraits {
+    /// Paced by AWS's own clocks: no fast interval, no `[app.probe]` defaults.
+    pub aws: bool,
+    /// Reads a replica: carries the lag, and says nothing about users.
+    pub replica: bool,
+}
+
+/// What the judge must know of a kind of step besides its own keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepTraits {
+    /// What it changes.
+    pub class: Class,
+    /// Whether it can be taken back.
+    pub reversibility: Reversibility,
+    /// What a crash in its middle means.
+    pub repeat: Repeat,
+    /// Its deadline where the config gives none.
+    pub default_deadline: Duration,
+    /// Its calls go to the site that is left.
+    pub at_source: bool,
+}
+
+/// The kinds that this build knows. The registries of the adapters implement it.
+pub trait Catalogue {
+    /// Names of all signal kinds.
+    fn signal_kinds(&self) -> Vec<&'static str>;
+
+    /// Names of all step kinds.
+    fn step_kinds(&self) -> Vec<&'static str>;
+
+    /// What kind of signal `kind` is; `None` if this build does not know it.
+    fn signal(&self, kind: &str) -> Option<SignalTraits>;
+
+    /// What kind of step `kind` is; `None` if this build does not know it.
+    fn step(&self, kind: &str) -> Option<StepTraits>;
+
+    /// Judges and completes a signal's own keys; `None` if it noted a problem. Leaves `finish` to the caller.
+    fn judge_signal(&self, kind: &str, table: &Table, place: &Place) -> Option<Value>;
+
+    /// Judges and completes a step's own keys; `None` if it noted a problem. Leaves `finish` to the caller.
+    fn judge_step(&self, kind: &str, table: &Table, place: &Place) -> Option<Value>;
+}

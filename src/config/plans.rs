@@ -1,0 +1,88 @@
+//! `[[app.failover]]` and `[[app.failback]]`: tables to a plan in which nothing is left to choose.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::check::{Judge, shown, small};
+use super::judge::Table;
+use super::signals::{known_kind, label, region};
+use super::{Place, StepTraits};
+use crate::domain::plan::{Class, OnFailure, Only, Plan, PlannedStep, Repeat, Reversibility};
+
+/// Judges one plan. Steps that could not be judged stand in it by their names, so that the order can be judged all
+/// the same; their problems keep the plan from being used.
+pub(super) fn plan(judge: &Judge<'_>, app: &Table, key: &str, place: &Place) -> Plan {
+    let mut steps: Vec<PlannedStep> = Vec::new();
+    let mut names = BTreeSet::new();
+    let tables = app.tables(key);
+    for table in &tables {
+        let name = label(table, "a step's name").unwrap_or_default();
+        if !name.is_empty() && !names.insert(name.clone()) {
+            table.fault("name", "another step of this plan has this name; names must differ, as `after` and metrics use them");
+        }
+        let above = steps.last().map(|step| step.name.clone());
+        steps.push(step(judge, table, name, above, place));
+    }
+    let plan = Plan { direction: place.direction, steps };
+    // A doubled name makes the order ambiguous; it is named already, and the order is judged once it is gone.
+    if names.len() == plan.steps.len() {
+        for (step, what) in plan.order_faults() {
+            match tables.iter().zip(&plan.steps).find(|(_, planned)| planned.name == step) {
+                Some((table, _)) => table.fault("after", what),
+                None => app.fault(key, what),
+            }
+        }
+    }
+    plan
+}
+
+fn step(judge: &Judge<'_>, table: &Table, name: String, above: Option<String>, place: &Place) -> PlannedStep {
+    let kind = known_kind(table, "step", &judge.catalogue.step_kinds());
+    let known = kind.as_deref().and_then(|kind| judge.catalogue.step(kind));
+    let traits = known.unwrap_or(StepTraits {
+        class: Class::Other,
+        reversibility: Reversibility::Reversible,
+        repeat: Repeat::Inspectable,
+        default_deadline: Duration::from_secs(60),
+        at_source: false,
+    });
+    let after = table.strings("after").unwrap_or_else(|| above.into_iter().collect());
+    let deadline =
+        judge.bounded(table, "deadline", &shown(traits.default_deadline), Duration::from_millis(100), Duration::from_secs(86_400));
+    let attempts = small(table, "attempts", 3, 100);
+    let on_failure = table.word("on_failure", OnFailure::ALL, OnFailure::as_str, OnFailure::Halt);
+    let only = table.raw("only").is_some().then(|| table.word("only", Only::ALL, Only::as_str, Only::Forced));
+    let account = judge.account(table);
+    let default_region = if traits.at_source { &place.source_region } else { &place.target_region };
+    let region = region(table, "region").unwrap_or_else(|| default_region.clone());
+    let mut keys = None;
+    if let (Some(kind), Some(_)) = (kind.as_deref(), known) {
+        let before = judge.problems.len();
+        keys = judge.catalogue.judge_step(kind, table, place);
+        if keys.is_none() && judge.problems.len() == before {
+            table.fault("kind", format!("its keys do not make a step of kind {kind:?}; see `watchover steps`"));
+        }
+        table.finish();
+    }
+    if traits.at_source && on_failure == OnFailure::Halt && only != Some(Only::Graceful) {
+        judge.warnings.add(
+            table.at("on_failure"),
+            "this step calls into the region that is left: if that region is gone, the step fails and the move halts; write on_failure = \"continue\" to go on unfenced",
+        );
+    }
+    PlannedStep {
+        name,
+        kind: kind.unwrap_or_default(),
+        class: traits.class,
+        reversibility: traits.reversibility,
+        repeat: traits.repeat,
+        after,
+        deadline,
+        attempts,
+        on_failure,
+        only,
+        account,
+        region,
+        keys: keys.unwrap_or_default(),
+    }
+}

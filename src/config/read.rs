@@ -1,0 +1,190 @@
+//! From file and environment to one tree of values; nothing is judged here but the syntax.
+
+use std::path::{Path, PathBuf};
+
+use config::{Environment, FileFormat};
+use serde_json::{Map, Value};
+
+use super::judge::Problem;
+use super::{ConfigErrors, judge};
+
+/// Prefix of every override.
+const PREFIX: &str = "WATCHOVER__";
+
+/// Syntax errors shown at most: past these, one mistake explains the rest.
+const MAX_SYNTAX_ERRORS: usize = 20;
+
+/// Where a config is looked for after the flag and `$WATCHOVER_CONFIG`.
+pub fn places() -> [PathBuf; 2] {
+    [PathBuf::from("./config.toml"), PathBuf::from("/etc/watchover/config.toml")]
+}
+
+/// The config file to use: the flag, else `$WATCHOVER_CONFIG`, else the first of [`places`] that exists.
+///
+/// A file that was named is taken as named: if it is missing, [`super::load`] says so, and no other is taken instead.
+///
+/// # Errors
+/// None was named and none lies in the usual places.
+pub fn locate(flag: Option<&Path>) -> Result<PathBuf, ConfigErrors> {
+    pick(flag, std::env::var_os("WATCHOVER_CONFIG").map(PathBuf::from), &places())
+}
+
+fn pick(flag: Option<&Path>, variable: Option<PathBuf>, usual: &[PathBuf]) -> Result<PathBuf, ConfigErrors> {
+    if let Some(named) = flag.map(Path::to_path_buf).or(variable.filter(|path| !path.as_os_str().is_empty())) {
+        return Ok(named);
+    }
+    // `exists` is false for a file we may not even see; then the error below names the places.
+    usual.iter().find(|path| path.exists()).cloned().ok_or_else(|| {
+        let tried: Vec<String> = usual.iter().map(|path| path.display().to_string()).collect();
+        let message = format!("no config file: name one with --config FILE or $WATCHOVER_CONFIG, or put it at {}", tried.join(" or "));
+        ConfigErrors { file: usual.last().cloned().unwrap_or_default(), problems: vec![Problem { path: String::new(), message }] }
+    })
+}
+
+/// The file's text.
+pub(super) fn text(path: &Path) -> Result<String, ConfigErrors> {
+    let fail = |message: String| ConfigErrors { file: path.to_owned(), problems: vec![Problem { path: String::new(), message }] };
+    let bytes = std::fs::read(path).map_err(|cause| {
+        let hint = match cause.kind() {
+            std::io::ErrorKind::NotFound => "give an existing file with --config",
+            std::io::ErrorKind::PermissionDenied => "let the user of this process read it",
+            std::io::ErrorKind::IsADirectory => "give the file within it",
+            _ => "see to the file and try again",
+        };
+        fail(format!("cannot be read ({cause}); {hint}"))
+    })?;
+    String::from_utf8(bytes).map_err(|cause| {
+        let line = line_of(cause.as_bytes(), cause.utf8_error().valid_up_to());
+        fail(format!("line {line}: not UTF-8; TOML files are"))
+    })
+}
+
+/// The overrides of this process. A value that is not Unicode cannot be one of ours and is left to the judge as missing.
+pub(super) fn environment() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
+        .filter(|(name, _)| name.starts_with(PREFIX))
+        .collect()
+}
+
+/// File and overrides as one tree.
+pub(super) fn tree(path: &Path, text: &str, environment: &[(String, String)]) -> Result<Map<String, Value>, ConfigErrors> {
+    let fail = |problems: Vec<Problem>| ConfigErrors { file: path.to_owned(), problems };
+    let mut problems = syntax(text);
+    for (name, _) in environment.iter().filter(|(name, _)| name.starts_with("WATCHOVER__APP")) {
+        problems.push(Problem {
+            path: key_path(name),
+            message: format!("{name} is set, but lists of tables are out of reach of the environment; write it into the file"),
+        });
+    }
+    if !problems.is_empty() {
+        return Err(fail(problems));
+    }
+    let source = environment.iter().cloned().collect();
+    config::Config::builder()
+        .add_source(config::File::from_str(text, FileFormat::Toml))
+        .add_source(Environment::with_prefix("WATCHOVER").prefix_separator("__").separator("__").source(Some(source)))
+        .build()
+        .and_then(config::Config::try_deserialize::<Map<String, Value>>)
+        .map_err(|_| {
+            // The cause may quote a value, and a value may be a secret.
+            fail(vec![Problem {
+                path: String::new(),
+                message: "holds a value that no config holds, such as a number past 64 bits".to_owned(),
+            }])
+        })
+}
+
+/// Every syntax error with its line. Only the parser's words, never the line itself: it may hold a secret.
+fn syntax(text: &str) -> Vec<Problem> {
+    let (_, errors) = toml::de::DeTable::parse_recoverable(text);
+    let mut problems: Vec<Problem> = Vec::new();
+    for error in errors.iter().take(MAX_SYNTAX_ERRORS) {
+        let message = match error.span() {
+            Some(span) => format!("line {}: {}", line_of(text.as_bytes(), span.start), error.message()),
+            None => error.message().to_owned(),
+        };
+        let problem = Problem { path: String::new(), message: format!("TOML syntax, {message}") };
+        if !problems.contains(&problem) {
+            problems.push(problem);
+        }
+    }
+    problems
+}
+
+/// Says at each problem of an overridden key where its value came from.
+pub(super) fn name_overrides(problems: &mut [judge::Problem], environment: &[(String, String)]) {
+    for problem in problems {
+        if let Some((name, _)) = environment.iter().find(|(name, _)| key_path(name) == problem.path) {
+            problem.message.push_str(&format!(" (set by ${name})"));
+        }
+    }
+}
+
+fn key_path(name: &str) -> String {
+    name.trim_start_matches(PREFIX).to_lowercase().replace("__", ".")
+}
+
+fn line_of(text: &[u8], at: usize) -> usize {
+    1 + text.iter().take(at).filter(|byte| **byte == b'\n').count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flag_wins_over_the_variable_over_the_usual_places() {
+        let dir = tempfile::tempdir().unwrap();
+        let there = dir.path().join("config.toml");
+        std::fs::write(&there, "").unwrap();
+        let usual = [dir.path().join("missing.toml"), there.clone()];
+        let named = PathBuf::from("/named.toml");
+        assert_eq!(pick(Some(Path::new("/flag.toml")), Some(named.clone()), &usual).unwrap(), PathBuf::from("/flag.toml"));
+        assert_eq!(pick(None, Some(named.clone()), &usual).unwrap(), named);
+        assert_eq!(pick(None, Some(PathBuf::new()), &usual).unwrap(), there);
+        let said = pick(None, None, &usual[..1]).unwrap_err().to_string();
+        assert!(said.contains("--config FILE or $WATCHOVER_CONFIG"), "{said}");
+    }
+
+    #[test]
+    fn a_syntax_error_names_its_line_and_never_quotes_it() {
+        let said = tree(Path::new("x.toml"), "[daemon]\n\ndead_man = { url = \"https://hush }\n", &[]).unwrap_err().to_string();
+        assert!(said.contains("line 3") && !said.contains("hush"), "{said}");
+    }
+
+    #[test]
+    fn several_syntax_errors_are_named_at_once() {
+        let errors = tree(Path::new("x.toml"), "a = \n[b]\nc = 1\nd d = 2\n", &[]).unwrap_err();
+        assert!(errors.problems.len() >= 2, "{errors}");
+    }
+
+    #[test]
+    fn keys_with_dots_and_capitals_pass_through() {
+        let tree = tree(Path::new("x"), "[dns.authoritative]\n\"Example.com\" = [\"a\"]\n", &[]).unwrap();
+        assert!(tree["dns"]["authoritative"]["Example.com"].is_array(), "{tree:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        for path in [dir.path().to_owned(), dir.path().join("none.toml")] {
+            assert!(text(&path).unwrap_err().to_string().contains("cannot be read"));
+        }
+        let bad = dir.path().join("bad.toml");
+        std::fs::write(&bad, b"a = 1\nb = \"\xff\"\n").unwrap();
+        assert!(text(&bad).unwrap_err().to_string().contains("line 2: not UTF-8"));
+    }
+
+    #[test]
+    fn the_environment_overrides_single_values_and_not_lists_of_tables() {
+        let env = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+        let file = "[daemon]\nlisten = \"127.0.0.1:1\"\nlog = { filter = \"info\" }\n";
+        let found = tree(Path::new("x"), file, &env("WATCHOVER__DAEMON__LOG__FORMAT", "json")).unwrap();
+        assert_eq!(found["daemon"]["log"]["format"], "json");
+        assert_eq!(found["daemon"]["log"]["filter"], "info");
+        assert_eq!(found["daemon"]["listen"], "127.0.0.1:1");
+        let said = tree(Path::new("x"), file, &env("WATCHOVER__APP__SHOP__MODE", "observe")).unwrap_err().to_string();
+        assert!(said.contains("out of reach of the environment"), "{said}");
+    }
+}
