@@ -1,4 +1,5 @@
 //! The direction of the layers, the size of files, and where tasks and clocks may be: read from the source itself.
+#![expect(clippy::unwrap_used, reason = "a test's helper may end the test")]
 
 use std::path::Path;
 

@@ -2,6 +2,7 @@
 //!
 //! `make test` installs what they need and names the virtual environment in `WATCHOVER_VENV`. Without it they are
 //! skipped with a word, unless `CI=true`: there nothing missing is skipped.
+#![expect(clippy::expect_used, reason = "a test's helper may end the test")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
