@@ -6,5 +6,6 @@
 pub mod adapters;
 pub mod config;
 pub mod domain;
+pub mod lab;
 pub mod ports;
 pub mod runtime;

@@ -1,0 +1,327 @@
+//! A pretend two-region AWS cloud.
+//!
+//! `world` is its truth: pure, seeded, time an argument. Everything else is a face of it at wire level on
+//! loopback: AWS's protocols, load balancers, a name server, users who write, a hand that breaks and mends,
+//! and a referee who says whether what happened was right. Many labs live side by side, each on its own ports.
+
+mod action;
+mod aws;
+mod cloud;
+mod config;
+mod control;
+mod dns;
+pub mod faults;
+pub mod profile;
+pub mod referee;
+pub mod scenarios;
+mod serve;
+mod sites;
+pub mod world;
+mod writers;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+
+pub use action::{Action, Says};
+pub use cloud::{Calls, Cloud};
+pub use config::ConfigOptions;
+pub use writers::{Log, Stretch};
+
+use profile::Profile;
+use referee::{Expect, Violation};
+use serve::Room;
+use world::{Event, Millis, SiteName, Traffic, TrueLoss, WorldSpec, names};
+
+/// What a lab is started from.
+#[derive(Clone, Debug)]
+pub struct LabSpec {
+    /// Decides on everything that is left to chance.
+    pub seed: u64,
+    /// How long things take.
+    pub profile: Profile,
+    /// How many users write.
+    pub writers: usize,
+    /// How traffic is moved.
+    pub traffic: Traffic,
+}
+
+impl Default for LabSpec {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            profile: Profile::lab(),
+            writers: 4,
+            traffic: Traffic::Route53,
+        }
+    }
+}
+
+/// One site, as an outsider finds it.
+#[derive(Clone, Debug, Serialize)]
+pub struct SiteAddresses {
+    /// Region.
+    pub region: String,
+    /// Name of the load balancer.
+    pub load_balancer: String,
+    /// Its addresses.
+    pub addresses: Vec<String>,
+    /// Auto Scaling group.
+    pub group: String,
+    /// Target group.
+    pub target_group_arn: String,
+    /// Database.
+    pub database: String,
+    /// Endpoint of the database.
+    pub database_endpoint: String,
+}
+
+/// Where everything is; the content of `world.json`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Addresses {
+    /// Version of this document's shape.
+    pub schema_version: u32,
+    /// The seed.
+    pub seed: u64,
+    /// Name of the profile.
+    pub profile: &'static str,
+    /// How traffic is moved.
+    pub traffic: Traffic,
+    /// AWS, all services and regions.
+    pub aws_endpoint_url: String,
+    /// The name server, UDP and TCP.
+    pub dns: String,
+    /// What users call.
+    pub front_door_url: String,
+    /// Its name.
+    pub front_door_name: String,
+    /// The port of both sites.
+    pub front_door_port: u16,
+    /// The primary.
+    pub primary: SiteAddresses,
+    /// The standby.
+    pub standby: SiteAddresses,
+    /// The control server.
+    pub control_url: String,
+    /// The witnesses.
+    pub witness_urls: Vec<String>,
+    /// Hosted zone.
+    pub zone_id: String,
+    /// Its name.
+    pub zone_name: String,
+    /// The name under which the app finds its database.
+    pub database_name: String,
+    /// TTL of plain records.
+    pub record_ttl_s: u32,
+    /// Bucket of the switch.
+    pub bucket: String,
+    /// Object of the switch.
+    pub key: String,
+    /// Where the bucket is.
+    pub bucket_region: String,
+    /// Route 53 health checks.
+    pub health_check_ids: Vec<String>,
+    /// SNS topic.
+    pub topic_arn: String,
+}
+
+/// A running lab.
+#[derive(Debug)]
+pub struct Lab {
+    cloud: Arc<Cloud>,
+    room: Room,
+    addresses: Addresses,
+}
+
+impl Lab {
+    /// Starts everything on free ports of loopback.
+    pub async fn start(spec: LabSpec) -> std::io::Result<Self> {
+        let LabSpec {
+            seed,
+            profile,
+            writers,
+            traffic,
+        } = spec;
+        let birth = WorldSpec {
+            seed,
+            profile,
+            traffic,
+            busy_history: writers > 0,
+            base_unix_ms: 0,
+        };
+        let cloud = Arc::new(Cloud::new(birth));
+        let room = Room::default();
+        let aws = aws::start(&room, &cloud).await?;
+        let dns = dns::start(&room, &cloud).await?;
+        let port = sites::start_sites(&room, &cloud).await?;
+        let witness_urls = sites::start_witnesses(&room, &cloud).await?;
+        let control_url = control::start(&room, &cloud).await?;
+        let addresses = addresses(
+            &cloud,
+            traffic,
+            port,
+            format!("http://{aws}"),
+            dns.to_string(),
+            control_url,
+            witness_urls,
+        );
+        writers::start(&room, &cloud, writers, dns, names::FRONT_DOOR, port);
+        Ok(Self {
+            cloud,
+            room,
+            addresses,
+        })
+    }
+
+    /// Where everything is.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// The shared state, for those who want to look deeper.
+    pub fn cloud(&self) -> &Arc<Cloud> {
+        &self.cloud
+    }
+
+    /// Breaks or mends; `Err` says what there is not.
+    pub fn act(&self, action: &Action) -> Result<(), String> {
+        self.cloud.act(action)
+    }
+
+    /// Milliseconds since the world's birth.
+    pub fn now(&self) -> Millis {
+        self.cloud.now()
+    }
+
+    /// The whole truth as JSON.
+    pub fn snapshot(&self) -> Value {
+        self.cloud.world().snapshot()
+    }
+
+    /// What happened, from this position of the log on.
+    pub fn events_since(&self, seq: usize) -> Vec<Event> {
+        self.cloud
+            .world()
+            .events()
+            .get(seq..)
+            .map(<[Event]>::to_vec)
+            .unwrap_or_default()
+    }
+
+    /// Calls by service, region and operation.
+    pub fn calls(&self) -> Vec<Calls> {
+        self.cloud.calls()
+    }
+
+    /// When the first API call took effect.
+    pub fn first_effect(&self) -> Option<Millis> {
+        self.cloud.world().first_effect()
+    }
+
+    /// Wall clock at a time of the world, in Unix milliseconds.
+    pub fn unix_ms(&self, at: Millis) -> u64 {
+        self.cloud.world().unix_ms(at)
+    }
+
+    /// What was truly lost, if a database was promoted.
+    pub fn true_loss(&self) -> Option<TrueLoss> {
+        self.cloud.world().true_loss()
+    }
+
+    /// What users saw.
+    pub fn users(&self) -> Log {
+        self.cloud.users().clone()
+    }
+
+    /// Which invariants the world saw broken.
+    pub fn violations(&self, expect: Expect) -> Vec<Violation> {
+        referee::violations(&self.cloud.world(), expect)
+    }
+
+    /// A complete `config.toml` for a daemon that keeps its state in `dir`.
+    pub fn daemon_config(&self, dir: &Path, options: &ConfigOptions) -> String {
+        config::daemon_config(&self.addresses, dir, options)
+    }
+
+    /// Ends everything and waits for it; a straggler is named in the log, not waited for.
+    pub async fn shutdown(self) {
+        self.room.token.cancel();
+        self.room.tasks.close();
+        if tokio::time::timeout(Duration::from_secs(2), self.room.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                left = self.room.tasks.len(),
+                "tasks of the lab did not end in time"
+            );
+        }
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.room.token.cancel();
+    }
+}
+
+fn addresses(
+    cloud: &Cloud,
+    traffic: Traffic,
+    port: u16,
+    aws: String,
+    dns: String,
+    control_url: String,
+    witness_urls: Vec<String>,
+) -> Addresses {
+    let world = cloud.world();
+    let site = |name: SiteName| {
+        let site = world.site(name);
+        let database = world.database(&site.region, &site.database);
+        SiteAddresses {
+            region: site.region.clone(),
+            load_balancer: site.balancer.dns_name.clone(),
+            addresses: site
+                .balancer
+                .addresses
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            group: site.group.clone(),
+            target_group_arn: site.balancer.target_group_arn.clone(),
+            database: site.database.clone(),
+            database_endpoint: database.map(|d| d.endpoint.clone()).unwrap_or_default(),
+        }
+    };
+    Addresses {
+        schema_version: 1,
+        seed: world.seed(),
+        profile: world.profile().name,
+        traffic,
+        aws_endpoint_url: aws,
+        dns,
+        front_door_url: format!("http://{}:{port}/healthz", names::FRONT_DOOR),
+        front_door_name: names::FRONT_DOOR.to_owned(),
+        front_door_port: port,
+        primary: site(SiteName::Primary),
+        standby: site(SiteName::Standby),
+        control_url,
+        witness_urls,
+        zone_id: names::ZONE_ID.to_owned(),
+        zone_name: names::ZONE.to_owned(),
+        database_name: names::DATABASE_NAME.to_owned(),
+        record_ttl_s: world.profile().record_ttl_s,
+        bucket: names::BUCKET.to_owned(),
+        key: names::KEY.to_owned(),
+        bucket_region: world::SWITCH_REGION.to_owned(),
+        health_check_ids: world.checks().iter().map(|c| c.id.clone()).collect(),
+        topic_arn: world
+            .topics()
+            .first()
+            .map(|t| t.arn.clone())
+            .unwrap_or_default(),
+    }
+}

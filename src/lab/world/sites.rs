@@ -1,0 +1,146 @@
+//! What a site's load balancer answers to a request.
+
+use super::{Millis, SiteMode, SiteName, Target, World};
+
+/// What is asked of a site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// `GET /healthz`.
+    Health,
+    /// `POST /write`.
+    Write,
+}
+
+/// What comes back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SiteReply {
+    /// An answer, perhaps late.
+    Answer {
+        /// HTTP status.
+        status: u16,
+        /// The site's region, when the app itself answers.
+        marker: Option<String>,
+        /// Body.
+        body: String,
+        /// How late, in milliseconds.
+        delay: u64,
+    },
+    /// Nothing, ever.
+    Hang,
+    /// The connection is torn down.
+    Reset,
+}
+
+impl World {
+    /// A request to a site's front.
+    pub fn site_request(&mut self, name: SiteName, ask: Ask, now: Millis) -> SiteReply {
+        self.advance(now);
+        if self.dark.contains(&self.site(name).region) {
+            return SiteReply::Hang;
+        }
+        let mut delay = 0;
+        match self.site(name).mode {
+            SiteMode::Ok => {}
+            SiteMode::Refuse | SiteMode::Reset => return SiteReply::Reset,
+            SiteMode::Hang => return SiteReply::Hang,
+            SiteMode::Error => return plain(500, "internal error", 0),
+            SiteMode::WrongBody => return plain(200, "<html>It works!</html>", 0),
+            SiteMode::Slow { millis } => delay = millis,
+            SiteMode::Share { fraction } => {
+                // Spread evenly, so that a share of a half is every second request and not a lucky streak.
+                let site = &mut self.sites[name.index()];
+                site.share += fraction.clamp(0.0, 1.0);
+                if site.share >= 1.0 {
+                    site.share -= 1.0;
+                    return plain(500, "internal error", 0);
+                }
+            }
+        }
+        let pool: Vec<bool> = self
+            .targets(name)
+            .filter(|(_, t)| *t == Target::Healthy)
+            .map(|(alive, _)| alive)
+            .collect();
+        if pool.is_empty() {
+            return plain(503, "503 Service Temporarily Unavailable", delay);
+        }
+        let turn = self.sites[name.index()].turn;
+        self.sites[name.index()].turn = turn.wrapping_add(1);
+        if !pool[turn % pool.len()] {
+            return plain(502, "502 Bad Gateway", delay);
+        }
+        let marker = Some(self.site(name).region.clone());
+        match ask {
+            Ask::Health => SiteReply::Answer {
+                status: 200,
+                marker,
+                body: "ok\n".to_owned(),
+                delay,
+            },
+            Ask::Write => match self.write(name, now) {
+                Some(seq) => SiteReply::Answer {
+                    status: 200,
+                    marker,
+                    body: format!("{seq}\n"),
+                    delay,
+                },
+                None => SiteReply::Answer {
+                    status: 503,
+                    marker,
+                    body: "read-only\n".to_owned(),
+                    delay,
+                },
+            },
+        }
+    }
+}
+
+fn plain(status: u16, body: &str, delay: u64) -> SiteReply {
+    SiteReply::Answer {
+        status,
+        marker: None,
+        body: body.to_owned(),
+        delay,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::world::WorldSpec;
+
+    fn status(world: &mut World, site: SiteName, ask: Ask, now: Millis) -> u16 {
+        match world.site_request(site, ask, now) {
+            SiteReply::Answer { status, .. } => status,
+            SiteReply::Hang | SiteReply::Reset => 0,
+        }
+    }
+
+    #[test]
+    fn a_stopped_app_is_first_a_502_then_a_503() {
+        let mut world = World::new(&WorldSpec::lab(1));
+        assert_eq!(status(&mut world, SiteName::Primary, Ask::Write, 10), 200);
+        assert_eq!(status(&mut world, SiteName::Standby, Ask::Health, 10), 200);
+        assert_eq!(
+            status(&mut world, SiteName::Standby, Ask::Write, 10),
+            503,
+            "a replica is read-only"
+        );
+        world.set_app(SiteName::Primary, false, 20);
+        assert_eq!(status(&mut world, SiteName::Primary, Ask::Health, 30), 502);
+        assert_eq!(
+            status(&mut world, SiteName::Primary, Ask::Health, 1_100),
+            503
+        );
+    }
+
+    #[test]
+    fn a_share_fails_evenly() {
+        let mut world = World::new(&WorldSpec::lab(1));
+        world.set_site_mode(SiteName::Primary, SiteMode::Share { fraction: 0.5 }, 1);
+        let failed = (0..100)
+            .filter(|i| status(&mut world, SiteName::Primary, Ask::Health, 10 + i) == 500)
+            .count();
+        assert_eq!(failed, 50);
+    }
+}
