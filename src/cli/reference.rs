@@ -150,12 +150,68 @@ mod tests {
 
     #[test]
     fn markdown_holds_every_kind_and_key() {
-        insta::assert_snapshot!(reference().markdown(), @"");
+        insta::assert_snapshot!(reference().markdown(), @r#"
+        # Kinds of signals and steps
+
+        ## Signals
+
+        ### http
+
+        Asks a URL.
+
+        No keys of its own.
+
+        ## Steps
+
+        Keys of every table in `[[app.failover]]`, `[[app.failback]]`:
+
+        | key | form | default | what it does |
+        |---|---|---|---|
+        | `after` | list of strings | `the step above` | Steps that must be done first. |
+
+        ### rds-promote-replica
+
+        Promotes a read replica.
+
+        Class data. Forward only: looked at twice before it is asked for. After a crash it is inspected, and never asked for twice. Deadline by default: 20m.
+
+        | key | form | default | what it does |
+        |---|---|---|---|
+        | `db_instance` | string | must be given | The replica to promote. |
+        | `drain` | duration | `"20s"` | How long lag 0 is waited for once the writers are gone. |
+        "#);
     }
 
     #[test]
     fn text_and_json_say_the_same() {
-        insta::assert_snapshot!(reference().text(false), @"");
+        insta::assert_snapshot!(reference().text(false), @r#"
+        Kinds of signals and steps
+
+        Signals
+
+        http
+
+        Asks a URL.
+
+        No keys of its own.
+
+        Steps
+
+        Keys of every table in `[[app.failover]]`, `[[app.failback]]`:
+
+        key      form             default           what it does
+        `after`  list of strings  `the step above`  Steps that must be done first.
+
+        rds-promote-replica
+
+        Promotes a read replica.
+
+        Class data. Forward only: looked at twice before it is asked for. After a crash it is inspected, and never asked for twice. Deadline by default: 20m.
+
+        key            form      default        what it does
+        `db_instance`  string    must be given  The replica to promote.
+        `drain`        duration  `"20s"`        How long lag 0 is waited for once the writers are gone.
+        "#);
         let json: serde_json::Value = serde_json::from_str(&reference().json().unwrap()).unwrap();
         assert_eq!(json["schema_version"], 1);
         assert_eq!(json["steps"][0]["reversibility"], "forward-only");

@@ -32,7 +32,10 @@ pub(super) fn words(entry: &Entry) -> String {
             format!("The move starts, {}: {}", plan.direction, names.join(", "))
         }
         Entry::StepStarted { step } => format!("{step}: its turn"),
-        Entry::StepPermitted { step, gates } => format!("{step}: permitted after a second look at {} gates", gates.len()),
+        Entry::StepPermitted { step, gates } => {
+            let count = gates.len();
+            format!("{step}: permitted after a second look at {count} {}", if count == 1 { "gate" } else { "gates" })
+        },
         Entry::StepIntent { step, attempt, .. } => format!("{step}: about to ask (attempt {attempt})"),
         Entry::StepAsked { step, .. } => format!("{step}: asked for"),
         Entry::StepTrouble { step, code, words } => format!("{step}: trouble ({code}): {words}"),

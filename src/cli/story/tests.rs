@@ -107,9 +107,10 @@ fn moved() -> Book {
     book.write(3_031, Entry::Planned { plan: plan() });
     book.write(3_040, Entry::StepStarted { step: "promote".into() });
     book.write(3_050, Entry::StepPermitted { step: "promote".into(), gates: vec![Gate { name: "target-healthy".into(), state: GateState::Open, words: "replica up".into() }] });
+    book.write(3_051, Entry::StepIntent { step: "promote".into(), attempt: 1, found: json!({"status": "available"}) });
+    book.write(3_055, Entry::StepTrouble { step: "promote".into(), code: "Throttling".into(), words: "rds:PromoteReadReplica on shop|replica: slow down".into() });
+    book.write(3_058, Entry::StepIntent { step: "promote".into(), attempt: 2, found: json!({"status": "available"}) });
     through(&mut book, "capacity", 3_060, 40_060, 1);
-    book.write(3_061, Entry::StepTrouble { step: "promote".into(), code: "Throttling".into(), words: "rds:PromoteReadReplica on shop|replica: slow down".into() });
-    book.write(3_070, Entry::StepIntent { step: "promote".into(), attempt: 1, found: Value::Null });
     book.write(95_000, Entry::StepVerified { step: "promote".into(), already: false, facts: Value::Null });
     through(&mut book, "traffic", 95_010, 130_000, 1);
     book.write(130_001, Entry::Executed);
@@ -126,6 +127,7 @@ fn moved() -> Book {
 
 /// Held by the data-loss gate, then the site came back.
 fn called_off(book: &mut Book) {
+    book.write(4_000_000, Entry::Active { site: SiteName::Primary, by: actor("uid 1000 (alice)", "rebuilt by hand") });
     book.open("shop-20261121T050000Z-5", 4_500_000, Trigger::Outage);
     book.write(4_503_000, Entry::Confirmed { first_failed: at(4_499_990), words: "alb down for 3.0s".into() });
     book.write(4_503_010, gated(Ruling::Hold, Some(400.0), GateState::Shut, "at most 400.0s, objective 300s"));
@@ -166,22 +168,229 @@ fn told(place: usize) -> Story {
 
 #[test]
 fn the_report_of_a_move() {
-    insta::assert_snapshot!(told(0).markdown(), @"");
+    insta::assert_snapshot!(told(0).markdown(), @r"
+    # Incident shop-20261121T034500Z-3: moved
+
+    |  |  |
+    |---|---|
+    | App | shop |
+    | Outcome | moved |
+    | Trigger | outage |
+    | Direction | to-standby |
+    | Active site | primary before, standby after |
+    | Opened | 2026-11-21T03:45:00.010Z |
+    | Closed | 2026-11-21T03:47:11.501Z, after 2m 11.5s |
+    | Seen | primary alb is down (refused): 127.0.1.1:443 |
+    | RTO | 2m 10.5s |
+    | RPO | at most 1m 30.5s |
+
+    ## Timeline
+
+    | time (UTC) | boot clock | wall clock | what |
+    |---|---|---|---|
+    | 03:45:00.000 | +0.000s | +0.000s | First failed look of the run |
+    | 03:45:00.010 | +0.010s | +0.010s | Opened (outage, to-standby): primary alb is down (refused): 127.0.1.1:443 |
+    | 03:45:01.010 | +1.010s | +1.010s | The front door no longer answers from the old site, since 2026-11-21T03:45:00.012Z |
+    | 03:45:03.020 | +3.020s | +3.020s | Outage confirmed: alb down for 3.0s, 1 of 1 known signals |
+    | 03:45:03.030 | +3.030s | +3.030s | Gates say go: all open |
+    | 03:45:03.031 | +3.031s | +3.031s | The move starts, to-standby: promote, capacity, traffic |
+    | 03:45:03.040 | +3.040s | +3.040s | promote: its turn |
+    | 03:45:03.050 | +3.050s | +3.050s | promote: permitted after a second look at 1 gate |
+    | 03:45:03.051 | +3.051s | +3.051s | promote: about to ask (attempt 1) |
+    | 03:45:03.055 | +3.055s | +3.055s | promote: trouble (Throttling): rds:PromoteReadReplica on shop\|replica: slow down |
+    | 03:45:03.058 | +3.058s | +3.058s | promote: about to ask (attempt 2) |
+    | 03:45:03.060 | +3.060s | +3.060s | capacity: its turn |
+    | 03:45:03.080 | +3.080s | +3.080s | capacity: about to ask (attempt 1) |
+    | 03:45:03.150 | +3.150s | +3.150s | capacity: asked for |
+    | 03:45:40.060 | +40.060s | +40.060s | capacity: verified |
+    | 03:46:35.000 | +1m 35.0s | +1m 35.0s | promote: verified |
+    | 03:46:35.010 | +1m 35.0s | +1m 35.0s | traffic: its turn |
+    | 03:46:35.030 | +1m 35.0s | +1m 35.0s | traffic: about to ask (attempt 1) |
+    | 03:46:35.100 | +1m 35.1s | +1m 35.1s | traffic: asked for |
+    | 03:47:10.000 | +2m 10.0s | +2m 10.0s | traffic: verified |
+    | 03:47:10.001 | +2m 10.0s | +2m 10.0s | All steps verified; the proof begins |
+    | 03:47:10.002 | +2m 10.0s | +2m 10.0s | The zone's own servers answer with the target, since 2026-11-21T03:47:00.000Z |
+    | 03:47:11.500 | +2m 11.5s | +2m 11.5s | Proven: the front door answers from the target, since 2026-11-21T03:47:10.500Z |
+    | 03:47:11.501 | +2m 11.5s | +2m 11.5s | Closed as moved, standby is active |
+
+    ## Gates
+
+    ### Ruling: go (2026-11-21T03:45:03.030Z)
+
+    | gate | state | figures |
+    |---|---|---|
+    | active-known | open | primary |
+    | data-loss | open | at most 90.5s, objective 300s |
+    | not-isolated | open | 2 of 2 witnesses up, 1 needed |
+
+    A move now loses: at most 90.5s (no-writes-past-the-front-door): replicated until 2026-11-21T03:43:29.500Z (lag 0.5s at 2026-11-21T03:43:30.000Z), writes until 2026-11-21T03:45:00.012Z.
+
+    ### Second look before promote (2026-11-21T03:45:03.050Z)
+
+    | gate | state | figures |
+    |---|---|---|
+    | target-healthy | open | replica up |
+
+    ## Steps
+
+    | step | kind | class | reversibility | state | started | took | attempts | remarks |
+    |---|---|---|---|---|---|---|---|---|
+    | promote | rds-promote-replica | data | forward-only | verified | +3.040s | 1m 32.0s | 2 | Throttling: rds:PromoteReadReplica on shop\|replica: slow down |
+    | capacity | autoscaling-capacity | capacity | reversible | verified | +3.060s | 37.000s | 1 |  |
+    | traffic | route53-records | traffic | reversible | verified | +1m 35.0s | 34.990s | 1 |  |
+
+    ## RTO
+
+    | phase | time | share |
+    |---|---|---|
+    | detect | 3.020s | 2 % |
+    | hold | 0.011s | 0 % |
+    | approve | 0.000s | 0 % |
+    | execute | 2m 07.0s | 97 % |
+    | prove | 0.499s | 0 % |
+    | total | 2m 10.5s | 100 % |
+
+    The zone's own servers answered with the target after 2m 00.0s.
+
+    ## RPO
+
+    Lost: at most 90.5s (no-writes-past-the-front-door): replicated until 2026-11-21T03:43:29.500Z (lag 0.5s at 2026-11-21T03:43:30.000Z), writes until 2026-11-21T03:45:00.012Z.
+
+    It rests on this: nobody wrote past the front door, which had stopped answering from the old site; the old writers were not proven gone.
+    ");
 }
 
 #[test]
 fn the_report_of_one_that_was_held_and_called_off() {
-    insta::assert_snapshot!(told(1).markdown(), @"");
+    insta::assert_snapshot!(told(1).markdown(), @"
+    # Incident shop-20261121T050000Z-5: called-off
+
+    |  |  |
+    |---|---|
+    | App | shop |
+    | Outcome | called-off |
+    | Trigger | outage |
+    | Direction | to-standby |
+    | Active site | primary before, primary after |
+    | Opened | 2026-11-21T05:00:00.000Z |
+    | Closed | 2026-11-21T05:00:20.000Z, after 20.000s |
+    | Seen | primary alb is down (refused): 127.0.1.1:443 |
+    | RTO | – |
+    | RPO | – |
+
+    ## Timeline
+
+    | time (UTC) | boot clock | wall clock | what |
+    |---|---|---|---|
+    | 04:59:59.990 | +0.000s | +0.000s | First failed look of the run |
+    | 05:00:00.000 | +0.010s | +0.010s | Opened (outage, to-standby): primary alb is down (refused): 127.0.1.1:443 |
+    | 05:00:03.000 | +3.010s | +3.010s | Outage confirmed: alb down for 3.0s |
+    | 05:00:03.010 | +3.020s | +3.020s | Gates say hold: data-loss shut: at most 400.0s, objective 300s |
+    | 05:00:04.010 | +4.020s | +4.020s | Gates say hold: data-loss shut: at most 401.0s, objective 300s |
+    | 05:00:06.010 | +6.020s | +6.020s | Gates say hold: data-loss shut: at most 403.0s, objective 300s |
+    | 05:00:20.000 | +20.010s | +20.010s | Closed as called-off |
+
+    ## Gates
+
+    ### Ruling: hold (2026-11-21T05:00:03.010Z to 2026-11-21T05:00:06.010Z, 3 times alike; the last)
+
+    | gate | state | figures |
+    |---|---|---|
+    | active-known | open | primary |
+    | data-loss | shut | at most 403.0s, objective 300s |
+    | not-isolated | open | 2 of 2 witnesses up, 1 needed |
+
+    A move then would have lost: at most 403.0s (no-writes-past-the-front-door): replicated until 2026-11-21T03:43:29.500Z (lag 0.5s at 2026-11-21T03:43:30.000Z), writes until 2026-11-21T03:45:00.012Z.
+
+    ## What watchover waited for
+
+    | since (UTC) | for | state | waiting for |
+    |---|---|---|---|
+    | 05:00:03.010 | 16.990s | held | data-loss (shut): at most 400.0s, objective 300s |
+    ");
 }
 
 #[test]
 fn the_report_of_one_that_got_stuck_and_was_adopted() {
-    insta::assert_snapshot!(told(2).markdown(), @"");
+    insta::assert_snapshot!(told(2).markdown(), @"
+    # Incident shop-20261121T060000Z-7: aborted
+
+    |  |  |
+    |---|---|
+    | App | shop |
+    | Outcome | aborted |
+    | Trigger | operator |
+    | Direction | to-standby |
+    | Active site | primary before, primary after |
+    | Opened | 2026-11-21T05:58:20.000Z |
+    | Closed | 2026-11-21T06:01:40.000Z, after 3m 20.0s |
+    | Seen | primary alb is down (refused): 127.0.1.1:443 |
+    | RTO | – |
+    | RPO | – |
+    | Restarts within | 1 (epochs 1, 2) |
+    | Clocks | the machine was restarted within; times across it rest on the wall clock |
+
+    ## Timeline
+
+    | time (UTC) | boot clock | wall clock | what |
+    |---|---|---|---|
+    | 05:58:20.000 | +0.000s | +0.000s | Opened (operator, to-standby): primary alb is down (refused): 127.0.1.1:443 |
+    | 05:58:20.001 | +0.001s | +0.001s | Asked for by uid 1000 (alice) (by force, accepting a loss of whatever it is, shown unknown): drill &lt;1> |
+    | 05:58:20.002 | +0.002s | +0.002s | Gates say go: all open |
+    | 05:58:20.003 | +0.003s | +0.003s | The move starts, to-standby: promote, capacity, traffic |
+    | 05:58:20.010 | +0.010s | +0.010s | promote: its turn |
+    | 05:58:20.020 | +0.020s | +0.020s | promote: about to ask (attempt 1) |
+    | 05:59:20.000 | – | +1m 00.0s | watchover 0.1.0 took over on bastion |
+    | 05:59:20.100 | – | +1m 00.1s | promote: needs a person (InvalidDBInstanceState): shop-replica is incompatible-restore |
+    | 05:59:20.101 | – | +1m 00.1s | Stuck: promote needs a person; waits for `watchover retry` or `abort` |
+    | 06:00:00.000 | – | +1m 40.0s | Aborted by uid 1000 (alice): restore by hand |
+    | 06:01:40.000 | – | +3m 20.0s | Closed as aborted, primary is active, by uid 1001 (bob): primary serves again |
+
+    ## Gates
+
+    ### Ruling: go (2026-11-21T05:58:20.002Z)
+
+    | gate | state | figures |
+    |---|---|---|
+    | active-known | open | primary |
+    | data-loss | open | unknown, accepted by uid 1000 (alice) |
+    | not-isolated | open | 2 of 2 witnesses up, 1 needed |
+
+    A move now loses: unknown: no lag sample from before the outage that means something.
+
+    ## Steps
+
+    | step | kind | class | reversibility | state | started | took | attempts | remarks |
+    |---|---|---|---|---|---|---|---|---|
+    | promote | rds-promote-replica | data | forward-only | failed | +0.010s | 1m 00.1s | 1 | InvalidDBInstanceState: shop-replica is incompatible-restore |
+    | capacity | autoscaling-capacity | capacity | reversible | waiting | – | – | 0 |  |
+    | traffic | route53-records | traffic | reversible | waiting | – | – | 0 |  |
+
+    ## What watchover waited for
+
+    | since (UTC) | for | state | waiting for |
+    |---|---|---|---|
+    | 05:59:20.101 | 39.899s | stuck | `watchover retry` or `abort`: promote needs a person |
+    | 06:00:00.000 | 1m 40.0s | stuck | `watchover adopt`: uid 1000 (alice) aborted it (restore by hand) |
+
+    ## People
+
+    | time (UTC) | who | what | why |
+    |---|---|---|---|
+    | 05:58:20.001 | uid 1000 (alice) | asked for this move (by force, accepting a loss of whatever it is, shown unknown) | drill &lt;1> |
+    | 06:00:00.000 | uid 1000 (alice) | aborted the move | restore by hand |
+    | 06:01:40.000 | uid 1001 (bob) | closed it as aborted, with primary active | primary serves again |
+    ");
 }
 
 #[test]
 fn history_lists_all_of_them_newest_last() {
-    insta::assert_snapshot!(history_text(&stories(&all()), false), @"");
+    insta::assert_snapshot!(history_text(&stories(&all()), false), @"
+    INCIDENT                 APP   OPENED                    TRIGGER   DIRECTION   OUTCOME     RTO       RPO
+    shop-20261121T034500Z-3  shop  2026-11-21T03:45:00.010Z  outage    to-standby  moved       2m 10.5s  1m 30.5s
+    shop-20261121T050000Z-5  shop  2026-11-21T05:00:00.000Z  outage    to-standby  called-off  –         –
+    shop-20261121T060000Z-7  shop  2026-11-21T05:58:20.000Z  operator  to-standby  aborted     –         –
+    ");
     let json: Value = serde_json::from_str(&history_json(&stories(&all())).unwrap()).unwrap();
     assert_eq!(json["schema_version"], 1);
     assert_eq!(json["incidents"][0]["rto_seconds"], 130.5);
@@ -193,7 +402,38 @@ fn history_lists_all_of_them_newest_last() {
 #[test]
 fn explain_shows_every_ruling_with_its_figures() {
     let text = explain_text(&told(1), false);
-    insta::assert_snapshot!(text, @"");
+    insta::assert_snapshot!(text, @"
+    Incident shop-20261121T050000Z-5: called-off
+
+    primary alb is down (refused): 127.0.1.1:443
+
+    Ruling: hold (2026-11-21T05:00:03.010Z)
+
+    gate          state  figures
+    active-known  open   primary
+    data-loss     shut   at most 400.0s, objective 300s
+    not-isolated  open   2 of 2 witnesses up, 1 needed
+
+    A move then would have lost: at most 400.0s (no-writes-past-the-front-door): replicated until 2026-11-21T03:43:29.500Z (lag 0.5s at 2026-11-21T03:43:30.000Z), writes until 2026-11-21T03:45:00.012Z.
+
+    Ruling: hold (2026-11-21T05:00:04.010Z)
+
+    gate          state  figures
+    active-known  open   primary
+    data-loss     shut   at most 401.0s, objective 300s
+    not-isolated  open   2 of 2 witnesses up, 1 needed
+
+    A move then would have lost: at most 401.0s (no-writes-past-the-front-door): replicated until 2026-11-21T03:43:29.500Z (lag 0.5s at 2026-11-21T03:43:30.000Z), writes until 2026-11-21T03:45:00.012Z.
+
+    Ruling: hold (2026-11-21T05:00:06.010Z)
+
+    gate          state  figures
+    active-known  open   primary
+    data-loss     shut   at most 403.0s, objective 300s
+    not-isolated  open   2 of 2 witnesses up, 1 needed
+
+    A move then would have lost: at most 403.0s (no-writes-past-the-front-door): replicated until 2026-11-21T03:43:29.500Z (lag 0.5s at 2026-11-21T03:43:30.000Z), writes until 2026-11-21T03:45:00.012Z.
+    ");
     assert!(explain_text(&told(1), true).contains("\u{1b}[31mshut"));
     let json: Value = serde_json::from_str(&explain_json(&told(1)).unwrap()).unwrap();
     assert_eq!(json["decided"][2]["gates"][1]["words"], "at most 403.0s, objective 300s");
