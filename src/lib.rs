@@ -4,6 +4,7 @@
 //! them and sees `ports` and `domain::model` alone.
 
 pub mod adapters;
+pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod lab;

@@ -1,0 +1,93 @@
+//! All incidents in a table; and one incident's gates as they were decided.
+
+use serde::Serialize;
+
+use super::lines::span;
+use super::report::ruling;
+use super::{Decided, Story};
+use crate::cli::page::{self, Block, Cell};
+use crate::domain::model::{Direction, Trigger};
+use crate::domain::rpo::Exposure;
+
+/// The incidents as a table, the newest last.
+pub fn history_text(stories: &[Story], colour: bool) -> String {
+    if stories.is_empty() {
+        return "No incidents in the journal.\n".to_owned();
+    }
+    let row = |story: &Story| {
+        let rpo = story.rpo().map_or_else(|| "–".to_owned(), |rpo| rpo.seconds.map_or_else(|| "unknown".to_owned(), span));
+        let rto = story.figures.as_ref().and_then(|figures| figures.rto_seconds).map_or_else(|| "–".to_owned(), span);
+        let opened = story.opened.wall.as_str();
+        let words = [story.id.as_str(), story.app.as_str(), opened, story.trigger.as_str(), story.direction.as_str()];
+        let mut cells: Vec<Cell> = words.into_iter().map(Cell::from).collect();
+        cells.extend([story.standing(), rto.into(), rpo.into()]);
+        cells
+    };
+    let heads = vec!["INCIDENT", "APP", "OPENED", "TRIGGER", "DIRECTION", "OUTCOME", "RTO", "RPO"];
+    page::text(&[Block::Table(heads, stories.iter().map(row).collect())], colour)
+}
+
+#[derive(Serialize)]
+struct History<'a> {
+    schema_version: u32,
+    incidents: Vec<Summary<'a>>,
+}
+
+#[derive(Serialize)]
+struct Summary<'a> {
+    id: &'a str,
+    app: &'a str,
+    opened: &'a str,
+    closed: Option<&'a str>,
+    trigger: Trigger,
+    direction: Direction,
+    state: &'a str,
+    outcome: Option<&'a str>,
+    rto_seconds: Option<f64>,
+    rpo: Option<&'a Exposure>,
+}
+
+/// The same as one JSON document.
+///
+/// # Errors
+/// None with the types as they are; serde's signature has one.
+pub fn history_json(stories: &[Story]) -> serde_json::Result<String> {
+    serde_json::to_string_pretty(&History { schema_version: 1, incidents: stories.iter().map(summary).collect() })
+}
+
+fn summary(story: &Story) -> Summary<'_> {
+    Summary {
+        id: &story.id, app: &story.app, opened: &story.opened.wall, closed: story.closed.as_ref().map(|at| at.wall.as_str()), trigger: story.trigger,
+        direction: story.direction, state: story.state.as_str(), outcome: story.outcome.map(|outcome| outcome.as_str()),
+        rto_seconds: story.figures.as_ref().and_then(|figures| figures.rto_seconds), rpo: story.rpo(),
+    }
+}
+
+/// Every gate with its figures, for every ruling of the incident.
+pub fn explain_text(story: &Story, colour: bool) -> String {
+    let mut blocks = vec![Block::Heading(1, story.title()), Block::Para(story.words.clone())];
+    for one in &story.decided {
+        ruling(&mut blocks, &(one, one, 1));
+    }
+    if story.decided.is_empty() {
+        blocks.push(Block::Para("No gate was asked: the outage was never confirmed, and nobody asked for a move.".into()));
+    }
+    page::text(&blocks, colour)
+}
+
+#[derive(Serialize)]
+struct Explained<'a> {
+    schema_version: u32,
+    id: &'a str,
+    outcome: Option<&'a str>,
+    decided: &'a [Decided],
+}
+
+/// The same as one JSON document.
+///
+/// # Errors
+/// None with the types as they are; serde's signature has one.
+pub fn explain_json(story: &Story) -> serde_json::Result<String> {
+    let outcome = story.outcome.map(|outcome| outcome.as_str());
+    serde_json::to_string_pretty(&Explained { schema_version: 1, id: &story.id, outcome, decided: &story.decided })
+}
