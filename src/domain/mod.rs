@@ -12,3 +12,4 @@ pub mod policy;
 pub mod quorum;
 pub mod report;
 pub mod rpo;
+pub mod words;

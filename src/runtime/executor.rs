@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -25,9 +26,6 @@ use crate::ports::{ErrorClass, Inspection, Step, StepContext, StepError, Verific
 
 /// Builds a step from what a plan stored.
 pub type Builder = Arc<dyn Fn(&PlannedStep) -> Result<Arc<dyn Step>, StepError> + Send + Sync>;
-
-/// Sees how long each step's parts take and how they fail, for the metrics.
-pub type Watch = Arc<dyn Fn(&str, &PlannedStep, &str) + Send + Sync>;
 
 /// What is asked of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +71,7 @@ pub struct Executor {
     epoch: Arc<AtomicU64>,
     back: mpsc::Sender<Message>,
     tasks: TaskTracker,
+    on: Handle,
     stop: CancellationToken,
     running: Mutex<HashMap<Key, CancellationToken>>,
     steps: Mutex<HashMap<(String, String), Arc<dyn Step>>>,
@@ -80,10 +79,10 @@ pub struct Executor {
 }
 
 impl Executor {
-    /// Reports go to `back`; `epoch` is the takeover in force, read right before every change.
-    pub fn new(build: Builder, clock: Clock, epoch: Arc<AtomicU64>, back: mpsc::Sender<Message>, tasks: TaskTracker, stop: CancellationToken) -> Arc<Executor> {
+    /// Jobs run on the runtime `on`, whichever thread sends them. Reports go to `back`; `epoch` is the takeover in force, read right before every change.
+    pub fn new(build: Builder, clock: Clock, epoch: Arc<AtomicU64>, back: mpsc::Sender<Message>, tasks: TaskTracker, on: Handle, stop: CancellationToken) -> Arc<Executor> {
         Arc::new(Executor {
-            build, clock, epoch, back, tasks, stop,
+            build, clock, epoch, back, tasks, on, stop,
             running: Mutex::default(),
             steps: Mutex::default(),
             preflights: Arc::new(tokio::sync::Semaphore::new(PREFLIGHTS_AT_ONCE)),
@@ -98,7 +97,7 @@ impl Executor {
             old.cancel();
         }
         let this = Arc::clone(self);
-        self.tasks.spawn(async move {
+        let work = async move {
             let report = tokio::select! {
                 // First: a job that was cancelled before its first poll changes nothing.
                 biased;
@@ -106,9 +105,12 @@ impl Executor {
                 report = this.run(&job, &token) => Some(report),
             };
             let Some(report) = report else { return };
-            lock(&this.running).remove(&key);
+            if !token.is_cancelled() {
+                lock(&this.running).remove(&key);
+            }
             this.report(&job, report).await;
-        });
+        };
+        self.tasks.spawn_on(work, &self.on);
     }
 
     /// Stops whatever runs for a step. What was sent to the world stays sent; the journal knows.
@@ -193,7 +195,7 @@ impl Executor {
     /// Inspects every step of a plan, in parallel, and changes nothing.
     pub fn preflight(self: &Arc<Executor>, app: AppName, plan: Plan) {
         let this = Arc::clone(self);
-        self.tasks.spawn(async move {
+        let whole = async move {
             let work = async {
                 let found = this.inspect_all(&app, &plan).await;
                 let steps = found.into_iter().map(|(name, found)| (name, judged(found))).collect();
@@ -206,7 +208,8 @@ impl Executor {
                 () = this.stop.cancelled() => {}
                 () = work => {}
             }
-        });
+        };
+        self.tasks.spawn_on(whole, &self.on);
     }
 
     async fn inspect_all(&self, app: &AppName, plan: &Plan) -> BTreeMap<String, Result<Inspection, StepError>> {

@@ -48,7 +48,12 @@ pub struct Prober {
     pub to: mpsc::Sender<Message>,
     /// The clocks.
     pub clock: Clock,
+    /// Sees every look, for the metrics.
+    pub seen: Option<Seen>,
 }
+
+/// Sees looks as they are done.
+pub type Seen = Arc<dyn Fn(&Whose, &Look) + Send + Sync>;
 
 impl Prober {
     /// Looks until `stop`.
@@ -64,6 +69,9 @@ impl Prober {
             };
             let Some(look) = look else { continue };
             let sent = look.sent;
+            if let Some(seen) = &self.seen {
+                seen(&self.whose, &look);
+            }
             if self.to.send(self.message(look)).await.is_err() {
                 return;
             }

@@ -101,3 +101,41 @@ fn site(app: &App, site: SiteName, now: Moment) -> Value {
         .collect();
     json!({"region": policy.region, "health": view.health, "known": view.known, "down": view.down, "signals": signals})
 }
+
+/// What has not let go yet: the daemon is ready when nothing is left here.
+pub fn pending(fleet: &Fleet) -> Vec<String> {
+    let mut pending = Vec::new();
+    if let Some(fault) = &fleet.around.journal_fault {
+        pending.push(format!("journal: {fault}"));
+    }
+    for app in fleet.apps.values() {
+        let name = &app.policy().name;
+        for site in SiteName::ALL {
+            let policies = &app.policy().site(*site).signals;
+            let unseen = policies.iter().zip(app.signals(*site)).filter(|(_, signal)| signal.last().is_none());
+            pending.extend(unseen.map(|(policy, _)| format!("{name}: {site}.{} was not looked at yet", policy.name)));
+        }
+        if app.front().last.is_none() {
+            pending.push(format!("{name}: the front door was not looked at yet"));
+        }
+        if app.ledger().active.is_none() {
+            pending.push(format!("{name}: the active site is not known"));
+        }
+    }
+    pending
+}
+
+/// One line for `systemctl status`.
+pub fn summary(fleet: &Fleet) -> String {
+    let said: Vec<String> = fleet
+        .apps
+        .values()
+        .take(5)
+        .map(|app| {
+            let active = app.ledger().active.map_or("unknown", SiteName::as_str);
+            format!("{} {} ({active} active)", app.policy().name, app.ledger().state)
+        })
+        .collect();
+    let more = fleet.apps.len().saturating_sub(said.len());
+    if more > 0 { format!("{} and {more} more", said.join(", ")) } else { said.join(", ") }
+}

@@ -1,0 +1,66 @@
+//! Entries in words: the same line in the log, the live view and the timeline of a report.
+
+use super::gates::closed_words;
+use super::ledger::{Entry, Figures};
+use super::model::rfc3339;
+
+impl Entry {
+    /// What happened, for a person; without when and to whom, which stand beside it.
+    pub fn words(&self) -> String {
+        match self {
+            Entry::Started { version, observer, .. } => format!("watchover {version} on {observer}"),
+            Entry::Stopped { reason } => reason.clone(),
+            Entry::Gap { seconds } => format!("our own loop stood still for {seconds:.1}s; what was counted is forgotten"),
+            Entry::Reloaded { ok: true, words } => format!("the new config is in force: {words}"),
+            Entry::Reloaded { ok: false, words } => format!("the new config was refused, the old one stays: {words}"),
+            Entry::Active { site, by } => format!("the {site} is active, says {} ({})", by.who, by.reason),
+            Entry::Paused { until, by } => format!("until {} by {} ({})", rfc3339(*until), by.who, by.reason),
+            Entry::Resumed { by } | Entry::Retried { by } | Entry::AbortedBy { by } | Entry::Declined { by } => format!("by {} ({})", by.who, by.reason),
+            Entry::Flipped { site, signal, to, words } => format!("{site}.{signal} is {to}: {words}"),
+            Entry::Opened { trigger, direction, words, .. } => format!("{trigger}, {direction}: {words}"),
+            Entry::Commanded { wish } => format!("by {} ({}){}", wish.by.who, wish.by.reason, if wish.force { ", forced" } else { "" }),
+            Entry::Confirmed { first_failed, words } => format!("first failed look sent {}: {words}", first_failed.rfc3339()),
+            Entry::Gated { ruling, gates, exposure } => {
+                let closed = closed_words(gates);
+                if closed.is_empty() {
+                    format!("{ruling}: all {} gates open; loss {}", gates.len(), exposure.words())
+                } else {
+                    format!("{ruling}: {closed}")
+                }
+            }
+            Entry::Approved { wish } => {
+                let shown = wish.shown.map_or_else(|| "of unknown size".to_owned(), |seconds| format!("at most {seconds:.1}s"));
+                format!("by {} ({}), shown a loss {shown}", wish.by.who, wish.by.reason)
+            }
+            Entry::FrontDoorLost { at } => format!("stopped answering from the old site at {}", at.rfc3339()),
+            Entry::FrontDoorBack { at } => format!("answers from the old site again since {}", at.rfc3339()),
+            Entry::Planned { plan } => format!("{}: {}", plan.direction, plan.steps.iter().map(|step| step.name.as_str()).collect::<Vec<_>>().join(", ")),
+            Entry::StepStarted { step } => step.clone(),
+            Entry::StepPermitted { step, gates } => format!("{step}: looked at again, {} gates open", gates.len()),
+            Entry::StepIntent { step, attempt, .. } => format!("{step}: asking, attempt {attempt}"),
+            Entry::StepAsked { step, .. } => format!("{step}: the request was taken"),
+            Entry::StepTrouble { step, words, .. } => format!("{step}: {words}"),
+            Entry::StepVerified { step, already: true, .. } => format!("{step}: it was so already"),
+            Entry::StepVerified { step, .. } => format!("{step}: read back, it is so"),
+            Entry::StepFailed { step, words, needs_person, .. } => format!("{step}: {words}{}", if *needs_person { "; needs a person" } else { "" }),
+            Entry::StepSkipped { step, by } => format!("{step}: by {} ({})", by.who, by.reason),
+            Entry::CallingOff { words } => words.clone(),
+            Entry::StepUndone { step, words } => format!("{step}: {words}"),
+            Entry::Executed => "every step is verified".to_owned(),
+            Entry::AuthorityMoved { at } => format!("the zone's own servers answer with the target since {}", at.rfc3339()),
+            Entry::Proven { first } => format!("the front door answers from the target since {}", first.rfc3339()),
+            Entry::Stuck { words, waits_for } => format!("{words}; waits for: {waits_for}"),
+            Entry::Closed { outcome, active, figures, by } => {
+                let active = active.map(|site| format!(", the {site} is active")).unwrap_or_default();
+                let by = by.as_ref().map(|by| format!(", by {} ({})", by.who, by.reason)).unwrap_or_default();
+                format!("{outcome}{active}{by}{}", figures_words(figures))
+            }
+        }
+    }
+}
+
+fn figures_words(figures: &Figures) -> String {
+    let rto = figures.rto_seconds.map(|seconds| format!("; RTO {seconds:.2}s")).unwrap_or_default();
+    let rpo = figures.rpo.as_ref().map(|rpo| format!("; loss {}", rpo.words())).unwrap_or_default();
+    format!("{rto}{rpo}")
+}

@@ -1,0 +1,157 @@
+//! What the control has done by others: jobs to the executor, beats to the probers, rows to whoever listens.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{broadcast, watch};
+
+use super::control::{Fleet, Hands};
+use super::executor::{Action, Executor, Job};
+use super::metrics::Metrics;
+use super::probing::Beat;
+use super::status;
+use crate::domain::decide::{App, Effect};
+use crate::domain::ledger::{Entry, Record};
+use crate::domain::model::{AppName, Moment, State};
+use crate::domain::plan::PlannedStep;
+use crate::ports::StepContext;
+
+/// How often what is shown is made anew, at most: nobody reads faster, and the decision must not pay for readers.
+const SHOW_EVERY: Duration = Duration::from_millis(200);
+
+/// The daemon's hands.
+pub struct DaemonHands {
+    /// Runs the steps.
+    pub executor: Arc<Executor>,
+    /// The apps' beats.
+    pub beats: BTreeMap<AppName, watch::Sender<Beat>>,
+    /// The witnesses' beat: fast while any app is in doubt.
+    pub witness_beat: watch::Sender<Beat>,
+    /// Durable rows, for the live listeners.
+    pub events: broadcast::Sender<Arc<Record>>,
+    /// The latest status document.
+    pub status: watch::Sender<Arc<serde_json::Value>>,
+    /// What is not ready yet, in words.
+    pub pending: watch::Sender<Vec<String>>,
+    /// One line on how things are, for systemd.
+    pub summary: watch::Sender<String>,
+    /// The figures.
+    pub metrics: Arc<Metrics>,
+    /// Who speaks.
+    pub observer: String,
+    /// When status was last made.
+    pub shown: Option<Moment>,
+}
+
+impl Hands for DaemonHands {
+    fn carry_out(&mut self, app: &App, effect: &Effect, now: Moment) {
+        let name = &app.policy().name;
+        let (step, action) = match effect {
+            Effect::Inspect { step } => (step, Action::Inspect),
+            Effect::Apply { step } => (step, Action::Apply),
+            Effect::Verify { step } => (step, Action::Verify),
+            Effect::Undo { step } => (step, Action::Undo),
+            Effect::Cancel { step } => return self.executor.cancel(name, step),
+            Effect::LookNow => {
+                if let Some(beat) = self.beats.get(name) {
+                    beat.send_modify(|beat| beat.nudge += 1);
+                }
+                return;
+            }
+            Effect::Preflight(direction) => {
+                let plan = app.policy().plan_to(direction.target());
+                return self.executor.preflight(name.clone(), plan.clone());
+            }
+        };
+        if let Some(job) = job(app, step, action, now) {
+            self.executor.start(job);
+        }
+    }
+
+    fn pace(&mut self, app: &AppName, fast: bool) {
+        if let Some(beat) = self.beats.get(app) {
+            beat.send_modify(|beat| beat.fast = fast);
+        }
+        let any = self.beats.values().any(|beat| beat.borrow().fast);
+        self.witness_beat.send_if_modified(|beat| std::mem::replace(&mut beat.fast, any) != any);
+    }
+
+    fn written(&mut self, records: &[Record]) {
+        self.metrics.record(records);
+        for record in records {
+            log(record);
+            if matches!(record.entry, Entry::Closed { .. })
+                && let Some(incident) = &record.incident
+            {
+                self.executor.forget(incident);
+            }
+            // No listener is no fault.
+            drop(self.events.send(Arc::new(record.clone())));
+        }
+        if !records.is_empty() {
+            self.shown = None;
+        }
+    }
+
+    fn show(&mut self, fleet: &Fleet, now: Moment) {
+        if self.shown.is_some_and(|at| now.since(at) < SHOW_EVERY) {
+            return;
+        }
+        self.shown = Some(now);
+        self.metrics.refresh(fleet, now);
+        self.status.send_replace(Arc::new(status::fleet(fleet, &self.observer, now)));
+        self.pending.send_if_modified(|old| {
+            let new = status::pending(fleet);
+            std::mem::replace(old, new.clone()) != new
+        });
+        self.summary.send_if_modified(|old| {
+            let new = status::summary(fleet);
+            std::mem::replace(old, new.clone()) != new
+        });
+    }
+}
+
+/// The job of one step of the running plan.
+fn job(app: &App, step: &str, action: Action, now: Moment) -> Option<Job> {
+    let incident = app.ledger().incident.as_ref()?;
+    let planned: &PlannedStep = incident.plan.as_ref()?.step(step)?;
+    let run = incident.steps.get(step)?;
+    let running = run.started.map(|at| now.since(at)).unwrap_or_default();
+    let facts = incident.steps.iter().filter(|(_, run)| !run.facts.is_null()).map(|(name, run)| (name.clone(), run.facts.clone())).collect();
+    // An undo has its own time: the deadline of the step is long used up when it is called off.
+    let time_left = if action == Action::Undo { planned.deadline.max(Duration::from_secs(30)) } else { planned.deadline.saturating_sub(running) };
+    Some(Job {
+        app: app.policy().name.clone(),
+        epoch: app.epoch(),
+        action,
+        step: planned.clone(),
+        context: StepContext {
+            incident: incident.id.clone(),
+            step_id: format!("{}/{step}", incident.id),
+            direction: incident.direction,
+            now: now.wall,
+            time_left,
+            facts,
+            before: run.before.clone(),
+            graceful: incident.graceful(),
+        },
+        running,
+    })
+}
+
+/// One line a row; what needs a person is louder.
+fn log(record: &Record) {
+    let (app, incident) = (record.app.as_deref().unwrap_or("-"), record.incident.as_deref().unwrap_or("-"));
+    let words = record.entry.words();
+    match &record.entry {
+        Entry::Stuck { .. } | Entry::StepFailed { .. } => tracing::error!(app, incident, seq = record.seq, "{}: {words}", record.entry.kind()),
+        Entry::Confirmed { .. } | Entry::Gap { .. } | Entry::StepTrouble { .. } => tracing::warn!(app, incident, seq = record.seq, "{}: {words}", record.entry.kind()),
+        _ => tracing::info!(app, incident, seq = record.seq, "{}: {words}", record.entry.kind()),
+    }
+}
+
+/// True while something goes on that SIGTERM would interrupt.
+pub fn is_moving(fleet: &Fleet) -> bool {
+    fleet.apps.values().any(|app| matches!(app.ledger().state, State::Moving | State::Proving))
+}

@@ -1,0 +1,110 @@
+//! Everything that looks: builds the probes of a config and keeps them looking, until the next config.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::clock::Clock;
+use super::control::Message;
+use super::probing::{Beat, Prober, Seen, Whose};
+use super::supervisor::Supervisor;
+use crate::adapters::front_door::{AuthorityProbe, FrontDoorProbe, FrontDoorSpec, ProofSpec};
+use crate::adapters::witness::Witness;
+use crate::adapters::{Adapters, signals};
+use crate::config::{AppConfig, Config, SiteConfig};
+use crate::domain::model::{AppName, SiteName, Subject};
+use crate::domain::policy::Pace;
+use crate::ports::Probe;
+
+/// What looks at the world on behalf of the control.
+pub struct Watchers {
+    supervisor: Supervisor,
+    to: mpsc::Sender<Message>,
+    clock: Clock,
+    seen: Seen,
+    running: CancellationToken,
+}
+
+/// The probes of one config, all built before any is started.
+pub struct Lookers {
+    probes: Vec<(String, Whose, Arc<dyn Probe>, Pace)>,
+}
+
+impl Lookers {
+    /// Builds every probe.
+    ///
+    /// # Errors
+    /// Every probe that cannot be built, with its place and the reason.
+    pub fn build(config: &Config, adapters: &Adapters) -> Result<Lookers, Vec<String>> {
+        let mut probes: Vec<(String, Whose, Arc<dyn Probe>, Pace)> = Vec::new();
+        let mut faults = Vec::new();
+        for app in &config.apps {
+            let name = &app.policy.name;
+            for site in SiteName::ALL {
+                for (at, (spec, policy)) in app.site(*site).signals.iter().zip(&app.policy.site(*site).signals).enumerate() {
+                    let pace = Pace { interval: policy.interval, fast_interval: policy.fast_interval, timeout: policy.timeout };
+                    let label = format!("{name}.{site}.{}", spec.name);
+                    match signals::build(spec, adapters) {
+                        Ok(probe) => probes.push((label, Whose::App(name.clone(), Subject::Signal(*site, at)), probe, pace)),
+                        Err(error) => faults.push(format!("{label}: {error}")),
+                    }
+                }
+            }
+            let spec = front_door(app);
+            let pace = app.policy.front_door;
+            match FrontDoorProbe::new(spec.clone(), &adapters.http) {
+                Ok(probe) => probes.push((format!("{name}.front-door"), Whose::App(name.clone(), Subject::FrontDoor), Arc::new(probe), pace)),
+                Err(cause) => faults.push(format!("{name}.front_door: {cause}")),
+            }
+            // The zone's servers are asked to date the move, not to decide it: no faster than users' resolvers would.
+            let pace = Pace { interval: pace.interval * 5, fast_interval: pace.fast_interval, timeout: pace.timeout };
+            probes.push((format!("{name}.authority"), Whose::App(name.clone(), Subject::Authority), AuthorityProbe::new(spec, &adapters.dns), pace));
+        }
+        for (at, url) in config.witness.urls.iter().enumerate() {
+            match Witness::new(url.clone(), &adapters.http) {
+                Ok(probe) => probes.push((format!("witness.{at}"), Whose::Witness(at), Arc::new(probe), config.witness.pace)),
+                Err(cause) => faults.push(format!("witness {url}: {cause}")),
+            }
+        }
+        if faults.is_empty() { Ok(Lookers { probes }) } else { Err(faults) }
+    }
+}
+
+impl Watchers {
+    /// Nothing looks yet.
+    pub fn new(supervisor: Supervisor, to: mpsc::Sender<Message>, clock: Clock, seen: Seen) -> Watchers {
+        let running = supervisor.stop().child_token();
+        Watchers { supervisor, to, clock, seen, running }
+    }
+
+    /// Stops the looks of the old config and starts those of the new one.
+    pub fn start(&mut self, lookers: Lookers, beats: &BTreeMap<AppName, watch::Receiver<Beat>>, witness: &watch::Receiver<Beat>) {
+        self.running.cancel();
+        self.running = self.supervisor.stop().child_token();
+        for (label, whose, probe, pace) in lookers.probes {
+            let beat = match &whose {
+                Whose::Witness(_) => Some(witness.clone()),
+                Whose::App(app, _) => beats.get(app).cloned(),
+            };
+            let Some(beat) = beat else { continue };
+            let prober = Prober { whose, probe, pace, beat, to: self.to.clone(), clock: self.clock.clone(), seen: Some(Arc::clone(&self.seen)) };
+            self.supervisor.vital(label, self.running.clone(), prober.run(self.running.clone()));
+        }
+    }
+}
+
+fn front_door(app: &AppConfig) -> FrontDoorSpec {
+    let proof = |site: &SiteConfig| ProofSpec {
+        load_balancer: site.load_balancer.clone(),
+        marker: site.marker.as_ref().map(|marker| (marker.header.clone(), marker.value.clone())),
+    };
+    FrontDoorSpec {
+        url: app.front_door.url.clone(),
+        ca_file: app.front_door.ca_file.clone(),
+        expect: app.front_door.keys.get("expect").cloned().and_then(|keys| serde_json::from_value(keys).ok()).unwrap_or_default(),
+        primary: proof(&app.primary),
+        standby: proof(&app.standby),
+    }
+}
