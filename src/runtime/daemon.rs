@@ -96,7 +96,7 @@ async fn serve(config: Config, stop: CancellationToken) -> Result<(), DaemonErro
     metrics.install(&policies);
 
     // What is outside.
-    let adapters = Arc::new(Adapters::new(&config, hook(&metrics), &supervisor_parts(&supervisor)).map_err(|cause| build_error(&config, vec![cause]))?);
+    let adapters = Arc::new(Adapters::new(&config, hook(&metrics), supervisor.tracker(), &stop).map_err(|cause| build_error(&config, vec![cause]))?);
     let lookers = Lookers::build(&config, &adapters).map_err(|faults| build_error(&config, faults))?;
     let journal = SqliteJournal::open(&config.daemon.state_dir, &config.daemon.observer)?;
     let journal = Timed { inner: journal, metrics: Arc::clone(&metrics) };
@@ -323,10 +323,6 @@ fn policies(config: &Config) -> Vec<Arc<AppPolicy>> {
 
 fn ears(beats: &BTreeMap<AppName, watch::Sender<Beat>>) -> BTreeMap<AppName, watch::Receiver<Beat>> {
     beats.iter().map(|(name, beat)| (name.clone(), beat.subscribe())).collect()
-}
-
-fn supervisor_parts(supervisor: &Supervisor) -> (tokio_util::task::TaskTracker, CancellationToken) {
-    (supervisor.tracker().clone(), supervisor.stop().clone())
 }
 
 fn build_error(config: &Config, faults: Vec<String>) -> DaemonError {

@@ -1,0 +1,140 @@
+//! What Auto Scaling says of one group; read and sized by the fence and by the capacity step.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Aws, Failure, Op, Purpose, shell_word};
+use crate::ports::{Call, Permission};
+
+/// The three sizes of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sizes {
+    /// Never fewer.
+    pub min: i32,
+    /// Never more.
+    pub max: i32,
+    /// As many as there should be now.
+    pub desired: i32,
+}
+
+/// One instance of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// `i-…`.
+    pub id: String,
+    /// `InService`, `Pending:Wait`, `Terminating` …
+    pub state: String,
+    /// Auto Scaling's own judgement.
+    pub healthy: bool,
+    /// Scale-in passes it by.
+    pub protected: bool,
+}
+
+/// One group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// Its sizes now.
+    pub sizes: Sizes,
+    /// Everything in it, whatever its state.
+    pub members: Vec<Member>,
+    /// Suspended processes with AWS's reason.
+    pub suspended: Vec<(String, String)>,
+    /// ARNs of the target groups that its instances are registered with.
+    pub target_groups: Vec<String>,
+}
+
+impl Group {
+    /// Instances in service and healthy by Auto Scaling's own judgement.
+    pub fn in_service(&self) -> usize {
+        self.members.iter().filter(|one| one.state == "InService" && one.healthy).count()
+    }
+
+    /// The reason for the suspension of a process, if it is suspended.
+    pub fn suspended(&self, process: &str) -> Option<&str> {
+        self.suspended.iter().find(|(name, _)| name == process).map(|(_, why)| why.as_str())
+    }
+}
+
+/// Where a group is.
+#[derive(Debug, Clone)]
+pub struct Whereabouts {
+    /// Account of the config; `None`: our own.
+    pub account: Option<String>,
+    /// Its region.
+    pub region: String,
+    /// Its name.
+    pub group: String,
+}
+
+impl Whereabouts {
+    fn op(&self, operation: &'static str, action: &'static str) -> Op {
+        Op::new("autoscaling", operation, action, &self.region, format!("group {}", self.group))
+    }
+
+    /// Reads the group; `None`: there is none of that name.
+    pub async fn read(&self, aws: &Aws) -> Result<Option<Group>, Failure> {
+        let op = self.op("DescribeAutoScalingGroups", "autoscaling:DescribeAutoScalingGroups");
+        let client = aws.autoscaling(self.account.as_deref(), &self.region, Purpose::Look).await?;
+        let answer = aws.call(&op, client.describe_auto_scaling_groups().auto_scaling_group_names(&self.group).send()).await?;
+        let found = answer.auto_scaling_groups().iter().find(|one| one.auto_scaling_group_name() == Some(&self.group));
+        Ok(found.map(|one| {
+            let mut target_groups: Vec<String> = one.target_group_arns().to_vec();
+            for source in one.traffic_sources().iter().filter(|source| source.r#type() == Some("elbv2")) {
+                if let Some(arn) = source.identifier().filter(|arn| !target_groups.iter().any(|known| known == arn)) {
+                    target_groups.push(arn.to_owned());
+                }
+            }
+            Group {
+                sizes: Sizes { min: one.min_size().unwrap_or(0), max: one.max_size().unwrap_or(0), desired: one.desired_capacity().unwrap_or(0) },
+                members: one
+                    .instances()
+                    .iter()
+                    .map(|member| Member {
+                        id: member.instance_id().unwrap_or_default().to_owned(),
+                        state: member.lifecycle_state().map_or_else(String::new, |state| state.as_str().to_owned()),
+                        healthy: member.health_status().is_some_and(|health| health.eq_ignore_ascii_case("healthy")),
+                        protected: member.protected_from_scale_in().unwrap_or(false),
+                    })
+                    .collect(),
+                suspended: one
+                    .suspended_processes()
+                    .iter()
+                    .map(|process| (process.process_name().unwrap_or_default().to_owned(), process.suspension_reason().unwrap_or_default().to_owned()))
+                    .collect(),
+                target_groups,
+            }
+        }))
+    }
+
+    /// Sets all three sizes in one call, so that desired never lies outside of min and max in between.
+    pub async fn resize(&self, aws: &Aws, sizes: Sizes) -> Result<(), Failure> {
+        let op = self.op("UpdateAutoScalingGroup", "autoscaling:UpdateAutoScalingGroup");
+        let client = aws.autoscaling(self.account.as_deref(), &self.region, Purpose::Change).await?;
+        let call = client.update_auto_scaling_group().auto_scaling_group_name(&self.group);
+        aws.call(&op, call.min_size(sizes.min).max_size(sizes.max).desired_capacity(sizes.desired).send()).await?;
+        Ok(())
+    }
+
+    /// The call that [`Whereabouts::resize`] makes, as a person could make it. Sizes not known yet are left out.
+    pub fn resize_call(&self, min: Option<i32>, max: Option<i32>, desired: i32) -> Call {
+        let mut parameters = serde_json::json!({ "AutoScalingGroupName": self.group, "DesiredCapacity": desired });
+        let mut shell = format!(
+            "aws autoscaling update-auto-scaling-group --region {} --auto-scaling-group-name {} --desired-capacity {desired}",
+            self.region,
+            shell_word(&self.group)
+        );
+        for (key, flag, size) in [("MinSize", "--min-size", min), ("MaxSize", "--max-size", max)] {
+            if let Some(size) = size {
+                parameters[key] = size.into();
+                shell.push_str(&format!(" {flag} {size}"));
+            }
+        }
+        Call { service: "autoscaling".into(), operation: "UpdateAutoScalingGroup".into(), region: self.region.clone(), parameters, shell }
+    }
+
+    /// Permissions to read and to size the group. Describe calls take no resource.
+    pub fn permissions(&self) -> Vec<Permission> {
+        let arn = format!("arn:{}:autoscaling:{}:*:autoScalingGroup:*:autoScalingGroupName/{}", super::partition(&self.region), self.region, self.group);
+        let of = |action: &str, resource: &str| Permission { action: action.into(), resource: resource.into(), account: self.account.clone() };
+        vec![of("autoscaling:DescribeAutoScalingGroups", "*"), of("autoscaling:UpdateAutoScalingGroup", &arn)]
+    }
+}

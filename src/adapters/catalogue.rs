@@ -1,0 +1,58 @@
+//! The registries, as the config asks them.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{signals, steps};
+use crate::config::judge::Table;
+use crate::config::{Catalogue, Place, SignalTraits, StepTraits};
+
+/// The kinds of this build.
+#[derive(Debug, Clone, Copy)]
+pub struct Kinds;
+
+impl Catalogue for Kinds {
+    fn signal_kinds(&self) -> Vec<&'static str> {
+        signals::kinds().iter().map(|kind| kind.name).collect()
+    }
+
+    fn step_kinds(&self) -> Vec<&'static str> {
+        steps::kinds().iter().map(|kind| kind.name).collect()
+    }
+
+    fn signal(&self, kind: &str) -> Option<SignalTraits> {
+        signals::kind(kind).map(|kind| SignalTraits { aws: kind.aws, replica: kind.replica })
+    }
+
+    fn step(&self, kind: &str) -> Option<StepTraits> {
+        steps::kind(kind).map(|kind| StepTraits {
+            class: kind.class,
+            reversibility: kind.reversibility,
+            repeat: kind.repeat,
+            // Written by us, read by a test: the fallback is never taken.
+            default_deadline: humantime::parse_duration(kind.default_deadline).unwrap_or(Duration::from_secs(60)),
+            at_source: kind.at_source,
+        })
+    }
+
+    fn judge_signal(&self, kind: &str, table: &Table, place: &Place) -> Option<Value> {
+        (signals::kind(kind)?.judge)(table, place)
+    }
+
+    fn judge_step(&self, kind: &str, table: &Table, place: &Place) -> Option<Value> {
+        (steps::kind(kind)?.judge)(table, place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_deadline_is_a_duration() {
+        for kind in steps::kinds() {
+            assert!(humantime::parse_duration(kind.default_deadline).is_ok(), "{}: {:?}", kind.name, kind.default_deadline);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! `fence-primary`: takes the old writers away, by sizing their group to nothing, while its region still listens.
+//!
+//! A fence is proven only when no instance is left in whatever state: a terminating one may still write.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::adapters::Adapters;
+use crate::adapters::aws::Aws;
+use crate::adapters::aws::autoscaling::{Group, Sizes, Whereabouts};
+use crate::adapters::registry::{KeyDoc, Place, StepKind};
+use crate::config::judge::Table;
+use crate::domain::plan::{Class, PlannedStep, Repeat, Reversibility};
+use crate::ports::{Call, ErrorClass, Inspection, Permission, Step, StepContext, StepError, Verification};
+
+/// The kind's entry in the registry.
+pub static KIND: StepKind<Adapters> = StepKind {
+    name: "fence-primary",
+    doc: "sizes the old writers' Auto Scaling group to nothing, so that the site that is left can take no write",
+    class: Class::Other,
+    reversibility: Reversibility::Reversible,
+    repeat: Repeat::Inspectable,
+    default_deadline: "5s",
+    at_source: true,
+    keys: &[KeyDoc { name: "group", form: "string", default: "", doc: "The writers' Auto Scaling group, in the region that is left unless the step names another." }],
+    judge,
+    build,
+    permissions,
+};
+
+#[derive(Serialize, Deserialize)]
+struct Keys {
+    group: String,
+}
+
+fn judge(table: &Table, _place: &Place) -> Option<Value> {
+    let group = table.need_string("group", "the writers' Auto Scaling group, e.g. \"shop-primary\"")?;
+    Some(json!(Keys { group }))
+}
+
+fn whereabouts(step: &PlannedStep, group: String) -> Whereabouts {
+    Whereabouts { account: step.account.clone(), region: step.region.clone(), group }
+}
+
+fn build(step: &PlannedStep, adapters: &Adapters) -> Result<Arc<dyn Step>, StepError> {
+    let keys: Keys = super::stored(step)?;
+    Ok(Arc::new(Fence { aws: adapters.aws.clone(), place: whereabouts(step, keys.group) }))
+}
+
+fn permissions(step: &PlannedStep) -> Vec<Permission> {
+    whereabouts(step, step.keys["group"].as_str().unwrap_or("*").to_owned()).permissions()
+}
+
+struct Fence {
+    aws: Aws,
+    place: Whereabouts,
+}
+
+impl Fence {
+    async fn group(&self) -> Result<Group, StepError> {
+        let found = self.place.read(&self.aws).await.map_err(|failure| failure.step())?;
+        found.ok_or_else(|| {
+            let message = format!("autoscaling: there is no group {} in {}; mend `group`, `region` or `account` of the step", self.place.group, self.place.region);
+            StepError::new(ErrorClass::Refused, "group-not-found", message)
+        })
+    }
+}
+
+/// Facts of a proven fence. `at` is when the answer that proves it was in: the last moment at which a write can have
+/// been taken is not later, and a fence must never be dated too early.
+fn proven(cx: &StepContext, start: Instant, was: Sizes) -> Value {
+    let at = cx.now + i64::try_from(start.elapsed().as_micros()).unwrap_or(0);
+    json!({ "fence": "proven", "at": at, "was": was, "min": was.min, "max": was.max, "desired": was.desired })
+}
+
+fn sizes_of(value: &Value) -> Option<Sizes> {
+    serde_json::from_value(value.get("was").unwrap_or(value).clone()).ok()
+}
+
+#[async_trait]
+impl Step for Fence {
+    fn describe(&self, _found: &Inspection) -> Vec<Call> {
+        vec![self.place.resize_call(Some(0), None, 0)]
+    }
+
+    async fn inspect(&self, cx: &StepContext) -> Result<Inspection, StepError> {
+        let start = Instant::now();
+        let group = self.group().await?;
+        // After a restart the sizes are ours already: what stood there before is what the first inspection found.
+        let was = sizes_of(&cx.before).unwrap_or(group.sizes);
+        let down = group.sizes.min == 0 && group.sizes.desired == 0;
+        if down && group.members.is_empty() {
+            return Ok(Inspection::AlreadySo(proven(cx, start, was)));
+        }
+        let suspended: Vec<&str> = group.suspended.iter().map(|(name, _)| name.as_str()).collect();
+        let facts = json!({ "was": was, "min": was.min, "max": was.max, "desired": was.desired, "instances": group.members.len(), "suspended": suspended });
+        Ok(if down { Inspection::UnderWay(facts) } else { Inspection::Possible(facts) })
+    }
+
+    async fn apply(&self, cx: &StepContext) -> Result<Value, StepError> {
+        // The maximum stays: it is what undo needs least and what others hang alarms on.
+        let max = match sizes_of(&cx.before) {
+            Some(was) => was.max,
+            None => self.group().await?.sizes.max,
+        };
+        self.place.resize(&self.aws, Sizes { min: 0, max, desired: 0 }).await.map_err(|failure| failure.step())?;
+        Ok(json!({ "asked": { "min": 0, "desired": 0 } }))
+    }
+
+    async fn verify(&self, cx: &StepContext) -> Result<Verification, StepError> {
+        let start = Instant::now();
+        let group = self.group().await?;
+        let was = sizes_of(&cx.before).unwrap_or(group.sizes);
+        if group.sizes.desired > 0 || group.sizes.min > 0 {
+            return Ok(Verification::NotYet(format!("group {} is sized to {} again or still", self.place.group, group.sizes.desired)));
+        }
+        if group.members.is_empty() {
+            return Ok(Verification::So(proven(cx, start, was)));
+        }
+        let states: Vec<String> = group.members.iter().take(5).map(|one| format!("{} {}{}", one.id, one.state, if one.protected { " (scale-in protected)" } else { "" })).collect();
+        let why = group.suspended("Terminate").map(|why| format!("; the process Terminate is suspended ({why})")).unwrap_or_default();
+        Ok(Verification::NotYet(format!("{} instances left that may still write: {}{why}", group.members.len(), states.join(", "))))
+    }
+
+    async fn undo(&self, cx: &StepContext) -> Result<String, StepError> {
+        let Some(was) = sizes_of(&cx.before) else {
+            return Ok(format!("the sizes of {} before the fence are not known; nothing was put back", self.place.group));
+        };
+        self.place.resize(&self.aws, was).await.map_err(|failure| failure.step())?;
+        Ok(format!("group {} is sized to min {}, max {}, desired {} again", self.place.group, was.min, was.max, was.desired))
+    }
+}

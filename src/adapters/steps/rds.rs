@@ -1,0 +1,252 @@
+//! `rds-promote-replica`: makes the replica a database of its own. The one door that opens one way only.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::adapters::Adapters;
+use crate::adapters::aws::rds::{self, Instance};
+use crate::adapters::aws::{Aws, Op, Purpose, shell_word};
+use crate::adapters::cloudwatch;
+use crate::adapters::followup::Followups;
+use crate::adapters::registry::{KeyDoc, Place, StepKind};
+use crate::config::judge::Table;
+use crate::domain::plan::{Class, PlannedStep, Repeat, Reversibility, seconds};
+use crate::ports::{Call, ErrorClass, Inspection, Permission, Step, StepContext, StepError, Verification};
+
+/// How long Multi-AZ is tried for after the promotion, and how often: a promoted instance may first make a backup.
+const FOLLOWUP_LIMIT: Duration = Duration::from_secs(20 * 60);
+const FOLLOWUP_PACE: Duration = Duration::from_secs(20);
+
+/// The kind's entry in the registry.
+pub static KIND: StepKind<Adapters> = StepKind {
+    name: "rds-promote-replica",
+    doc: "promotes an RDS read replica to a database of its own; it never becomes a replica again",
+    class: Class::Data,
+    reversibility: Reversibility::ForwardOnly,
+    repeat: Repeat::Inspectable,
+    default_deadline: "15m",
+    at_source: false,
+    keys: &[
+        KeyDoc { name: "db_instance", form: "string", default: "", doc: "The replica's identifier." },
+        KeyDoc {
+            name: "drain",
+            form: "duration",
+            default: "\"20s\"",
+            doc: "After a proven fence: how long to wait for a lag sample that shows every write replicated. Raising it can save data (AWS shows samples up to three minutes late) and costs that time.",
+        },
+        KeyDoc { name: "backup_retention", form: "whole number of days, 0 to 35", default: "7", doc: "Automated backups of the promoted instance." },
+        KeyDoc { name: "multi_az", form: "boolean", default: "true", doc: "Ask for a standby in another zone afterwards, off the critical path." },
+    ],
+    judge,
+    build,
+    permissions,
+};
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Keys {
+    db_instance: String,
+    #[serde(with = "seconds", rename = "drain_seconds")]
+    drain: Duration,
+    backup_retention: i32,
+    multi_az: bool,
+}
+
+fn judge(table: &Table, _place: &Place) -> Option<Value> {
+    let db_instance = table.need_string("db_instance", "the replica's identifier, e.g. \"shop-replica\"");
+    let drain = table.duration("drain", Duration::from_secs(20));
+    let days = table.whole("backup_retention", 0, 7);
+    let multi_az = table.boolean("multi_az", true);
+    let backup_retention = i32::try_from(days).ok().filter(|days| *days <= 35);
+    if backup_retention.is_none() {
+        table.fault("backup_retention", format!("{days} is more than RDS keeps; give 0 to 35 days"));
+    }
+    Some(json!(Keys { db_instance: db_instance?, drain, backup_retention: backup_retention?, multi_az }))
+}
+
+fn build(step: &PlannedStep, adapters: &Adapters) -> Result<Arc<dyn Step>, StepError> {
+    Ok(Arc::new(Promote {
+        aws: adapters.aws.clone(),
+        followups: adapters.followups.clone(),
+        account: step.account.clone(),
+        region: step.region.clone(),
+        keys: super::stored(step)?,
+        seen: Mutex::default(),
+    }))
+}
+
+fn permissions(step: &PlannedStep) -> Vec<Permission> {
+    let arn = rds::arn(&step.region, step.keys["db_instance"].as_str().unwrap_or("*"));
+    let of = |action: &str, resource: &str| Permission { action: action.into(), resource: resource.into(), account: step.account.clone() };
+    let mut needed = vec![of("rds:DescribeDBInstances", &arn), of("rds:PromoteReadReplica", &arn), of("cloudwatch:GetMetricData", "*")];
+    if step.keys["multi_az"].as_bool() == Some(true) {
+        needed.push(of("rds:ModifyDBInstance", &arn));
+    }
+    needed
+}
+
+/// What the polls of one promotion have seen. The executor keeps the step for as long as it verifies it.
+#[derive(Debug, Default)]
+struct Seen {
+    /// `modifying` or `rebooting` was seen: the promotion really passed through.
+    passed: bool,
+    /// Reads in a row that show it settled without source.
+    agreeing: u32,
+}
+
+struct Promote {
+    aws: Aws,
+    followups: Followups,
+    account: Option<String>,
+    region: String,
+    keys: Keys,
+    seen: Mutex<Seen>,
+}
+
+impl Promote {
+    fn heading(&self) -> String {
+        format!("rds: DB instance {} in {}", self.keys.db_instance, self.region)
+    }
+
+    async fn instance(&self) -> Result<Instance, StepError> {
+        let found = rds::describe(&self.aws, self.account.as_deref(), &self.region, &self.keys.db_instance).await.map_err(|failure| failure.step())?;
+        let instance = found.ok_or_else(|| {
+            StepError::new(ErrorClass::NeedsPerson, "DBInstanceNotFound", format!("{}: there is none; mend `db_instance`, `region` or `account` of the step, or rebuild the replica", self.heading()))
+        })?;
+        if lost(&instance.status) {
+            let message = format!("{}: its status is {}; no promotion can mend that: restore from a backup or repair it, then `watchover retry`", self.heading(), instance.status);
+            return Err(StepError::new(ErrorClass::NeedsPerson, "instance-status", message));
+        }
+        Ok(instance)
+    }
+
+    /// Is everything that was written before the fence on the replica? `Ok(facts)`: go; `Err(words)`: wait a little.
+    async fn drained(&self, cx: &StepContext) -> Result<Value, String> {
+        let Some(fenced) = cx.fenced_at() else {
+            return Ok(json!({ "drained": false, "evidence": "no fence is proven, so there is nothing to wait for" }));
+        };
+        let until = fenced + i64::try_from(self.keys.drain.as_micros()).unwrap_or(i64::MAX / 4);
+        let found = cloudwatch::lag(&self.aws, self.account.as_deref(), &self.region, &self.keys.db_instance, cx.now).await;
+        let words = match &found {
+            Err(failure) => format!("the lag is not known: {}", failure.message),
+            Ok(history) => {
+                if let Some(sample) = history.samples.iter().rev().find(|sample| sample.at >= fenced && (sample.seconds == 0.0 || sample.replicated_until() >= fenced)) {
+                    return Ok(json!({ "drained": true, "fenced_at": fenced, "evidence": sample }));
+                }
+                let newest = history.samples.last().map_or_else(|| "no lag sample".to_owned(), |sample| format!("newest lag sample {}s", sample.seconds));
+                format!("{newest}; none yet from after the fence that shows lag 0")
+            }
+        };
+        if cx.now < until { Err(words) } else { Ok(json!({ "drained": false, "fenced_at": fenced, "evidence": words })) }
+    }
+
+    fn start_multi_az(&self, cx: &StepContext) -> &'static str {
+        let (aws, account, region, id) = (self.aws.clone(), self.account.clone(), self.region.clone(), self.keys.db_instance.clone());
+        self.followups.start(&cx.step_id, &format!("multi-az of {id}"), FOLLOWUP_LIMIT, async move {
+            let op = Op::new("rds", "ModifyDBInstance", "rds:ModifyDBInstance", &region, format!("DB instance {id}"));
+            loop {
+                let client = aws.rds(account.as_deref(), &region, Purpose::Once).await.map_err(|failure| failure.message)?;
+                let call = client.modify_db_instance().db_instance_identifier(&id).multi_az(true).apply_immediately(true);
+                match aws.call(&op, call.send()).await {
+                    Ok(_) => return Ok("asked for Multi-AZ; RDS builds the second instance in the background".to_owned()),
+                    // Refused while it is still busy with the promotion's backup; that passes.
+                    Err(failure) if failure.code.starts_with("InvalidDBInstanceState") || failure.step().class == ErrorClass::Retry => {}
+                    Err(failure) => return Err(failure.message),
+                }
+                tokio::time::sleep(FOLLOWUP_PACE).await;
+            }
+        })
+    }
+}
+
+/// States that nothing leads out of by itself.
+fn lost(status: &str) -> bool {
+    matches!(status, "deleting" | "delete-precheck" | "failed" | "restore-error" | "stopped" | "stopping" | "inaccessible-encryption-credentials" | "insufficient-capacity" | "storage-full")
+        || status.starts_with("incompatible-")
+}
+
+#[async_trait]
+impl Step for Promote {
+    fn describe(&self, found: &Inspection) -> Vec<Call> {
+        if matches!(found, Inspection::AlreadySo(_) | Inspection::UnderWay(_)) {
+            return Vec::new();
+        }
+        let id = &self.keys.db_instance;
+        vec![Call {
+            service: "rds".into(),
+            operation: "PromoteReadReplica".into(),
+            region: self.region.clone(),
+            parameters: json!({ "DBInstanceIdentifier": id, "BackupRetentionPeriod": self.keys.backup_retention }),
+            shell: format!("aws rds promote-read-replica --region {} --db-instance-identifier {} --backup-retention-period {}", self.region, shell_word(id), self.keys.backup_retention),
+        }]
+    }
+
+    async fn inspect(&self, cx: &StepContext) -> Result<Inspection, StepError> {
+        let instance = self.instance().await?;
+        let mut facts = json!({ "status": instance.status, "source": instance.source, "multi_az": instance.multi_az, "backup_retention": instance.backup_retention, "engine": instance.engine });
+        match (&instance.source, instance.status.as_str()) {
+            (None, _) if instance.settled() => Ok(Inspection::AlreadySo(facts)),
+            // Without source and busy: promoted, and on its way to settle.
+            (None, _) => Ok(Inspection::UnderWay(facts)),
+            (Some(_), "available") => match self.drained(cx).await {
+                Ok(drain) => {
+                    facts["drain"] = drain;
+                    Ok(Inspection::Possible(facts))
+                }
+                Err(words) => Ok(Inspection::NotYet(format!("draining: {words}"))),
+            },
+            (Some(_), "backing-up") => Ok(Inspection::NotYet("RDS refuses to promote while the replica is backing-up; it passes by itself".to_owned())),
+            // With source and busy: ours if we asked for it already, else somebody else's change that passes.
+            // `rebooting` and `modifying` are what a promotion passes through, so after our own call they are it.
+            (Some(_), "modifying" | "rebooting") if !cx.before.is_null() => Ok(Inspection::UnderWay(facts)),
+            (Some(_), other) => Ok(Inspection::NotYet(format!("its status is {other}; RDS promotes only from available"))),
+        }
+    }
+
+    async fn apply(&self, _cx: &StepContext) -> Result<Value, StepError> {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Seen::default();
+        let id = &self.keys.db_instance;
+        let op = Op::new("rds", "PromoteReadReplica", "rds:PromoteReadReplica", &self.region, format!("DB instance {id}"));
+        // One attempt: after a lost answer the executor inspects before it asks again, so that nothing is promoted twice unseen.
+        let client = self.aws.rds(self.account.as_deref(), &self.region, Purpose::Once).await.map_err(|failure| failure.step())?;
+        let call = client.promote_read_replica().db_instance_identifier(id).backup_retention_period(self.keys.backup_retention);
+        self.aws.call(&op, call.send()).await.map_err(|failure| match failure.code.as_str() {
+            // Backing up, busy, under way or already promoted: inspect tells which.
+            "InvalidDBInstanceState" | "InvalidDBInstanceStateFault" => failure.step_as(ErrorClass::Retry),
+            _ if rds::is_not_found(&failure) => failure.step_as(ErrorClass::NeedsPerson),
+            _ => failure.step(),
+        })?;
+        Ok(json!({ "asked": "PromoteReadReplica" }))
+    }
+
+    async fn verify(&self, cx: &StepContext) -> Result<Verification, StepError> {
+        let instance = self.instance().await?;
+        let (passed, agreeing) = {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.passed |= matches!(instance.status.as_str(), "modifying" | "rebooting");
+            // One early `available` is not to be trusted: the source must be gone, and either the way there was seen or two reads agree.
+            seen.agreeing = if instance.source.is_none() && instance.settled() { seen.agreeing + 1 } else { 0 };
+            (seen.passed, seen.agreeing)
+        };
+        if agreeing == 0 {
+            let link = if instance.source.is_some() { "still linked to its source" } else { "no source any more" };
+            return Ok(Verification::NotYet(format!("{}, {link}", instance.status)));
+        }
+        if !passed && agreeing < 2 {
+            return Ok(Verification::NotYet(format!("{} without source; one more read must agree", instance.status)));
+        }
+        let mut facts = json!({ "status": instance.status, "source": null, "multi_az": instance.multi_az, "backup_retention": instance.backup_retention, "drain": cx.before["drain"] });
+        if self.keys.multi_az && !instance.multi_az {
+            facts["multi_az_followup"] = self.start_multi_az(cx).into();
+        }
+        Ok(Verification::So(facts))
+    }
+
+    async fn undo(&self, _cx: &StepContext) -> Result<String, StepError> {
+        let message = format!("{}: a promotion cannot be taken back; build a new replica", self.heading());
+        Err(StepError::new(ErrorClass::Refused, "forward-only", message))
+    }
+}

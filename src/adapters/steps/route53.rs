@@ -1,0 +1,396 @@
+//! `route53-records`: changes named attributes of records and leaves all else as it is read.
+//!
+//! An UPSERT replaces a record, so each one carries the record as it was read with only the named attributes changed.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::adapters::Adapters;
+use crate::adapters::aws::{Aws, partition, shell_word};
+use crate::adapters::registry::{KeyDoc, Place, StepKind};
+use crate::adapters::route53_owner::{Alias, Found, Owner, Pick, Record, RecordValue, Zone, canonical};
+use crate::config::judge::Table;
+use crate::domain::plan::{Class, PlannedStep, Repeat, Reversibility};
+use crate::ports::{Call, ErrorClass, Inspection, Permission, Step, StepContext, StepError, Verification};
+
+/// The kind's entry in the registry.
+pub static KIND: StepKind<Adapters> = StepKind {
+    name: "route53-records",
+    doc: "changes weights, failover roles, targets or checks of Route 53 records, all records of the step together",
+    class: Class::Traffic,
+    reversibility: Reversibility::Reversible,
+    repeat: Repeat::Inspectable,
+    default_deadline: "3m",
+    at_source: false,
+    keys: &[
+        KeyDoc { name: "zone_id", form: "string", default: "", doc: "The hosted zone." },
+        KeyDoc {
+            name: "records",
+            form: "list of tables",
+            default: "",
+            doc: "Each picks a record by `name`, `type` and `set_identifier` and says what shall hold afterwards: `weight`, `failover` \
+                  (\"PRIMARY\" or \"SECONDARY\"), `alias` (a load balancer's DNS name), `values` and `ttl`, `health_check_id` (\"\" takes it away). \
+                  What is not named stays as it is read.",
+        },
+    ],
+    judge,
+    build,
+    permissions,
+};
+
+const TYPES: &[&str] = &["A", "AAAA", "CNAME", "TXT", "MX", "SRV", "CAA", "HTTPS", "SVCB", "NAPTR", "PTR", "SPF", "DS", "TLSA", "SSHFP"];
+/// The TTL of values that replace an alias, where none is named; an ELB alias has the same.
+const DEFAULT_TTL: i64 = 60;
+/// How long (microseconds) what `inspect` read is good enough to write back whole.
+const FRESH: i64 = 5_000_000;
+
+/// What shall hold of one record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Wish {
+    #[serde(flatten)]
+    pick: Pick,
+    weight: Option<i64>,
+    failover: Option<String>,
+    alias: Option<String>,
+    values: Option<Vec<String>>,
+    ttl: Option<i64>,
+    health_check_id: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Keys {
+    zone_id: String,
+    records: Vec<Wish>,
+}
+
+fn judge(table: &Table, _place: &Place) -> Option<Value> {
+    let zone_id = table.need_string("zone_id", "the hosted zone's id, e.g. \"Z0123456789ABC\"");
+    let before = table.problems().len();
+    let tables = table.tables("records");
+    if tables.is_empty() && table.problems().len() == before {
+        table.fault("records", "is empty; name at least one record. An empty list never means all");
+    }
+    let mut records: Vec<Wish> = Vec::new();
+    for entry in &tables {
+        let Some(wish) = judge_record(entry) else { continue };
+        if records.iter().any(|one| one.pick.canonical() == wish.pick.canonical()) {
+            entry.fault("name", format!("{} stands here twice", wish.pick));
+        }
+        records.push(wish);
+    }
+    let zone_id = zone_id?.trim_start_matches("/hostedzone/").to_owned();
+    (table.problems().len() == before).then(|| json!(Keys { zone_id, records }))
+}
+
+fn judge_record(table: &Table) -> Option<Wish> {
+    let before = table.problems().len();
+    let name = table.need_string("name", "the record's name, e.g. \"shop.example.com\"");
+    let kind = table.need_string("type", "the record's type, e.g. \"A\"").unwrap_or_default();
+    if !kind.is_empty() && !TYPES.contains(&kind.as_str()) {
+        table.fault("type", format!("{kind:?} is not one of {}", TYPES.join(", ")));
+    }
+    let whole = |key: &str, most: u64| {
+        let found = table.has(key).then(|| table.whole(key, 0, 0))?;
+        if found > most {
+            table.fault(key, format!("{found} is above {most}"));
+        }
+        i64::try_from(found).ok()
+    };
+    let wish = Wish {
+        pick: Pick { name: name.clone().unwrap_or_default(), kind, set_identifier: table.string("set_identifier") },
+        weight: whole("weight", 255),
+        failover: table.has("failover").then(|| table.word("failover", &["PRIMARY", "SECONDARY"], |word| word, "PRIMARY").to_owned()),
+        alias: table.has("alias").then(|| table.need_string("alias", "a load balancer's DNS name")).flatten(),
+        values: table.strings("values"),
+        ttl: whole("ttl", 2_147_483_647),
+        health_check_id: table.string("health_check_id"),
+    };
+    if wish.values.as_ref().is_some_and(Vec::is_empty) {
+        table.fault("values", "is empty; a record has at least one value");
+    }
+    if wish.alias.is_some() && (wish.values.is_some() || wish.ttl.is_some()) {
+        table.fault("alias", "an alias has neither `values` nor `ttl`; name one or the others");
+    }
+    if (wish.weight.is_some() || wish.failover.is_some()) && wish.pick.set_identifier.is_none() {
+        table.fault("set_identifier", "is missing; weighted and failover records are told apart by it");
+    }
+    if wish.weight.is_some() && wish.failover.is_some() {
+        table.fault("weight", "a record is weighted or failover, not both");
+    }
+    let nothing = wish.weight.is_none() && wish.failover.is_none() && wish.alias.is_none() && wish.values.is_none() && wish.ttl.is_none() && wish.health_check_id.is_none();
+    if nothing && table.problems().len() == before {
+        table.fault("name", "nothing shall change; name a weight, failover, alias, values, ttl or health_check_id");
+    }
+    table.finish();
+    (table.problems().len() == before).then_some(wish)
+}
+
+fn build(step: &PlannedStep, adapters: &Adapters) -> Result<Arc<dyn Step>, StepError> {
+    let keys: Keys = super::stored(step)?;
+    let zone = Zone { account: step.account.clone(), region: step.region.clone(), id: keys.zone_id };
+    Ok(Arc::new(Records { owner: adapters.route53.clone(), aws: adapters.aws.clone(), zone, wishes: keys.records, memory: Mutex::default() }))
+}
+
+fn permissions(step: &PlannedStep) -> Vec<Permission> {
+    let Ok(keys) = super::stored::<Keys>(step) else { return Vec::new() };
+    let arn = partition(&step.region);
+    let may = |action: &str, resource: String| Permission { action: action.to_owned(), resource, account: step.account.clone() };
+    let zone = format!("arn:{arn}:route53:::hostedzone/{}", keys.zone_id);
+    let mut all = vec![
+        may("route53:ListResourceRecordSets", zone.clone()),
+        may("route53:ChangeResourceRecordSets", zone),
+        may("route53:GetChange", format!("arn:{arn}:route53:::change/*")),
+    ];
+    if keys.records.iter().any(|wish| wish.alias.is_some()) {
+        // Describe calls of load balancers know no resources.
+        all.push(may("elasticloadbalancing:DescribeLoadBalancers", "*".to_owned()));
+    }
+    all
+}
+
+/// What this process knows of the step between its calls. Lost in a restart; `inspect` comes first then.
+#[derive(Default)]
+struct Memory {
+    /// When `inspect` read the records, and as what.
+    read: Option<(i64, Vec<Record>)>,
+    /// The change that is on its way.
+    change: Option<String>,
+    /// Zones of the load balancers that aliases name.
+    zones: BTreeMap<String, String>,
+}
+
+struct Records {
+    owner: Owner,
+    aws: Aws,
+    zone: Zone,
+    wishes: Vec<Wish>,
+    memory: Mutex<Memory>,
+}
+
+impl Records {
+    fn memory<T>(&self, with: impl FnOnce(&mut Memory) -> T) -> T {
+        with(&mut self.memory.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The records as they are, in the order of the wishes.
+    async fn read(&self) -> Result<Vec<Record>, StepError> {
+        let picks = self.wishes.iter().map(|wish| wish.pick.clone()).collect();
+        let found = self.owner.read(&self.zone, picks).await.map_err(|failure| failure.step())?;
+        let mut records = Vec::with_capacity(found.len());
+        for (wish, found) in self.wishes.iter().zip(found) {
+            match found {
+                Found::Record(record) if record.traffic_policy_instance_id.is_some() => {
+                    let message = format!("record {} of zone {} belongs to a traffic policy and cannot be changed by itself", wish.pick, self.zone.id);
+                    return Err(StepError::new(ErrorClass::Refused, "traffic-policy", message));
+                }
+                Found::Record(record) => records.push(*record),
+                Found::Missing(there) => {
+                    let there: Vec<String> = there.iter().map(Pick::to_string).collect();
+                    let there = if there.is_empty() { "nothing of that name".to_owned() } else { there.join(", ") };
+                    let message = format!("route53: zone {} has no record {}; there is {there}. Mend `name`, `type` or `set_identifier`", self.zone.id, wish.pick);
+                    return Err(StepError::new(ErrorClass::Refused, "record-not-found", message));
+                }
+            }
+        }
+        Ok(records)
+    }
+
+    /// What the records shall be.
+    async fn wanted(&self, records: &[Record]) -> Result<Vec<Record>, StepError> {
+        let mut wanted = Vec::with_capacity(records.len());
+        for (wish, record) in self.wishes.iter().zip(records) {
+            let mut next = record.clone();
+            if let Some(weight) = wish.weight {
+                next.weight = Some(weight);
+            }
+            if let Some(role) = &wish.failover {
+                next.failover = Some(role.clone());
+            }
+            if let Some(check) = &wish.health_check_id {
+                next.health_check_id = Some(check.clone()).filter(|id| !id.is_empty());
+            }
+            if let Some(values) = &wish.values {
+                next.values = Some(values.iter().map(|value| RecordValue { value: value.clone() }).collect());
+                next.alias_target = None;
+                next.ttl = wish.ttl.or(record.ttl).or(Some(DEFAULT_TTL));
+            } else if wish.ttl.is_some() {
+                next.ttl = wish.ttl;
+            }
+            if let Some(name) = &wish.alias {
+                let (name, old) = (canonical(name), record.alias_target.as_ref());
+                let plain = |alias: &Alias| canonical(&alias.dns_name).trim_start_matches("dualstack.").to_owned();
+                // `dualstack.` is how the console spells the same load balancer.
+                if old.is_none_or(|alias| plain(alias) != name.trim_start_matches("dualstack.")) {
+                    let hosted_zone_id = self.zone_of(&name).await?;
+                    let evaluate_target_health = old.is_some_and(|alias| alias.evaluate_target_health);
+                    next.alias_target = Some(Alias { hosted_zone_id, dns_name: name, evaluate_target_health });
+                    (next.values, next.ttl) = (None, None);
+                }
+            }
+            wanted.push(next);
+        }
+        Ok(wanted)
+    }
+
+    /// The zone that an alias to this load balancer must name: its own, told by its region's API.
+    async fn zone_of(&self, name: &str) -> Result<String, StepError> {
+        let bare = name.trim_start_matches("dualstack.").to_owned();
+        if let Some(zone) = self.memory(|memory| memory.zones.get(&bare).cloned()) {
+            return Ok(zone);
+        }
+        let zone = self.ask_zone(&bare).await?;
+        self.memory(|memory| memory.zones.insert(bare, zone.clone()));
+        Ok(zone)
+    }
+
+    #[cfg(feature = "elbv2")]
+    async fn ask_zone(&self, name: &str) -> Result<String, StepError> {
+        use crate::adapters::aws::{Op, Purpose};
+        // `x.REGION.elb.amazonaws.com` or `x.elb.REGION.amazonaws.com`; else the step's own region.
+        let labels: Vec<&str> = name.split('.').collect();
+        let region = match labels.as_slice() {
+            [_, "elb", region, "amazonaws", ..] | [_, region, "elb", "amazonaws", ..] => region,
+            _ => self.zone.region.as_str(),
+        };
+        let action = "elasticloadbalancing:DescribeLoadBalancers";
+        let op = Op::new("elbv2", "DescribeLoadBalancers", action, region, format!("load balancer {name}"));
+        let client = self.aws.elbv2(self.zone.account.as_deref(), region, Purpose::Look).await.map_err(|failure| failure.step())?;
+        let mut marker = None;
+        loop {
+            let call = client.describe_load_balancers().set_marker(marker.take()).send();
+            let page = self.aws.call(&op, call).await.map_err(|failure| failure.step())?;
+            let mut found = page.load_balancers().iter().filter(|one| one.dns_name().is_some_and(|dns| canonical(dns) == name));
+            if let Some(zone) = found.next().and_then(|one| one.canonical_hosted_zone_id()) {
+                return Ok(zone.to_owned());
+            }
+            match page.next_marker().filter(|next| !next.is_empty()) {
+                Some(next) => marker = Some(next.to_owned()),
+                None => {
+                    let message = format!("elbv2: no load balancer in {region} has the DNS name {name}; mend `alias`");
+                    return Err(StepError::new(ErrorClass::Refused, "load-balancer-not-found", message));
+                }
+            }
+        }
+    }
+
+    #[cfg(not(feature = "elbv2"))]
+    async fn ask_zone(&self, name: &str) -> Result<String, StepError> {
+        let message = format!("alias {name}: this build has no elbv2 and cannot ask for the load balancer's zone");
+        Err(StepError::new(ErrorClass::Refused, "no-elbv2", message))
+    }
+}
+
+/// Records that differ from what is wanted.
+fn differing(records: &[Record], wanted: &[Record]) -> Vec<Record> {
+    records.iter().zip(wanted).filter(|(is, wants)| !is.same(wants)).map(|(_, wants)| wants.clone()).collect()
+}
+
+/// The records that facts hold under `key`.
+fn recorded(facts: &Value, key: &str) -> Option<Vec<Record>> {
+    serde_json::from_value(facts.get(key)?.clone()).ok()
+}
+
+fn upserts(records: &Value) -> Value {
+    let all = records.as_array().map(Vec::as_slice).unwrap_or_default();
+    json!({ "Comment": "watchover", "Changes": all.iter().map(|set| json!({ "Action": "UPSERT", "ResourceRecordSet": set })).collect::<Vec<_>>() })
+}
+
+#[async_trait]
+impl Step for Records {
+    fn describe(&self, found: &Inspection) -> Vec<Call> {
+        let facts = match found {
+            Inspection::AlreadySo(_) | Inspection::UnderWay(_) => return Vec::new(),
+            Inspection::Possible(facts) => facts,
+            Inspection::NotYet(_) | Inspection::CannotTell => &Value::Null,
+        };
+        let (batch, shell) = match facts.get("becomes") {
+            Some(sets) => {
+                let batch = upserts(sets);
+                let line = format!("aws route53 change-resource-record-sets --hosted-zone-id {} --change-batch {}", shell_word(&self.zone.id), shell_word(&batch.to_string()));
+                (batch, line)
+            }
+            // Without a reading the whole record is not known, and a guessed UPSERT would wipe what is not named.
+            None => (json!({ "wanted": self.wishes }), format!("aws route53 list-resource-record-sets --hosted-zone-id {}", shell_word(&self.zone.id))),
+        };
+        let parameters = json!({ "HostedZoneId": self.zone.id, "ChangeBatch": batch });
+        vec![Call { service: "route53".to_owned(), operation: "ChangeResourceRecordSets".to_owned(), region: String::new(), parameters, shell }]
+    }
+
+    async fn inspect(&self, cx: &StepContext) -> Result<Inspection, StepError> {
+        let records = self.read().await?;
+        let wanted = self.wanted(&records).await?;
+        let becomes = differing(&records, &wanted);
+        // After a restart the records may be ours already: what stood there before is what the first inspection found.
+        let was = recorded(&cx.before, "records").unwrap_or_else(|| records.clone());
+        let facts = json!({ "records": was, "becomes": becomes });
+        let change = self.memory(|memory| {
+            memory.read = Some((cx.now, records));
+            memory.change.clone()
+        });
+        Ok(match (becomes.is_empty(), change) {
+            (true, Some(_)) => Inspection::UnderWay(facts),
+            (true, None) => Inspection::AlreadySo(facts),
+            (false, _) => Inspection::Possible(facts),
+        })
+    }
+
+    async fn apply(&self, cx: &StepContext) -> Result<Value, StepError> {
+        let fresh = self.memory(|memory| memory.read.take()).filter(|(at, _)| (0..FRESH).contains(&(cx.now - at)));
+        let records = match fresh {
+            Some((_, records)) => records,
+            None => self.read().await?,
+        };
+        let becomes = differing(&records, &self.wanted(&records).await?);
+        if becomes.is_empty() {
+            return Ok(json!({ "change": null }));
+        }
+        let change = self.owner.change(&self.zone, becomes, cx.time_left).await.map_err(|failure| failure.step())?;
+        self.memory(|memory| memory.change = Some(change.clone()));
+        Ok(json!({ "change": change }))
+    }
+
+    async fn verify(&self, _cx: &StepContext) -> Result<Verification, StepError> {
+        let change = self.memory(|memory| memory.change.clone());
+        if let Some(change) = &change {
+            match self.owner.synced(&self.zone, change).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(Verification::NotYet(format!("change {change} is accepted and not on all of Route 53's servers yet"))),
+                Err(failure) if failure.code == "NoSuchChange" => {
+                    // Accelerated recovery strands changes in flight; the records tell whether to ask again.
+                    self.memory(|memory| memory.change = None);
+                    return Err(failure.step_as(ErrorClass::Retry));
+                }
+                Err(failure) => return Err(failure.step()),
+            }
+        }
+        let records = self.read().await?;
+        let wrong = differing(&records, &self.wanted(&records).await?);
+        if let Some(first) = wrong.first() {
+            self.memory(|memory| memory.change = None);
+            let message = format!("route53: record {} of zone {} was changed by somebody else meanwhile", first.pick(), self.zone.id);
+            return Err(StepError::new(ErrorClass::Retry, "changed-meanwhile", message));
+        }
+        // After a restart the change's id is gone: the records are right, and whether all servers have them is not known.
+        let insync = change.as_ref().map_or("unknown", |_| "yes");
+        Ok(Verification::So(json!({ "change": change, "insync": insync, "now": records })))
+    }
+
+    async fn undo(&self, cx: &StepContext) -> Result<String, StepError> {
+        let Some(was) = recorded(&cx.before, "records") else {
+            let message = format!("route53: nothing is recorded of what stood in zone {} before; put it back by hand", self.zone.id);
+            return Err(StepError::new(ErrorClass::NeedsPerson, "no-record", message));
+        };
+        let back = differing(&self.read().await?, &was);
+        if back.is_empty() {
+            return Ok("the records stand as they stood before".to_owned());
+        }
+        let names: Vec<String> = back.iter().map(|record| record.pick().to_string()).collect();
+        let change = self.owner.change(&self.zone, back, cx.time_left).await.map_err(|failure| failure.step())?;
+        self.memory(|memory| (memory.change, memory.read) = (None, None));
+        Ok(format!("put back {} as before (change {change})", names.join(", ")))
+    }
+}

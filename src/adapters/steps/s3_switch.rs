@@ -1,0 +1,366 @@
+//! `s3-switch`: moves traffic by an object that Route 53's checkers look for; nothing but data planes on its path.
+//!
+//! Object present → the inverted check is unhealthy → the PRIMARY record leaves. Absent → PRIMARY serves.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_s3::primitives::ByteStream;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::Authority;
+use crate::adapters::Adapters;
+use crate::adapters::aws::{Aws, Kind, Op, Purpose, partition, shell_word};
+use crate::adapters::followup::Followups;
+use crate::adapters::registry::{KeyDoc, Place, StepKind};
+use crate::adapters::route53_owner::{Owner, Record, Zone};
+use crate::config::judge::Table;
+use crate::domain::model::Direction;
+use crate::domain::plan::{Class, PlannedStep, Repeat, Reversibility};
+use crate::ports::{Call, ErrorClass, Inspection, Permission, Step, StepContext, StepError, Verification};
+
+/// The kind's entry in the registry.
+pub static KIND: StepKind<Adapters> = StepKind {
+    name: "s3-switch",
+    doc: "puts (failover) or removes (failback) the object that an inverted Route 53 health check looks for; needs no control plane",
+    class: Class::Traffic,
+    reversibility: Reversibility::Reversible,
+    repeat: Repeat::Inspectable,
+    default_deadline: "5m",
+    at_source: false,
+    keys: &[
+        KeyDoc { name: "bucket", form: "string", default: "", doc: "The bucket; in neither site's region." },
+        KeyDoc { name: "key", form: "string", default: "", doc: "The object; this one key must be publicly readable." },
+        KeyDoc { name: "region", form: "string", default: "", doc: "The bucket's region." },
+        KeyDoc { name: "health_check_id", form: "string", default: "", doc: "The inverted check on the object, attached to the PRIMARY record." },
+        KeyDoc { name: "zone_id", form: "string", default: "", doc: "The hosted zone of the record." },
+        KeyDoc { name: "record", form: "string", default: "", doc: "The failover record's name." },
+        KeyDoc {
+            name: "pin",
+            form: "boolean",
+            default: "true",
+            doc: "After the switch, swap the records' roles in the background, so that losing the bucket later does not send users back. \
+                  The failback then needs Route 53's API once, to swap them back.",
+        },
+    ],
+    judge,
+    build,
+    permissions,
+};
+
+/// How long the follow-up tries: longer than Route 53's control plane was ever gone would be a guess; `pin` is also tried by the next move.
+const PIN_LIMIT: Duration = Duration::from_secs(1_800);
+/// Pause between its tries.
+const PIN_PAUSE: Duration = Duration::from_secs(15);
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Keys {
+    bucket: String,
+    key: String,
+    region: String,
+    health_check_id: String,
+    zone_id: String,
+    record: String,
+    pin: bool,
+}
+
+fn judge(table: &Table, place: &Place) -> Option<Value> {
+    let bucket = table.need_string("bucket", "the bucket's name");
+    let key = table.need_string("key", "the object's key, e.g. \"shop/failed-over\"");
+    let region = table.need_string("region", "the bucket's region, e.g. \"eu-west-1\"");
+    let health_check_id = table.need_string("health_check_id", "the id of the inverted check on the object");
+    let zone_id = table.need_string("zone_id", "the hosted zone's id, e.g. \"Z0123456789ABC\"");
+    let record = table.need_string("record", "the failover record's name, e.g. \"shop.example.com\"");
+    let pin = table.boolean("pin", true);
+    if region.as_ref().is_some_and(|region| *region == place.source_region || *region == place.target_region) {
+        table.fault("region", "is a site's own region; the bucket must outlive both, so put it in a third one");
+        return None;
+    }
+    let zone_id = zone_id?.trim_start_matches("/hostedzone/").to_owned();
+    Some(json!(Keys { bucket: bucket?, key: key?, region: region?, health_check_id: health_check_id?, zone_id, record: record?, pin }))
+}
+
+fn build(step: &PlannedStep, adapters: &Adapters) -> Result<Arc<dyn Step>, StepError> {
+    let keys: Keys = super::stored(step)?;
+    let zone = Zone { account: step.account.clone(), region: keys.region.clone(), id: keys.zone_id.clone() };
+    let core = Core { aws: adapters.aws.clone(), owner: adapters.route53.clone(), zone, keys };
+    Ok(Arc::new(Switch { core: Arc::new(core), authority: Arc::clone(&adapters.authority), followups: adapters.followups.clone(), pinning: AtomicBool::new(false), gone_back: Arc::default() }))
+}
+
+fn permissions(step: &PlannedStep) -> Vec<Permission> {
+    let Ok(keys) = super::stored::<Keys>(step) else { return Vec::new() };
+    let arn = partition(&keys.region);
+    let may = |action: &str, resource: String| Permission { action: action.to_owned(), resource, account: step.account.clone() };
+    let object = format!("arn:{arn}:s3:::{}/{}", keys.bucket, keys.key);
+    let mut all = vec![may("s3:PutObject", object.clone()), may("s3:DeleteObject", object)];
+    if keys.pin {
+        let zone = format!("arn:{arn}:route53:::hostedzone/{}", keys.zone_id);
+        all.extend([may("route53:ListResourceRecordSets", zone.clone()), may("route53:ChangeResourceRecordSets", zone)]);
+    }
+    all
+}
+
+/// What the switch and its follow-up share.
+struct Core {
+    aws: Aws,
+    owner: Owner,
+    zone: Zone,
+    keys: Keys,
+}
+
+struct Switch {
+    core: Arc<Core>,
+    authority: Arc<dyn Authority>,
+    followups: Followups,
+    /// The follow-up was started.
+    pinning: AtomicBool,
+    /// The move was undone: a follow-up that still runs must not pin.
+    gone_back: Arc<AtomicBool>,
+}
+
+/// The records' roles as the swap leaves them, or that they have them already.
+#[derive(Debug, PartialEq)]
+enum Swap {
+    Done,
+    Needed(Vec<Record>),
+}
+
+impl Core {
+    fn op(&self, operation: &'static str, action: &'static str) -> Op {
+        Op::new("s3", operation, action, &self.keys.region, format!("object {}/{}", self.keys.bucket, self.keys.key))
+    }
+
+    /// Whether the object is there for the world at large: Route 53's checkers ask without credentials too.
+    async fn present(&self) -> Result<bool, StepError> {
+        let client = self.aws.s3_anonymous(&self.keys.region).await.map_err(|failure| failure.step())?;
+        let call = client.head_object().bucket(&self.keys.bucket).key(&self.keys.key).send();
+        match self.aws.call(&self.op("HeadObject", "s3:GetObject"), call).await {
+            Ok(_) => Ok(true),
+            // A missing object is 403 to who may not list the bucket; the check cannot tell these apart either.
+            Err(failure) if failure.kind == Kind::AccessDenied => Ok(false),
+            Err(failure) if matches!(failure.code.as_str(), "NotFound" | "NoSuchKey" | "http-404") => Ok(false),
+            Err(failure) => Err(failure.step()),
+        }
+    }
+
+    async fn set(&self, present: bool) -> Result<(), StepError> {
+        let client = self.aws.s3(self.zone.account.as_deref(), &self.keys.region, Purpose::Change).await.map_err(|failure| failure.step())?;
+        let (bucket, key) = (&self.keys.bucket, &self.keys.key);
+        if present {
+            let body = ByteStream::from_static(b"traffic is on the standby site\n");
+            let call = client.put_object().bucket(bucket).key(key).content_type("text/plain").cache_control("no-store").body(body).send();
+            self.aws.call(&self.op("PutObject", "s3:PutObject"), call).await.map_err(|failure| failure.step())?;
+        } else {
+            let call = client.delete_object().bucket(bucket).key(key).send();
+            self.aws.call(&self.op("DeleteObject", "s3:DeleteObject"), call).await.map_err(|failure| failure.step())?;
+        }
+        Ok(())
+    }
+
+    /// What a swap of roles would write.
+    async fn swap(&self, pin: bool) -> Result<Swap, StepError> {
+        let records = self.owner.named(&self.zone, &self.keys.record).await.map_err(|failure| failure.step())?;
+        swapped(&records, &self.keys.health_check_id, pin).map_err(|why| {
+            let message = format!("route53: record {} of zone {}: {why}", self.keys.record, self.zone.id);
+            StepError::new(ErrorClass::Refused, "not-a-failover-pair", message)
+        })
+    }
+
+    /// One try of the swap. The words say what came of it.
+    async fn pin(&self, pin: bool, within: Duration) -> Result<String, StepError> {
+        match self.swap(pin).await? {
+            Swap::Done => Ok("the records have these roles already".to_owned()),
+            Swap::Needed(records) => {
+                let change = self.owner.change(&self.zone, records, within).await.map_err(|failure| failure.step())?;
+                Ok(format!("roles of {} swapped (change {change})", self.keys.record))
+            }
+        }
+    }
+}
+
+/// Pinned: the standby's record is PRIMARY and has no check, so that nothing can take traffic off it. Not pinned: the
+/// record with our check is PRIMARY. The roles tell which it is, so that a failback needs no memory.
+///
+/// A swap in one batch that Route 53 might refuse does no harm. Disabling the check, the other way, would: if we were
+/// wrong about what a disabled inverted check means, users would be sent back to a stale primary.
+fn swapped(records: &[Record], check: &str, pin: bool) -> Result<Swap, String> {
+    let kinds: BTreeSet<&str> = records.iter().filter(|record| record.failover.is_some()).map(|record| record.kind.as_str()).collect();
+    if kinds.is_empty() {
+        return Err("has no failover records".to_owned());
+    }
+    let mut changed = Vec::new();
+    for kind in kinds {
+        let with = |role: &str| {
+            let mut found = records.iter().filter(|record| record.kind == kind && record.failover.as_deref() == Some(role));
+            match (found.next(), found.next()) {
+                (Some(one), None) => Ok(one),
+                _ => Err(format!("type {kind} has not exactly one {role}")),
+            }
+        };
+        let (first, second) = (with("PRIMARY")?, with("SECONDARY")?);
+        let pinned = match (first.health_check_id.as_deref(), second.health_check_id.as_deref()) {
+            (Some(id), None) if id == check => false,
+            (None, None) => true,
+            _ => return Err(format!("type {kind}: the checks are not as expected (PRIMARY with {check}, SECONDARY with none); nothing is swapped")),
+        };
+        if pinned == pin {
+            continue;
+        }
+        let (mut down, mut up) = (first.clone(), second.clone());
+        (down.failover, down.health_check_id) = (Some("SECONDARY".to_owned()), None);
+        (up.failover, up.health_check_id) = (Some("PRIMARY".to_owned()), (!pin).then(|| check.to_owned()));
+        // With it the target's own health could move traffic without us.
+        for alias in [&mut down, &mut up].into_iter().filter_map(|record| record.alias_target.as_mut()) {
+            alias.evaluate_target_health = false;
+        }
+        changed.extend([down, up]);
+    }
+    Ok(if changed.is_empty() { Swap::Done } else { Swap::Needed(changed) })
+}
+
+fn addresses(facts: &Value) -> Option<BTreeSet<IpAddr>> {
+    serde_json::from_value(facts.get("addresses")?.clone()).ok()
+}
+
+/// True if the answer is another site's: nothing of what was answered before is left.
+fn moved(before: &BTreeSet<IpAddr>, now: &BTreeSet<IpAddr>) -> bool {
+    !now.is_empty() && before.is_disjoint(now)
+}
+
+impl Switch {
+    async fn answered(&self) -> Result<BTreeSet<IpAddr>, String> {
+        Ok(self.authority.authoritative(&self.core.keys.record).await?.into_iter().collect())
+    }
+}
+
+#[async_trait]
+impl Step for Switch {
+    fn describe(&self, found: &Inspection) -> Vec<Call> {
+        let wanted = match found {
+            Inspection::AlreadySo(_) | Inspection::UnderWay(_) => return Vec::new(),
+            Inspection::Possible(facts) => facts.get("becomes").and_then(Value::as_bool).unwrap_or(true),
+            Inspection::NotYet(_) | Inspection::CannotTell => true,
+        };
+        let Keys { bucket, key, region, .. } = &self.core.keys;
+        let (operation, verb) = if wanted { ("PutObject", "put-object") } else { ("DeleteObject", "delete-object") };
+        let shell = format!("aws s3api {verb} --region {} --bucket {} --key {}", shell_word(region), shell_word(bucket), shell_word(key));
+        let parameters = json!({ "Bucket": bucket, "Key": key });
+        vec![Call { service: "s3".to_owned(), operation: operation.to_owned(), region: region.clone(), parameters, shell }]
+    }
+
+    async fn inspect(&self, cx: &StepContext) -> Result<Inspection, StepError> {
+        let wanted = cx.direction == Direction::ToStandby;
+        let (present, answered) = tokio::join!(self.core.present(), self.answered());
+        let present = present?;
+        let now = answered.map_err(|why| {
+            let message = format!("the zone's own servers do not say where {} points: {why}", self.core.keys.record);
+            StepError::new(ErrorClass::Retry, "no-authority", message)
+        })?;
+        // After a restart: what was answered before the switch, not after it.
+        let before = addresses(&cx.before);
+        let facts = json!({ "present": present, "becomes": wanted, "addresses": before.as_ref().unwrap_or(&now), "answered": now });
+        // Only on the way back, which a person starts, and only if the switch may have been pinned.
+        let pinned = !wanted && self.core.keys.pin && matches!(self.core.swap(false).await?, Swap::Needed(_));
+        Ok(match (present == wanted && !pinned, before) {
+            (true, Some(before)) if !moved(&before, &now) => Inspection::UnderWay(facts),
+            (true, _) => Inspection::AlreadySo(facts),
+            (false, _) => Inspection::Possible(facts),
+        })
+    }
+
+    async fn apply(&self, cx: &StepContext) -> Result<Value, StepError> {
+        if cx.direction == Direction::ToStandby {
+            self.core.set(true).await?;
+            return Ok(json!({ "object": "put" }));
+        }
+        // Roles first: with the object still there the standby goes on serving, whichever of the two is seen first.
+        let roles = if self.core.keys.pin { self.core.pin(false, cx.time_left).await? } else { "not ours".to_owned() };
+        self.core.set(false).await?;
+        Ok(json!({ "object": "removed", "roles": roles }))
+    }
+
+    async fn verify(&self, cx: &StepContext) -> Result<Verification, StepError> {
+        let wanted = cx.direction == Direction::ToStandby;
+        let (present, answered) = tokio::join!(self.core.present(), self.answered());
+        if present? != wanted {
+            let what = if wanted { "is not there for the world: look at Block Public Access and the bucket policy" } else { "is still there" };
+            return Ok(Verification::NotYet(format!("object {}/{} {what}", self.core.keys.bucket, self.core.keys.key)));
+        }
+        let now = match answered {
+            Ok(now) => now,
+            Err(why) => return Ok(Verification::NotYet(format!("the zone's own servers do not say where {} points: {why}", self.core.keys.record))),
+        };
+        if addresses(&cx.before).is_some_and(|before| !moved(&before, &now)) {
+            return Ok(Verification::NotYet(format!("the zone's own servers still answer {} as before", self.core.keys.record)));
+        }
+        let mut facts = json!({ "present": wanted, "answered": now });
+        if wanted && self.core.keys.pin && !self.pinning.swap(true, Ordering::SeqCst) {
+            let (core, gone_back) = (Arc::clone(&self.core), Arc::clone(&self.gone_back));
+            let work = async move {
+                loop {
+                    // Undone meanwhile, by us or by hand: pinning now would hold what nobody wants.
+                    if gone_back.load(Ordering::SeqCst) || matches!(core.present().await, Ok(false)) {
+                        return Ok("not pinned: the object is gone again".to_owned());
+                    }
+                    match core.pin(true, PIN_PAUSE).await {
+                        Err(error) if error.class == ErrorClass::Retry => tokio::time::sleep(PIN_PAUSE).await,
+                        result => return result.map_err(|error| error.message),
+                    }
+                }
+            };
+            let what = format!("pin of {}", self.core.keys.record);
+            facts["pin"] = json!(self.followups.start(&cx.step_id, &what, PIN_LIMIT, work));
+        }
+        Ok(Verification::So(facts))
+    }
+
+    async fn undo(&self, cx: &StepContext) -> Result<String, StepError> {
+        let Some(was) = cx.before.get("present").and_then(Value::as_bool) else {
+            let message = format!("s3: nothing is recorded of object {}/{}; put it back by hand", self.core.keys.bucket, self.core.keys.key);
+            return Err(StepError::new(ErrorClass::NeedsPerson, "no-record", message));
+        };
+        self.gone_back.store(true, Ordering::SeqCst);
+        // A pin may have happened only if this very run started it.
+        if !was && self.pinning.load(Ordering::SeqCst) {
+            self.core.pin(false, cx.time_left).await?;
+        }
+        self.core.set(was).await?;
+        Ok(format!("object {}/{} is {} again", self.core.keys.bucket, self.core.keys.key, if was { "there" } else { "gone" }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(id: &str, role: &str, check: Option<&str>) -> Record {
+        let mut value = json!({"Name": "shop.example.com.", "Type": "A", "SetIdentifier": id, "Failover": role, "TTL": 60, "ResourceRecords": [{"Value": "192.0.2.1"}]});
+        if let Some(check) = check {
+            value["HealthCheckId"] = json!(check);
+        }
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn a_pin_swaps_the_roles_and_its_undoing_gives_the_same_records_back() {
+        let plain = vec![record("a", "PRIMARY", Some("hc")), record("b", "SECONDARY", None)];
+        assert_eq!(swapped(&plain, "hc", false), Ok(Swap::Done));
+        let Ok(Swap::Needed(pinned)) = swapped(&plain, "hc", true) else { panic!("no swap") };
+        assert_eq!(pinned, [record("a", "SECONDARY", None), record("b", "PRIMARY", None)]);
+        let Ok(Swap::Needed(mut back)) = swapped(&pinned, "hc", false) else { panic!("no swap") };
+        back.reverse();
+        assert_eq!(back, plain);
+    }
+
+    #[test]
+    fn a_pair_with_other_checks_is_left_alone() {
+        let odd = [record("a", "PRIMARY", Some("other")), record("b", "SECONDARY", None)];
+        assert!(swapped(&odd, "hc", true).is_err());
+        assert!(swapped(&odd[..1], "hc", true).is_err());
+    }
+}
