@@ -1,1 +1,5 @@
-fn main() {}
+//! Parses, runs, exits.
+
+fn main() -> std::process::ExitCode {
+    watchover::cli::main()
+}

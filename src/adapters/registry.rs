@@ -68,3 +68,31 @@ pub struct StepKind<A: ?Sized + 'static> {
     /// What it needs to be allowed.
     pub permissions: fn(&PlannedStep) -> Vec<Permission>,
 }
+
+/// Keys that every signal takes besides its kind's own.
+pub const SIGNAL_KEYS: &[KeyDoc] = &[
+    KeyDoc { name: "name", form: "string", default: "", doc: "Unique within its site; a metric label: `a-z 0-9 - _`." },
+    KeyDoc { name: "kind", form: "string", default: "", doc: "One of the kinds below." },
+    KeyDoc { name: "required", form: "\"start\" | \"traffic\" | \"never\"", default: "\"start\"", doc: "When it must be up if its site is the target." },
+    KeyDoc { name: "interval", form: "duration", default: "\"1s\" (AWS kinds: \"15s\")", doc: "From one look to the next while all is well. Longer: cheaper, and later." },
+    KeyDoc { name: "fast_interval", form: "duration", default: "\"250ms\"", doc: "The same while in doubt. AWS kinds have none." },
+    KeyDoc { name: "timeout", form: "duration", default: "\"800ms\" (AWS kinds: `aws.call_timeout`)", doc: "How long one look may take. Longer: fewer false alarms, slower detection." },
+    KeyDoc { name: "fall", form: "number", default: "3 (AWS kinds: 2)", doc: "Consecutive bad looks to go down." },
+    KeyDoc { name: "rise", form: "number", default: "5 (AWS kinds: 1)", doc: "Consecutive good looks to come back." },
+    KeyDoc { name: "window", form: "{ span, down_rate, min_looks } | false", default: "{ span = \"90s\", down_rate = 0.5, min_looks = 20 } (AWS kinds: false)", doc: "The second way to trip: a share of bad time, with a floor of evidence." },
+    KeyDoc { name: "account", form: "string", default: "our own", doc: "An `[account.NAME]` of the config." },
+    KeyDoc { name: "region", form: "string", default: "the site's", doc: "Where its calls go." },
+];
+
+/// Keys that every step takes besides its kind's own.
+pub const STEP_KEYS: &[KeyDoc] = &[
+    KeyDoc { name: "name", form: "string", default: "", doc: "Unique within its plan; a metric label: `a-z 0-9 - _`." },
+    KeyDoc { name: "kind", form: "string", default: "", doc: "One of the kinds below." },
+    KeyDoc { name: "after", form: "list of names", default: "the step above", doc: "What must be done first; `[]` starts at once." },
+    KeyDoc { name: "deadline", form: "duration", default: "the kind's", doc: "From its start to its verification, at most." },
+    KeyDoc { name: "attempts", form: "number", default: "3", doc: "How often it may be asked for; it is inspected before each." },
+    KeyDoc { name: "on_failure", form: "\"halt\" | \"continue\"", default: "\"halt\"", doc: "Whether the move stops, for a person, or goes on." },
+    KeyDoc { name: "only", form: "\"graceful\" | \"forced\"", default: "both", doc: "In which moves alone it takes part." },
+    KeyDoc { name: "account", form: "string", default: "our own", doc: "An `[account.NAME]` of the config." },
+    KeyDoc { name: "region", form: "string", default: "the target's (fences: the region that is left)", doc: "Where its calls go." },
+];

@@ -1,5 +1,262 @@
 //! What a person sees: commands in, words out.
 
+pub mod client;
+pub mod exit;
+pub mod inspect;
+pub mod journal;
+pub mod operate;
 pub mod page;
 pub mod reference;
 pub mod story;
+
+mod lab;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::domain::model::SiteName;
+
+/// Watches two AWS regions, decides with evidence that the primary is lost, and moves the application over.
+#[derive(Debug, Parser)]
+#[command(name = "watchover", version, about, disable_help_subcommand = true)]
+struct Cli {
+    /// Config file; else $WATCHOVER_CONFIG, ./config.toml, /etc/watchover/config.toml.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One JSON document (streams: one object a line) instead of words.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The daemon.
+    Run,
+    /// Every problem of the config at once; then every precondition of every plan.
+    Check {
+        /// The file alone: asks nobody.
+        #[arg(long)]
+        offline: bool,
+    },
+    /// State, health, gates, active site, exposure, running step.
+    Status {
+        /// Only this app.
+        app: Option<String>,
+    },
+    /// Every gate with its figures: now, or as decided in an incident.
+    Explain {
+        /// An app, or an incident's id.
+        subject: Option<String>,
+    },
+    /// The exact steps, what stands there now, and the calls they would make. Changes nothing.
+    Plan {
+        /// The app.
+        app: String,
+        /// The site to move to; default: the standby.
+        #[arg(long, value_parser = site)]
+        to: Option<SiteName>,
+        /// How it is printed; `aws-cli` is the break-glass script.
+        #[arg(long, value_enum, default_value = "table")]
+        format: PlanFormat,
+    },
+    /// Starts a move to the standby and follows it to its end.
+    Failover {
+        /// The app.
+        app: String,
+        #[command(flatten)]
+        wish: WishArgs,
+        /// Planned: off a well primary, fenced and drained first.
+        #[arg(long)]
+        graceful: bool,
+    },
+    /// Starts the move back to the primary and follows it to its end.
+    Failback {
+        /// The app.
+        app: String,
+        #[command(flatten)]
+        wish: WishArgs,
+    },
+    /// Says yes to an incident and the figures it shows.
+    Approve {
+        /// The incident.
+        incident: String,
+        #[command(flatten)]
+        why: Why,
+        /// The loss that is accepted ("5m"), or "any" where nobody knows.
+        #[arg(long, value_name = "DURATION", value_parser = loss)]
+        accept_data_loss: Option<f64>,
+    },
+    /// Says no to it, until a new outage.
+    Decline {
+        /// The incident.
+        incident: String,
+        #[command(flatten)]
+        why: Why,
+    },
+    /// Tries the failed steps of a stuck incident again.
+    Retry {
+        /// The incident.
+        incident: String,
+        #[command(flatten)]
+        why: Why,
+    },
+    /// Goes on without a step.
+    Skip {
+        /// The step's name.
+        step: String,
+        /// The incident; default: the only stuck one.
+        #[arg(long)]
+        incident: Option<String>,
+        #[command(flatten)]
+        why: Why,
+    },
+    /// No new step; nothing is undone; the incident stays stuck until `adopt`.
+    Abort {
+        /// The incident; default: the only open one.
+        incident: Option<String>,
+        #[command(flatten)]
+        why: Why,
+    },
+    /// Says which site is active: after a lost journal, or to close an aborted move.
+    Adopt {
+        /// The app.
+        app: String,
+        /// The site that serves.
+        #[arg(long, value_parser = site)]
+        active: SiteName,
+        #[command(flatten)]
+        why: Why,
+    },
+    /// Watching goes on, nothing new is started by itself, the running step ends.
+    Pause {
+        /// The app; default: all.
+        app: Option<String>,
+        /// How long.
+        #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
+        length: Duration,
+        #[command(flatten)]
+        why: Why,
+    },
+    /// The pause is over.
+    Resume {
+        /// The app; default: all.
+        app: Option<String>,
+        /// Why.
+        #[arg(long, default_value = "resumed")]
+        reason: String,
+    },
+    /// All incidents of the journal, the daemon up or not.
+    History,
+    /// One incident, told whole.
+    Report {
+        /// The incident.
+        incident: String,
+        /// How it is printed.
+        #[arg(long, value_enum, default_value = "md")]
+        format: ReportFormat,
+    },
+    /// A two-region world on this machine, and a failover in it.
+    Lab(lab::LabArgs),
+    /// The least-privilege policy for this very config.
+    IamPolicy,
+    /// The reference of step and signal kinds.
+    Steps,
+    /// The reference of metrics.
+    Metrics,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum PlanFormat {
+    Table,
+    Json,
+    AwsCli,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ReportFormat {
+    Md,
+    Html,
+    Json,
+}
+
+/// Why: it goes into the journal.
+#[derive(Debug, Args)]
+struct Why {
+    /// Why; it is written beside your name.
+    #[arg(long)]
+    reason: String,
+}
+
+/// How a person wishes to move.
+#[derive(Debug, Args)]
+struct WishArgs {
+    #[command(flatten)]
+    why: Why,
+    /// The loss that is accepted ("5m"), or "any" where nobody knows.
+    #[arg(long, value_name = "DURATION", value_parser = loss)]
+    accept_data_loss: Option<f64>,
+    /// Overrides mode, cooldown, startup grace and blast radius; never isolation, data loss or the target's health.
+    #[arg(long)]
+    force: bool,
+    /// Returns once the move has started.
+    #[arg(long)]
+    no_follow: bool,
+}
+
+fn site(text: &str) -> Result<SiteName, String> {
+    SiteName::parse(text).ok_or_else(|| "a site is \"primary\" or \"standby\"".to_owned())
+}
+
+fn loss(text: &str) -> Result<f64, String> {
+    if text == "any" {
+        return Ok(f64::INFINITY);
+    }
+    humantime::parse_duration(text).map(|length| length.as_secs_f64()).map_err(|cause| format!("{cause}; write \"5m\", or \"any\" where nobody knows"))
+}
+
+/// How things are printed.
+#[derive(Debug, Clone, Copy)]
+pub struct Look {
+    /// JSON instead of words.
+    pub json: bool,
+    /// Colour: standard output is a terminal, and nobody said `NO_COLOR`.
+    pub colour: bool,
+}
+
+/// Parses, runs, and says how it went.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { exit::USAGE } else { exit::DONE };
+            if error.print().is_err() {
+                return ExitCode::from(exit::FAILED);
+            }
+            return ExitCode::from(code);
+        }
+    };
+    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    ExitCode::from(dispatch(cli.command, cli.config.as_deref(), Look { json: cli.json, colour }))
+}
+
+fn dispatch(command: Command, config: Option<&std::path::Path>, look: Look) -> u8 {
+    match command {
+        Command::Run => inspect::run(config),
+        Command::Check { offline } => inspect::check(config, offline, look),
+        Command::Plan { app, to, format } => inspect::plan(config, &app, to, format, look),
+        Command::IamPolicy => inspect::iam_policy(config),
+        Command::Steps => inspect::steps(look),
+        Command::Metrics => inspect::metrics(look),
+        Command::History => journal::history(config, look),
+        Command::Report { incident, format } => journal::report(config, &incident, format, look),
+        Command::Lab(args) => lab::lab(&args, look),
+        Command::Explain { subject } => operate::explain(config, subject.as_deref(), look),
+        command => operate::command(command, config, look),
+    }
+}

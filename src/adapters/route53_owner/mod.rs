@@ -6,8 +6,6 @@
 pub mod batch;
 mod pace;
 pub mod record;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};

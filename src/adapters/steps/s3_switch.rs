@@ -53,7 +53,7 @@ pub static KIND: StepKind<Adapters> = StepKind {
     permissions,
 };
 
-/// How long the follow-up tries: longer than Route 53's control plane was ever gone would be a guess; `pin` is also tried by the next move.
+/// How long the follow-up tries. A control plane that is gone for longer leaves the record unpinned, and the follow-up says so.
 const PIN_LIMIT: Duration = Duration::from_secs(1_800);
 /// Pause between its tries.
 const PIN_PAUSE: Duration = Duration::from_secs(15);

@@ -1,0 +1,16 @@
+//! Exit codes: scripts hang on them.
+
+/// Done.
+pub const DONE: u8 = 0;
+/// Failed.
+pub const FAILED: u8 = 1;
+/// The command line or the config is not one.
+pub const USAGE: u8 = 2;
+/// `check` found something.
+pub const FINDINGS: u8 = 3;
+/// A gate refused.
+pub const REFUSED: u8 = 4;
+/// The daemon cannot be reached.
+pub const UNREACHABLE: u8 = 5;
+/// It waits for a person.
+pub const WAITING: u8 = 6;

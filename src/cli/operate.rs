@@ -1,0 +1,263 @@
+//! Orders to the daemon, and what it says of itself.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::client::{Client, ClientError};
+use super::{Command, Look, Why, WishArgs, exit, inspect, journal, story};
+use crate::domain::ledger::{Entry, Record};
+use crate::domain::model::Outcome;
+
+/// How often a followed move is asked for news.
+const FOLLOW: Duration = Duration::from_millis(200);
+
+/// `status` and everything that steers.
+pub(super) fn command(command: Command, config: Option<&Path>, look: Look) -> u8 {
+    let client = match inspect::load(config) {
+        Ok(config) => Client::new(&config.daemon.admin_socket),
+        Err(code) => return code,
+    };
+    inspect::on_runtime(async {
+        match command {
+            Command::Status { app } => status(&client, app.as_deref(), look).await,
+            command => match order(&client, command).await {
+                Some((body, follow)) => give(&client, &body, follow, look).await,
+                None => exit::USAGE,
+            },
+        }
+    })
+}
+
+fn fail(error: &ClientError, look: Look) -> u8 {
+    if let (true, ClientError::Refused { body, .. }) = (look.json, error) {
+        anstream::println!("{body}");
+    }
+    anstream::eprintln!("watchover: {error}");
+    error.exit()
+}
+
+async fn status(client: &Client, app: Option<&str>, look: Look) -> u8 {
+    let document = match client.get("/api/v1/status").await {
+        Ok(document) => document,
+        Err(error) => return fail(&error, look),
+    };
+    let apps: Vec<&Value> = document["apps"].as_array().into_iter().flatten().filter(|found| app.is_none_or(|name| found["name"] == name)).collect();
+    if let (Some(name), true) = (app, apps.is_empty()) {
+        anstream::eprintln!("watchover: no app {name:?} is configured");
+        return exit::USAGE;
+    }
+    if look.json {
+        let mut one = document.clone();
+        one["apps"] = apps.into_iter().cloned().collect();
+        anstream::println!("{one}");
+        return exit::DONE;
+    }
+    for app in apps {
+        tell(app);
+    }
+    exit::DONE
+}
+
+fn word(value: &Value) -> &str {
+    value.as_str().unwrap_or("unknown")
+}
+
+fn tell(app: &Value) {
+    anstream::println!(
+        "{}  {} since {}, {} active, mode {}",
+        word(&app["name"]), word(&app["state"]), word(&app["since"]), word(&app["active_site"]), word(&app["mode"])
+    );
+    if let Some(paused) = app["paused"].as_object() {
+        anstream::println!("  paused until {} by {}", word(&paused["until"]), word(&paused["by"]["who"]));
+    }
+    for site in ["primary", "standby"] {
+        let found = &app["sites"][site];
+        let signals: Vec<String> = found["signals"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|signal| {
+                let cause = signal["last"]["cause"].as_str().map(|cause| format!(" ({cause}: {})", word(&signal["last"]["detail"]))).unwrap_or_default();
+                format!("{} {}{cause}", word(&signal["name"]), word(&signal["health"]))
+            })
+            .collect();
+        anstream::println!("  {site:8} {} {}: {}", word(&found["region"]), word(&found["health"]), signals.join(", "));
+    }
+    anstream::println!("  front door {} from {}", word(&app["front_door"]["verdict"]), word(&app["front_door"]["from"]));
+    anstream::println!("  exposure {}", word(&app["rpo_exposure"]["words"]));
+    let closed: Vec<String> = app["gates"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|gate| gate["state"] != "open")
+        .map(|gate| format!("{} {} ({})", word(&gate["name"]), word(&gate["state"]), word(&gate["words"])))
+        .collect();
+    anstream::println!("  gates {}", if closed.is_empty() { "all open".to_owned() } else { closed.join("; ") });
+    let Some(incident) = app["incident"].as_object() else { return };
+    anstream::println!("  incident {} for {:.1}s", word(&incident["id"]), incident["elapsed_seconds"].as_f64().unwrap_or(0.0));
+    for step in incident["steps"].as_array().into_iter().flatten() {
+        let note = step["trouble"].as_str().or(step["progress"].as_str()).map(|words| format!(": {words}")).unwrap_or_default();
+        anstream::println!("    {:16} {} {:.1}s{note}", word(&step["name"]), word(&step["state"]), step["seconds"].as_f64().unwrap_or(0.0));
+    }
+    if let Some(stuck) = incident["stuck"].as_object() {
+        anstream::println!("    stuck: {}; waits for {}", word(&stuck["words"]), word(&stuck["waits_for"]));
+    }
+}
+
+/// `explain`: an incident from the journal, else the gates as they stand.
+pub(super) fn explain(config: Option<&Path>, subject: Option<&str>, look: Look) -> u8 {
+    let loaded = match inspect::load(config) {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    let is_app = |name: &str| loaded.apps.iter().any(|app| app.policy.name.as_ref() == name);
+    if let Some(incident) = subject.filter(|name| !is_app(name)) {
+        let records = match journal::records(config) {
+            Ok(records) => records,
+            Err(code) => return code,
+        };
+        return match story::story(&records, incident) {
+            Ok(told) if look.json => journal::print_json(story::explain_json(&told)),
+            Ok(told) => {
+                anstream::print!("{}", story::explain_text(&told, look.colour));
+                exit::DONE
+            }
+            Err(error) => {
+                anstream::eprintln!("watchover: {error}");
+                exit::FAILED
+            }
+        };
+    }
+    let client = Client::new(&loaded.daemon.admin_socket);
+    inspect::on_runtime(async {
+        let document = match client.get("/api/v1/status").await {
+            Ok(document) => document,
+            Err(error) => return fail(&error, look),
+        };
+        let apps = document["apps"].as_array().into_iter().flatten().filter(|app| subject.is_none_or(|name| app["name"] == name));
+        let gates = apps.map(|app| json!({"app": app["name"], "state": app["state"], "direction": app["direction"], "ruling": app["ruling"], "gates": app["gates"]}));
+        if look.json {
+            anstream::println!("{}", json!({"schema_version": 1, "apps": gates.collect::<Vec<_>>()}));
+            return exit::DONE;
+        }
+        for app in gates {
+            anstream::println!("{} {} {}: {}", word(&app["app"]), word(&app["state"]), word(&app["direction"]), word(&app["ruling"]));
+            for gate in app["gates"].as_array().into_iter().flatten() {
+                anstream::println!("  {:15} {:5} {}", word(&gate["name"]), word(&gate["state"]), word(&gate["words"]));
+            }
+        }
+        exit::DONE
+    })
+}
+
+/// The order's body, and whether the move is followed. `None` after the reason was said.
+async fn order(client: &Client, command: Command) -> Option<(Value, bool)> {
+    let loss = |value: Option<f64>| value.map(|seconds| if seconds.is_finite() { json!(seconds) } else { json!("any") });
+    let body = |order: &str, why: &Why, more: Value| {
+        let mut map = Map::new();
+        map.insert("order".into(), order.into());
+        map.insert("reason".into(), why.reason.clone().into());
+        if let Value::Object(more) = more {
+            map.extend(more.into_iter().filter(|(_, value)| !value.is_null()));
+        }
+        Value::Object(map)
+    };
+    let wished = |order: &str, app: String, wish: WishArgs, graceful: bool| {
+        let more = json!({"app": app, "accept_data_loss": loss(wish.accept_data_loss), "force": wish.force, "graceful": graceful});
+        Some((body(order, &wish.why, more), !wish.no_follow))
+    };
+    match command {
+        Command::Failover { app, wish, graceful } => wished("failover", app, wish, graceful),
+        Command::Failback { app, wish } => wished("failback", app, wish, false),
+        Command::Approve { incident, why, accept_data_loss } => {
+            Some((body("approve", &why, json!({"incident": incident, "accept_data_loss": loss(accept_data_loss)})), false))
+        }
+        Command::Decline { incident, why } => Some((body("decline", &why, json!({"incident": incident})), false)),
+        Command::Retry { incident, why } => Some((body("retry", &why, json!({"incident": incident})), false)),
+        Command::Skip { step, incident, why } => {
+            let incident = only_open(client, incident).await?;
+            Some((body("skip", &why, json!({"incident": incident, "step": step})), false))
+        }
+        Command::Abort { incident, why } => {
+            let incident = only_open(client, incident).await?;
+            Some((body("abort", &why, json!({"incident": incident})), false))
+        }
+        Command::Adopt { app, active, why } => Some((body("adopt", &why, json!({"app": app, "site": active})), false)),
+        Command::Pause { app, length, why } => Some((body("pause", &why, json!({"app": app, "for_seconds": length.as_secs_f64()})), false)),
+        Command::Resume { app, reason } => Some((body("resume", &Why { reason }, json!({"app": app})), false)),
+        _ => None,
+    }
+}
+
+/// The named incident, or the only open one.
+async fn only_open(client: &Client, named: Option<String>) -> Option<String> {
+    if named.is_some() {
+        return named;
+    }
+    let document = match client.get("/api/v1/status").await {
+        Ok(document) => document,
+        Err(error) => {
+            anstream::eprintln!("watchover: {error}");
+            return None;
+        }
+    };
+    let open: Vec<String> =
+        document["apps"].as_array().into_iter().flatten().filter_map(|app| app["incident"]["id"].as_str().map(str::to_owned)).collect();
+    match open.as_slice() {
+        [one] => Some(one.clone()),
+        [] => {
+            anstream::eprintln!("watchover: no incident is open");
+            None
+        }
+        many => {
+            anstream::eprintln!("watchover: {} incidents are open, name one: {}", many.len(), many.join(", "));
+            None
+        }
+    }
+}
+
+async fn give(client: &Client, body: &Value, follow: bool, look: Look) -> u8 {
+    let answer = match client.post("/api/v1/orders", body).await {
+        Ok(answer) => answer,
+        Err(error) => return fail(&error, look),
+    };
+    let (Some(incident), true) = (answer["incident"].as_str(), follow) else {
+        if look.json {
+            anstream::println!("{answer}");
+        } else {
+            anstream::println!("done: {}", answer["incident"].as_str().unwrap_or(word(&body["order"])));
+        }
+        return exit::DONE;
+    };
+    self::follow(client, incident, look).await
+}
+
+/// Prints a move's entries until it ends, or until it waits for a person.
+async fn follow(client: &Client, incident: &str, look: Look) -> u8 {
+    let mut since = 0;
+    loop {
+        let document = match client.get(&format!("/api/v1/incidents/{incident}?since={since}")).await {
+            Ok(document) => document,
+            Err(error) => return fail(&error, look),
+        };
+        for row in document["records"].as_array().into_iter().flatten() {
+            if look.json {
+                anstream::println!("{row}");
+            }
+            let Ok(record) = serde_json::from_value::<Record>(row.clone()) else { continue };
+            since = since.max(record.seq);
+            if !look.json {
+                anstream::println!("{}  {:15} {}", record.at.rfc3339(), record.entry.kind(), record.entry.words());
+            }
+            match record.entry {
+                Entry::Closed { outcome: Outcome::Moved | Outcome::Returned, .. } => return exit::DONE,
+                Entry::Closed { .. } => return exit::FAILED,
+                Entry::Stuck { .. } | Entry::AbortedBy { .. } => return exit::WAITING,
+                _ => {}
+            }
+        }
+        tokio::time::sleep(FOLLOW).await;
+    }
+}
