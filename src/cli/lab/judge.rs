@@ -110,9 +110,9 @@ fn overhead(lab: &Lab, tell: &Teller, figures: &Figures, first_failed: i64) -> O
     let permitted = at(&|entry| matches!(entry, Entry::StepPermitted { step, .. } if step == "promote"))?;
     let fenced = at(&|entry| matches!(entry, Entry::StepVerified { step, .. } if step == "fence")).is_some();
     let looked = if fenced { permitted - promote } else { (permitted - promote).min(DEMANDS.look_timeout) };
-    let promotion = world(&["promotion-completed", "promoted"])? - world(&["promotion-accepted"])?;
+    let promotion = world(&["promoted"])? - world(&["promotion-accepted"])?;
     let asked = world(&["records-changed", "object-put"])?;
-    let answers = world(&["answers-changed", "front-door-moved"]).unwrap_or(asked);
+    let answers = world(&["front-door"]).unwrap_or(asked);
     let ttl = f64::from(lab.addresses().record_ttl_s);
     let switched = (answers - asked).max(0.0) + (proven - answers).clamp(0.0, ttl);
     Some(total - DEMANDS.min_outage - fence - looked - promotion - switched)
