@@ -73,14 +73,17 @@ pub fn judge(lab: &Lab, scenario: &Scenario, seed: u64, tell: &Teller, memory: O
 /// How the incident ended, or where it stands.
 fn outcome(rows: &[Record]) -> &'static str {
     let mut outcome = "no-action";
+    let mut gated = false;
     for record in rows {
+        gated |= matches!(&record.entry, Entry::Gated { ruling: Ruling::Hold, .. });
         match &record.entry {
-            Entry::Gated { ruling: Ruling::Hold, .. } => outcome = "held",
+            // An open incident of which nothing came: held, by a gate or for want of knowledge.
+            Entry::Opened { .. } | Entry::Gated { ruling: Ruling::Hold, .. } => outcome = "held",
             Entry::Gated { ruling: Ruling::Ask, .. } => outcome = "awaiting-approval",
             Entry::Planned { .. } => outcome = "moving",
             Entry::Stuck { .. } => outcome = "stuck",
             // Held and then called off is how a held outage ends well; it stays what it was.
-            Entry::Closed { outcome: Outcome::CalledOff, .. } if outcome == "held" => {}
+            Entry::Closed { outcome: Outcome::CalledOff, .. } if gated => {}
             Entry::Closed { outcome: ended, .. } => outcome = ended.as_str(),
             _ => {}
         }
@@ -103,7 +106,8 @@ fn overhead(lab: &Lab, tell: &Teller, figures: &Figures, first_failed: i64) -> O
     let fence = {
         let began = start("fence")?;
         let failed = at(&|entry| matches!(entry, Entry::StepFailed { step, .. } if step == "fence"));
-        let emptied = world(&["group-empty"]).unwrap_or(began);
+        let gone = tell.events.iter().filter(|event| event.kind == "instance-gone").map(|event| event.unix_ms as f64 / 1e3);
+        let emptied = gone.filter(|at| *at > began).fold(began, f64::max);
         if failed.is_some() { DEMANDS.fence_deadline } else { (emptied - began).max(0.0) }
     };
     let promote = start("promote")?;
