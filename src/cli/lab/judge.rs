@@ -26,10 +26,10 @@ struct Demands {
 
 const DEMANDS: Demands = Demands { min_outage: 3.0, look_timeout: 0.8, fence_deadline: 5.0 };
 
-/// Judges a run.
-pub fn judge(lab: &Lab, scenario: &Scenario, seed: u64, tell: &Teller, memory: Option<u64>) -> Verdict {
+/// Judges a run. `holds`: at its end some gate is shut.
+pub fn judge(lab: &Lab, scenario: &Scenario, seed: u64, tell: &Teller, holds: bool, memory: Option<u64>) -> Verdict {
     let rows = tell.since_steady();
-    let outcome = outcome(rows);
+    let outcome = outcome(rows, holds);
     let figures = rows.iter().rev().find_map(|record| match &record.entry {
         Entry::Closed { figures, .. } if figures.rto_seconds.is_some() => Some(figures.as_ref().clone()),
         _ => None,
@@ -71,14 +71,13 @@ pub fn judge(lab: &Lab, scenario: &Scenario, seed: u64, tell: &Teller, memory: O
 }
 
 /// How the incident ended, or where it stands.
-fn outcome(rows: &[Record]) -> &'static str {
+fn outcome(rows: &[Record], holds: bool) -> &'static str {
     let mut outcome = "no-action";
     let mut gated = false;
     for record in rows {
         gated |= matches!(&record.entry, Entry::Gated { ruling: Ruling::Hold, .. });
         match &record.entry {
-            // An open incident of which nothing came: held, by a gate or for want of knowledge.
-            Entry::Opened { .. } | Entry::Gated { ruling: Ruling::Hold, .. } => outcome = "held",
+            Entry::Gated { ruling: Ruling::Hold, .. } => outcome = "held",
             Entry::Gated { ruling: Ruling::Ask, .. } => outcome = "awaiting-approval",
             Entry::Planned { .. } => outcome = "moving",
             Entry::Stuck { .. } => outcome = "stuck",
@@ -88,7 +87,8 @@ fn outcome(rows: &[Record]) -> &'static str {
             _ => {}
         }
     }
-    outcome
+    // Whether an outage was confirmed or not even that could be known: a shut gate holds whatever would come.
+    if outcome == "no-action" && holds { "held" } else { outcome }
 }
 
 /// The whole move less what AWS took and what the thresholds demand, seconds.
