@@ -10,6 +10,7 @@ pub mod logging;
 pub mod metrics;
 pub mod order;
 pub mod probing;
+pub mod replay;
 pub mod status;
 pub mod supervisor;
 pub mod systemd;
