@@ -274,9 +274,9 @@ mod tests {
     #[test]
     fn a_brown_out_trips_by_rate_and_only_with_enough_evidence() {
         let mut signal = SignalHealth::default();
-        let (health, now) = feed(&mut signal, 0, "x.x.x.x.x.x.x.x.x.");
+        let (health, now) = feed(&mut signal, 0, "xx.xx.xx.xx.xx.xx.");
         assert_eq!(health, Health::Unknown, "a cold start in a brown-out says nothing yet");
-        let (health, now) = feed(&mut signal, now, "x.x.x.");
+        let (health, now) = feed(&mut signal, now, "xx.xx.");
         assert_eq!((health, signal.trip()), (Health::Down, Some(Trip::Rate)));
         let (health, _) = feed(&mut signal, now, ".....");
         assert_eq!(health, Health::Down, "a lucky run does not outvote the rate: {}", signal.rate());

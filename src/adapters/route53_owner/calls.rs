@@ -64,7 +64,7 @@ impl Shared {
     }
 
     /// Every record of one name: pages until the name ends.
-    async fn named(&self, zone: &Zone, name: &str, most: i32) -> Result<Vec<Record>, Failure> {
+    pub(super) async fn named(&self, zone: &Zone, name: &str, most: i32) -> Result<Vec<Record>, Failure> {
         let name = canonical(name);
         let mut from = Pick { name: name.clone(), kind: String::new(), set_identifier: None };
         let mut found: Vec<Record> = Vec::new();
