@@ -38,6 +38,21 @@ pub(super) fn on_runtime(work: impl Future<Output = u8>) -> u8 {
     }
 }
 
+/// Runs the lab: a world of many servers wants more than one thread, so that its own load is not taken for the daemon's.
+pub(super) fn on_many(work: impl Future<Output = u8>) -> u8 {
+    match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => {
+            let code = runtime.block_on(work);
+            runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+            code
+        }
+        Err(error) => {
+            anstream::eprintln!("watchover: the runtime does not start: {error}");
+            exit::FAILED
+        }
+    }
+}
+
 /// `run`.
 pub(super) fn run(flag: Option<&Path>) -> u8 {
     let path = match config::locate(flag) {

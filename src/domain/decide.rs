@@ -71,6 +71,18 @@ pub enum Effect {
     Preflight(Direction),
 }
 
+/// How fast the looks of an app go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Tempo {
+    /// At their interval.
+    #[default]
+    Calm,
+    /// At their fast interval.
+    Fast,
+    /// The same; and the front door faster still, because each look that comes later is counted to users as downtime.
+    Urgent,
+}
+
 /// What should happen now.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Decision {
@@ -227,9 +239,13 @@ impl App {
         }
     }
 
-    /// True while looks should be fast.
-    pub fn in_doubt(&self) -> bool {
-        self.ledger.state != State::Watching && self.ledger.state != State::Stuck
+    /// How fast looks should be.
+    pub fn tempo(&self) -> Tempo {
+        match self.ledger.state {
+            State::Watching | State::Stuck => Tempo::Calm,
+            State::Suspect | State::Confirmed | State::Held | State::AwaitingApproval => Tempo::Fast,
+            State::Moving | State::Proving => Tempo::Urgent,
+        }
     }
 
     /// Everything the gates look at, as of now.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::clock::Clock;
-use crate::domain::decide::{App, Decision, Effect, Input};
+use crate::domain::decide::{App, Decision, Effect, Input, Tempo};
 use crate::domain::gates::Around;
 use crate::domain::health::Last;
 use crate::domain::ledger::{Entry, Ledger, Record};
@@ -44,8 +44,8 @@ pub struct Followed {
 pub trait Hands: Send {
     /// Carries out an effect of an app. The app's state is the one after the entries beside it.
     fn carry_out(&mut self, app: &App, effect: &Effect, now: Moment);
-    /// The app's looks go at this pace from now on.
-    fn pace(&mut self, app: &AppName, fast: bool);
+    /// The app's looks go at this tempo from now on.
+    fn pace(&mut self, app: &AppName, tempo: Tempo);
     /// These rows are durable.
     fn written(&mut self, records: &[Record]);
     /// Something changed that is shown.
@@ -119,8 +119,8 @@ impl<H: Hands> Control<H> {
             })
             .collect();
         let mut control = Control { fleet: Fleet { apps, around }, journal, hands, clock, boot_id, epoch, beat: None, stirred: BTreeSet::new() };
-        let record = control.record(None, None, started, now);
-        control.journal.append(std::slice::from_ref(&record))?;
+        let mut record = control.record(None, None, started, now);
+        record.seq = control.journal.append(std::slice::from_ref(&record))?;
         control.hands.written(&[record]);
         control.settle_all(now);
         Ok(control)
@@ -265,7 +265,7 @@ impl<H: Hands> Control<H> {
     /// Writes, then folds, then has it done. An error leaves the app as it was.
     fn carry(&mut self, name: &AppName, decision: Decision, id: Option<&str>, now: Moment) -> Result<Option<i64>, ()> {
         let Some(app) = self.fleet.apps.get(name) else { return Err(()) };
-        let was = app.in_doubt();
+        let was = app.tempo();
         let mut incident = app.ledger().incident.as_ref().map(|open| open.id.clone());
         let mut records = Vec::with_capacity(decision.entries.len());
         for entry in decision.entries {
@@ -280,7 +280,10 @@ impl<H: Hands> Control<H> {
         }
         if !records.is_empty() {
             match self.journal.append(&records) {
-                Ok(()) => self.fleet.around.journal_fault = None,
+                Ok(first) => {
+                    self.fleet.around.journal_fault = None;
+                    (first..).zip(&mut records).for_each(|(seq, record)| record.seq = seq);
+                }
                 Err(error) => {
                     if self.fleet.around.journal_fault.is_none() {
                         tracing::error!(%error, "nothing is done until the journal takes it; watching goes on");
@@ -305,9 +308,9 @@ impl<H: Hands> Control<H> {
                 self.hands.carry_out(app, effect, now);
             }
         }
-        let fast = self.fleet.apps.get(name).is_some_and(App::in_doubt);
-        if fast != was {
-            self.hands.pace(name, fast);
+        let tempo = self.fleet.apps.get(name).map_or(was, App::tempo);
+        if tempo != was {
+            self.hands.pace(name, tempo);
         }
         Ok(records.first().map(|record| record.seq))
     }
@@ -368,9 +371,12 @@ impl<H: Hands> Control<H> {
 
     /// Writes an entry of the daemon itself. That it cannot be written is seen by the gates; there is nothing to undo.
     pub fn note(&mut self, entry: Entry, now: Moment) {
-        let record = self.record(None, None, entry, now);
+        let mut record = self.record(None, None, entry, now);
         match self.journal.append(std::slice::from_ref(&record)) {
-            Ok(()) => self.hands.written(&[record]),
+            Ok(seq) => {
+                record.seq = seq;
+                self.hands.written(&[record]);
+            }
             Err(error) => self.fleet.around.journal_fault = Some(error.to_string()),
         }
     }

@@ -414,7 +414,7 @@ struct Timed {
 }
 
 impl Journal for Timed {
-    fn append(&mut self, records: &[Record]) -> Result<(), JournalError> {
+    fn append(&mut self, records: &[Record]) -> Result<i64, JournalError> {
         let start = tokio::time::Instant::now();
         let result = self.inner.append(records);
         self.metrics.journal_write(start.elapsed().as_secs_f64());

@@ -1,0 +1,190 @@
+//! The live view: the journal's entries and the world's events on one clock, as lines or as JSON.
+
+use std::path::{Path, PathBuf};
+
+use anstyle::{AnsiColor, Style};
+use serde_json::{Value, json};
+
+use super::judge::Verdict;
+use crate::adapters::sqlite::SqliteJournal;
+use crate::cli::Look;
+use crate::domain::ledger::{Entry, Record};
+use crate::domain::model::Outcome;
+use crate::lab::scenarios::Scenario;
+use crate::lab::{Action, Lab};
+
+/// Tells what happens.
+pub struct Teller {
+    look: Look,
+    state_dir: PathBuf,
+    /// Everything that the journal holds so far.
+    pub records: Vec<Record>,
+    /// Everything that the world saw so far.
+    pub events: Vec<crate::lab::world::Event>,
+    /// When the world was broken first (Unix, microseconds).
+    pub broken_at: Option<i64>,
+    /// Rows before this belong to the daemon's start.
+    pub steady_at: usize,
+    quiet: usize,
+}
+
+impl Teller {
+    /// Nothing has happened yet.
+    pub fn new(look: Look, state_dir: &Path) -> Teller {
+        Teller { look, state_dir: state_dir.to_owned(), records: Vec::new(), events: Vec::new(), broken_at: None, steady_at: 0, quiet: 0 }
+    }
+
+    /// The first words.
+    pub fn start(&self, scenario: &Scenario, seed: u64, shortened: Vec<String>) {
+        if self.look.json {
+            self.line(&json!({"event": "start", "schema_version": 1, "scenario": scenario.name, "seed": seed, "expected": scenario.expected, "shortened": shortened}));
+            return;
+        }
+        anstream::println!("{} (seed {seed}): {}", scenario.name, scenario.summary);
+        anstream::println!("expected: {}", scenario.expected.word());
+        for words in shortened {
+            anstream::println!("  shortened: {words}");
+        }
+    }
+
+    /// The daemon watches, and every gate is open.
+    pub fn steady(&mut self, lab: &Lab) {
+        self.read(lab);
+        self.steady_at = self.records.len();
+        self.quiet = self.events.len();
+        self.say("lab", "the daemon watches; every gate is open; users write");
+    }
+
+    /// The hand broke something.
+    pub fn broken(&mut self, action: &Action) {
+        self.broken_at.get_or_insert_with(|| jiff::Timestamp::now().as_microsecond());
+        let words = serde_json::to_string(action).unwrap_or_else(|_| format!("{action:?}"));
+        self.say("break", &words);
+    }
+
+    /// A line of the lab itself.
+    pub fn say(&self, who: &str, words: &str) {
+        let now = jiff::Timestamp::now().as_microsecond();
+        if self.look.json {
+            self.line(&json!({"event": who, "at": crate::domain::model::rfc3339(now), "words": words}));
+        } else {
+            self.row(now, who, words, Style::new());
+        }
+    }
+
+    fn read(&mut self, lab: &Lab) {
+        // While the daemon is being started again the file may be locked for a moment; the next round reads it.
+        if let Ok(records) = SqliteJournal::read(&self.state_dir) {
+            self.records = records;
+        }
+        let new = lab.events_since(self.events.len());
+        self.events.extend(new);
+    }
+
+    /// Prints what is new.
+    pub fn news(&mut self, lab: &Lab) {
+        let (rows, events) = (self.records.len(), self.quiet);
+        self.read(lab);
+        self.quiet = self.events.len();
+        let mut lines: Vec<(i64, String, String, Style, Value)> = Vec::new();
+        for record in self.records.get(rows..).unwrap_or_default() {
+            let kind = record.entry.kind();
+            let value = json!({"event": "journal", "at": record.at.rfc3339(), "record": record});
+            lines.push((record.at.wall, kind.to_owned(), record.entry.words(), style(&record.entry), value));
+            if let Entry::Gated { gates, .. } = &record.entry {
+                for gate in gates {
+                    lines.push((record.at.wall, String::new(), format!("  {:15} {:5} {}", gate.name, gate.state, gate.words), Style::new().dimmed(), Value::Null));
+                }
+            }
+        }
+        for event in self.events.get(events..).unwrap_or_default() {
+            let at = i64::try_from(event.unix_ms).unwrap_or(i64::MAX / 1000) * 1000;
+            let words = format!("{} {} {} {}", event.kind, event.region, event.subject, event.detail);
+            lines.push((at, "  world".to_owned(), words, Style::new().fg_color(Some(AnsiColor::Cyan.into())), json!({"event": "world", "world": event})));
+        }
+        lines.sort_by_key(|line| line.0);
+        for (at, kind, words, style, value) in lines {
+            if !self.look.json {
+                self.row(at, &kind, &words, style);
+            } else if !value.is_null() {
+                self.line(&value);
+            }
+        }
+    }
+
+    /// The app's rows since the daemon was steady.
+    pub fn since_steady(&self) -> &[Record] {
+        self.records.get(self.steady_at..).unwrap_or_default()
+    }
+
+    /// True once the world saw such an event after the daemon was steady.
+    pub fn saw_event(&self, kind: &str) -> bool {
+        self.events.iter().any(|event| event.kind == kind)
+    }
+
+    /// True once an incident ended with a move.
+    pub fn is_closed(&self) -> bool {
+        self.since_steady().iter().any(|record| matches!(record.entry, Entry::Closed { outcome: Outcome::Moved | Outcome::Returned, .. }))
+    }
+
+    fn row(&self, at: i64, kind: &str, words: &str, style: Style) {
+        let clock = match self.broken_at {
+            Some(start) => format!("{:+9.3}s", (at - start) as f64 / 1e6),
+            None => " ".repeat(10),
+        };
+        let style = if self.look.colour { style } else { Style::new() };
+        anstream::println!("{clock}  {style}{kind:16} {words}{style:#}");
+    }
+
+    fn line(&self, value: &Value) {
+        anstream::println!("{value}");
+    }
+
+    /// The last words.
+    pub fn end(&self, verdict: &Verdict, lab: &Lab) {
+        if self.look.json {
+            self.line(&verdict.summary);
+            return;
+        }
+        let number = |key: &str| verdict.summary[key].as_f64().map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.3}s"));
+        anstream::println!("\ntimeline");
+        for record in self.since_steady().iter().filter(|record| record.incident.is_some()) {
+            if matches!(record.entry, Entry::Opened { .. } | Entry::Confirmed { .. } | Entry::Planned { .. } | Entry::StepIntent { .. } | Entry::StepVerified { .. } | Entry::StepFailed { .. } | Entry::Executed | Entry::Proven { .. } | Entry::Closed { .. } | Entry::Stuck { .. }) {
+                self.row(record.at.wall, record.entry.kind(), &record.entry.words(), style(&record.entry));
+            }
+        }
+        let users = lab.users();
+        anstream::println!("\nusers           {} requests served, {} failed", users.served, users.failed);
+        anstream::println!("RTO             {}", number("rto_seconds"));
+        for (phase, seconds) in verdict.summary["rto_phases"].as_object().into_iter().flatten() {
+            anstream::println!("  {phase:13} {:.3}s", seconds.as_f64().unwrap_or(0.0));
+        }
+        anstream::println!("RPO reported    {} ({})", number("rpo_reported_seconds"), verdict.summary["rpo_assumption"].as_str().unwrap_or("-"));
+        anstream::println!("RPO true        {} ({} writes lost)", number("rpo_true_seconds"), verdict.summary["writes_lost"]);
+        anstream::println!("first effect    {} after the first failed look", number("first_effect_seconds"));
+        anstream::println!("own overhead    {}", number("own_overhead_seconds"));
+        anstream::println!("memory          {} anonymous", verdict.summary["daemon_anonymous_bytes"].as_f64().map_or_else(|| "-".to_owned(), |bytes| format!("{:.1} MiB", bytes / 1_048_576.0)));
+        for violation in verdict.summary["violations"].as_array().into_iter().flatten() {
+            anstream::println!("VIOLATION       {violation}");
+        }
+        let ended = format!("{} (expected {})", verdict.summary["outcome"].as_str().unwrap_or("-"), verdict.summary["expected"].as_str().unwrap_or("-"));
+        anstream::println!("outcome         {ended}: {}", if verdict.good { "as it should be; every invariant held" } else { "NOT as it should be" });
+    }
+}
+
+fn style(entry: &Entry) -> Style {
+    let colour = match entry {
+        Entry::Confirmed { .. } | Entry::StepFailed { .. } | Entry::Stuck { .. } => AnsiColor::Red,
+        Entry::Opened { .. } | Entry::StepTrouble { .. } | Entry::FrontDoorLost { .. } => AnsiColor::Yellow,
+        Entry::StepVerified { .. } | Entry::Proven { .. } | Entry::Closed { .. } => AnsiColor::Green,
+        _ => return Style::new(),
+    };
+    Style::new().fg_color(Some(colour.into()))
+}
+
+/// Anonymous resident memory of a process, bytes.
+pub fn resident(id: Option<u32>) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{}/status", id?)).ok()?;
+    let line = text.lines().find(|line| line.starts_with("RssAnon:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
+}

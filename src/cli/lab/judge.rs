@@ -1,0 +1,123 @@
+//! How a scenario ended: the daemon's figures beside the world's truth.
+
+use serde_json::{Value, json};
+
+use super::follow::Teller;
+use crate::domain::ledger::{Entry, Figures, Record, Ruling};
+use crate::domain::model::Outcome;
+use crate::lab::Lab;
+use crate::lab::referee::Expect;
+use crate::lab::scenarios::{Expected, Scenario};
+
+/// The end.
+pub struct Verdict {
+    /// Outcome and invariants are right.
+    pub good: bool,
+    /// The summary line.
+    pub summary: Value,
+}
+
+/// The reference config's thresholds that the overhead is net of, seconds.
+struct Demands {
+    min_outage: f64,
+    look_timeout: f64,
+    fence_deadline: f64,
+}
+
+const DEMANDS: Demands = Demands { min_outage: 3.0, look_timeout: 0.8, fence_deadline: 5.0 };
+
+/// Judges a run. `holds`: at its end some gate is shut.
+pub fn judge(lab: &Lab, scenario: &Scenario, seed: u64, tell: &Teller, holds: bool, memory: Option<u64>) -> Verdict {
+    let rows = tell.since_steady();
+    let outcome = outcome(rows, holds);
+    let figures = rows.iter().rev().find_map(|record| match &record.entry {
+        Entry::Closed { figures, .. } if figures.rto_seconds.is_some() => Some(figures.as_ref().clone()),
+        _ => None,
+    });
+    let expect = if scenario.expected == Expected::Moved { Expect::Anything } else { Expect::NoMove };
+    let mut violations: Vec<Value> = lab.violations(expect).into_iter().map(|found| json!({"name": found.name, "detail": found.detail})).collect();
+    let truth = lab.true_loss();
+    let reported = figures.as_ref().and_then(|figures| figures.rpo.as_ref()).and_then(|rpo| rpo.seconds);
+    let lost = truth.as_ref().map_or(0.0, |truth| truth.seconds);
+    if lost > 0.0 && reported.is_none_or(|reported| reported < lost) {
+        violations.push(json!({"name": "figures-true", "detail": format!("reported loss {reported:?} below the true {lost}")}));
+    }
+    if scenario.loses_nothing && lost > 0.0 {
+        violations.push(json!({"name": "loses-nothing", "detail": format!("{lost}s of writes are gone")}));
+    }
+    let first_failed = rows.iter().find_map(|record| match &record.entry {
+        Entry::Confirmed { first_failed, .. } => Some(first_failed.wall),
+        _ => None,
+    });
+    let first_effect = lab.first_effect().zip(first_failed).map(|(at, failed)| lab.unix_ms(at) as f64 / 1e3 - failed as f64 / 1e6);
+    let overhead = figures.as_ref().and_then(|figures| overhead(lab, tell, figures, first_failed?));
+    let good = violations.is_empty() && outcome == scenario.expected.word();
+    let phases = figures.as_ref().map(|figures| json!(figures.phases)).unwrap_or_else(|| json!({}));
+    let summary = json!({
+        "event": "summary", "schema_version": 1, "scenario": scenario.name, "seed": seed, "outcome": outcome, "expected": scenario.expected.word(),
+        "rto_seconds": figures.as_ref().and_then(|figures| figures.rto_seconds),
+        "rto_phases": phases,
+        "rpo_reported_seconds": reported,
+        "rpo_true_seconds": truth.as_ref().map(|truth| truth.seconds),
+        "rpo_assumption": figures.as_ref().and_then(|figures| figures.rpo.as_ref()).map(|rpo| rpo.assumption),
+        "writes_lost": truth.as_ref().map_or(0, |truth| truth.writes),
+        "own_overhead_seconds": overhead,
+        "first_effect_seconds": first_effect,
+        "daemon_anonymous_bytes": memory,
+        "aws_calls": lab.calls().iter().map(|call| json!({"service": call.service, "region": call.region, "operation": call.operation, "count": call.count})).collect::<Vec<_>>(),
+        "violations": violations,
+    });
+    Verdict { good, summary }
+}
+
+/// How the incident ended, or where it stands.
+fn outcome(rows: &[Record], holds: bool) -> &'static str {
+    let mut outcome = "no-action";
+    let mut gated = false;
+    for record in rows {
+        gated |= matches!(&record.entry, Entry::Gated { ruling: Ruling::Hold, .. });
+        match &record.entry {
+            Entry::Gated { ruling: Ruling::Hold, .. } => outcome = "held",
+            Entry::Gated { ruling: Ruling::Ask, .. } => outcome = "awaiting-approval",
+            Entry::Planned { .. } => outcome = "moving",
+            Entry::Stuck { .. } => outcome = "stuck",
+            // Held and then called off is how a held outage ends well; it stays what it was.
+            Entry::Closed { outcome: Outcome::CalledOff, .. } if gated => {}
+            Entry::Closed { outcome: ended, .. } => outcome = ended.as_str(),
+            _ => {}
+        }
+    }
+    // Whether an outage was confirmed or not even that could be known: a shut gate holds whatever would come.
+    if outcome == "no-action" && holds { "held" } else { outcome }
+}
+
+/// The whole move less what AWS took and what the thresholds demand, seconds.
+///
+/// Demanded: `min_outage`; the fence's deadline where the fence was not to be had, else the time that its group took to
+/// empty; the second look, at most one look's timeout (or, behind a fence, the drain). AWS's: the promotion from the
+/// request's arrival to its end, and the change of the zone's answers plus what was left of the TTL.
+fn overhead(lab: &Lab, tell: &Teller, figures: &Figures, first_failed: i64) -> Option<f64> {
+    let rows = tell.since_steady();
+    let at = |wanted: &dyn Fn(&Entry) -> bool| rows.iter().find(|record| wanted(&record.entry)).map(|record| record.at.wall as f64 / 1e6);
+    let world = |kinds: &[&str]| tell.events.iter().find(|event| kinds.contains(&event.kind)).map(|event| event.unix_ms as f64 / 1e3);
+    let start = |name: &'static str| at(&move |entry| matches!(entry, Entry::StepStarted { step } if step == name));
+    let total = figures.rto_seconds?;
+    let proven = first_failed as f64 / 1e6 + total;
+    let fence = {
+        let began = start("fence")?;
+        let failed = at(&|entry| matches!(entry, Entry::StepFailed { step, .. } if step == "fence"));
+        let gone = tell.events.iter().filter(|event| event.kind == "instance-gone").map(|event| event.unix_ms as f64 / 1e3);
+        let emptied = gone.filter(|at| *at > began).fold(began, f64::max);
+        if failed.is_some() { DEMANDS.fence_deadline } else { (emptied - began).max(0.0) }
+    };
+    let promote = start("promote")?;
+    let permitted = at(&|entry| matches!(entry, Entry::StepPermitted { step, .. } if step == "promote"))?;
+    let fenced = at(&|entry| matches!(entry, Entry::StepVerified { step, .. } if step == "fence")).is_some();
+    let looked = if fenced { permitted - promote } else { (permitted - promote).min(DEMANDS.look_timeout) };
+    let promotion = world(&["promoted"])? - world(&["promotion-accepted"])?;
+    let asked = world(&["records-changed", "object-put"])?;
+    let answers = world(&["front-door"]).unwrap_or(asked);
+    let ttl = f64::from(lab.addresses().record_ttl_s);
+    let switched = (answers - asked).max(0.0) + (proven - answers).clamp(0.0, ttl);
+    Some(total - DEMANDS.min_outage - fence - looked - promotion - switched)
+}
