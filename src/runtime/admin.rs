@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use axum::extract::{Extension, Path, Query, Request, State as Held};
+use axum::extract::{Path, Query, Request, State as Held};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -24,13 +24,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, wat
 use tokio_util::sync::CancellationToken;
 
 use super::clock::Clock;
-use super::control::{Followed, Message};
+use super::control::Message;
 pub use super::listen::bind_unix;
-use super::listen::{self, Peer};
+use super::listen;
 use super::metrics::Metrics;
-use super::order::{self, Ordered};
+use super::steer;
 use crate::domain::ledger::{Entry, Record};
-use crate::domain::orders::Refusal;
 
 /// Reads the whole journal; the error is a line for a person. Called off the surface's own thread.
 pub type Reader = Arc<dyn Fn() -> Result<Vec<Record>, String> + Send + Sync>;
@@ -62,18 +61,14 @@ pub struct State {
 
 /// A loop later than this is not alive, microseconds.
 const LATE: i64 = 5_000_000;
-/// An order is a few words.
-const MAX_BODY: usize = 64 << 10;
 /// Listeners to the event stream at one door.
 const MAX_LISTENERS: usize = 64;
 /// Readings of the journal at the same time: each holds it whole in memory.
 const MAX_READINGS: usize = 2;
 /// Rows, or incidents, in one answer; `next` says where to go on.
 const MAX_ROWS: usize = 5_000;
-/// How long the decision may take to answer an order, and a client to say what it wants.
+/// How long a reader of the journal waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// A reload judges the file, and builds every probe.
-const RELOAD_PATIENCE: Duration = Duration::from_secs(30);
 /// A listener that is gone is noticed by then.
 const ALIVE: Duration = Duration::from_secs(10);
 const PAGE: &str = include_str!("page.html");
@@ -101,7 +96,7 @@ pub fn read_only(state: &State, stop: &CancellationToken) -> Router {
 
 /// The router for the Unix socket: the same, and orders.
 pub fn steering(state: &State, stop: &CancellationToken) -> Router {
-    let orders = Router::new().route("/api/v1/orders", post(orders)).route("/api/v1/reload", post(reload)).with_state(state.clone());
+    let orders = Router::new().route("/api/v1/orders", post(steer::orders)).route("/api/v1/reload", post(steer::reload)).with_state(state.clone());
     routes(state, stop).merge(orders).layer(from_fn(harden))
 }
 
@@ -240,12 +235,12 @@ async fn status(Held(shared): Held<Shared>, Query(which): Query<Which>) -> Respo
     Json(Value::Object(rest.chain([("apps".to_owned(), json!([found]))]).collect())).into_response()
 }
 
-fn apps(document: &Value) -> Vec<String> {
+pub(super) fn apps(document: &Value) -> Vec<String> {
     document["apps"].as_array().into_iter().flatten().filter_map(|app| app["name"].as_str().map(str::to_owned)).collect()
 }
 
 /// Reads the journal and makes a document of it, both off this thread and bounded in number.
-async fn journal(shared: &Shared, tell: impl FnOnce(Vec<Record>) -> Result<Value, Response> + Send + 'static) -> Response {
+async fn journal(shared: &Shared, tell: impl FnOnce(Vec<Record>) -> Result<Value, Fault> + Send + 'static) -> Response {
     let Ok(Ok(place)) = tokio::time::timeout(PATIENCE, Arc::clone(&shared.readings).acquire_owned()).await else {
         return problem(StatusCode::SERVICE_UNAVAILABLE, "others are reading the journal; try again");
     };
@@ -254,7 +249,7 @@ async fn journal(shared: &Shared, tell: impl FnOnce(Vec<Record>) -> Result<Value
         // The place is held until the work is done, even if whoever asked has gone.
         let _place = place;
         match reader() {
-            Ok(records) => tell(records).map_or_else(|refused| refused, |document| Json(document).into_response()),
+            Ok(records) => tell(records).map_or_else(Response::from, |document| Json(document).into_response()),
             Err(words) => problem(StatusCode::SERVICE_UNAVAILABLE, words),
         }
     });
@@ -303,7 +298,7 @@ async fn incident(Held(shared): Held<Shared>, Path(id): Path<String>, Query(whic
     journal(&shared, move |records| {
         let of: Vec<Record> = records.into_iter().filter(|record| record.incident.as_deref() == Some(id.as_str())).collect();
         if of.is_empty() {
-            return Err(problem(StatusCode::NOT_FOUND, format!("no incident {id:?} is in the journal")));
+            return Err(fault(StatusCode::NOT_FOUND, format!("no incident {id:?} is in the journal")));
         }
         let app = of.first().and_then(|record| record.app.clone());
         let mut rows: Vec<&Record> = of.iter().filter(|record| record.seq > which.since).collect();
@@ -351,111 +346,21 @@ fn event(record: &Record) -> Event {
     event.json_data(record).unwrap_or_else(|error| Event::default().event("error").data(error.to_string()))
 }
 
-fn problem(status: StatusCode, words: impl Into<String>) -> Response {
+/// Why a request is not answered as it wished.
+pub(super) struct Fault(StatusCode, String);
+
+pub(super) fn fault(status: StatusCode, words: impl Into<String>) -> Fault {
+    Fault(status, words.into())
+}
+
+impl From<Fault> for Response {
+    fn from(fault: Fault) -> Response {
+        problem(fault.0, fault.1)
+    }
+}
+
+pub(super) fn problem(status: StatusCode, words: impl Into<String>) -> Response {
     (status, Json(json!({"schema_version": 1, "error": words.into()}))).into_response()
-}
-
-/// A whole body within size and time.
-async fn body(request: Request) -> Result<Vec<u8>, Response> {
-    let reading = axum::body::to_bytes(request.into_body(), MAX_BODY);
-    match tokio::time::timeout(PATIENCE, reading).await {
-        Ok(Ok(bytes)) => Ok(bytes.to_vec()),
-        Ok(Err(error)) if std::error::Error::source(&error).is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>()) => {
-            Err(problem(StatusCode::PAYLOAD_TOO_LARGE, format!("an order has at most {MAX_BODY} bytes")))
-        }
-        Ok(Err(error)) => Err(problem(StatusCode::BAD_REQUEST, format!("the body could not be read: {error}"))),
-        Err(_) => Err(problem(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")),
-    }
-}
-
-/// Who asks, as the journal will say it.
-async fn actor(peer: Peer, from_page: bool) -> Result<String, Response> {
-    if from_page {
-        return Err(problem(StatusCode::FORBIDDEN, "orders are not taken from web pages"));
-    }
-    let Some(uid) = peer.uid else {
-        return Err(problem(StatusCode::FORBIDDEN, "the system does not say who asks, so nothing is done"));
-    };
-    // Without the file the number alone stands there: still the kernel's word.
-    let passwd = tokio::fs::read_to_string("/etc/passwd").await.unwrap_or_default();
-    Ok(order::who(uid, &passwd))
-}
-
-async fn orders(Held(state): Held<State>, Extension(peer): Extension<Peer>, request: Request) -> Response {
-    let who = match actor(peer, request.headers().contains_key(header::ORIGIN)).await {
-        Ok(who) => who,
-        Err(refused) => return refused,
-    };
-    let body = match body(request).await {
-        Ok(body) => body,
-        Err(refused) => return refused,
-    };
-    let known = apps(&state.status.borrow());
-    let orders = match order::read(&body, &who, &known) {
-        Ok(orders) => orders,
-        Err(problems) => return (StatusCode::BAD_REQUEST, Json(json!({"schema_version": 1, "error": problems.join("; "), "problems": problems}))).into_response(),
-    };
-    let (mut followed, mut refused) = (Vec::new(), Vec::new());
-    for Ordered { app, order } in orders.each {
-        match give(&state, &app, order).await {
-            Ok(Ok(done)) => followed.push((app, done)),
-            Ok(Err(refusal)) => refused.push((app, refusal)),
-            Err(response) => return response,
-        }
-    }
-    answer(orders.all, &followed, &refused)
-}
-
-/// The last order's place stands for all; of many, some may have had nothing to do.
-fn answer(all: bool, followed: &[(String, Followed)], refused: &[(String, Refusal)]) -> Response {
-    if let (Some((_, last)), true) = (followed.last(), all || refused.is_empty()) {
-        let mut document = json!({"schema_version": 1, "incident": last.incident, "seq": last.seq});
-        if all {
-            document["incident"] = Value::Null;
-            document["apps"] = followed.iter().map(|(app, done)| json!({"app": app, "seq": done.seq})).collect();
-            document["refused"] = refused.iter().map(|(app, refusal)| json!({"app": app, "error": refusal.words})).collect();
-        }
-        return Json(document).into_response();
-    }
-    let words: Vec<&str> = refused.iter().map(|(_, refusal)| refusal.words.as_str()).collect();
-    let error = if words.is_empty() { "no app is configured".to_owned() } else { words.join("; ") };
-    let gates = refused.last().map(|(_, refusal)| refusal.gates.clone()).unwrap_or_default();
-    (StatusCode::CONFLICT, Json(json!({"schema_version": 1, "error": error, "gates": gates}))).into_response()
-}
-
-/// Gives one order to the control, and waits a bounded time for its word.
-async fn give(state: &State, app: &str, order: crate::domain::orders::Order) -> Result<Result<Followed, Refusal>, Response> {
-    let (answer, answered) = oneshot::channel();
-    let asked = async {
-        state.orders.send(Message::Order(app.into(), order, answer)).await.ok()?;
-        answered.await.ok()
-    };
-    match tokio::time::timeout(PATIENCE, asked).await {
-        Ok(Some(result)) => Ok(result),
-        Ok(None) => Err(problem(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping; nothing was done")),
-        Err(_) => {
-            let words = format!("{app}: the decision loop did not answer within {}s; the order may still be followed: look at the status before you give it again", PATIENCE.as_secs());
-            Err(problem(StatusCode::SERVICE_UNAVAILABLE, words))
-        }
-    }
-}
-
-async fn reload(Held(state): Held<State>, Extension(peer): Extension<Peer>, request: Request) -> Response {
-    match actor(peer, request.headers().contains_key(header::ORIGIN)).await {
-        Ok(who) => tracing::info!(who, "asked to read the config anew"),
-        Err(refused) => return refused,
-    }
-    let (answer, answered) = oneshot::channel();
-    let asked = async {
-        state.reload.send(answer).await.ok()?;
-        answered.await.ok()
-    };
-    match tokio::time::timeout(RELOAD_PATIENCE, asked).await {
-        Ok(Some(Ok(()))) => Json(json!({"schema_version": 1, "reloaded": true})).into_response(),
-        Ok(Some(Err(words))) => problem(StatusCode::BAD_REQUEST, words),
-        Ok(None) => problem(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping"),
-        Err(_) => problem(StatusCode::SERVICE_UNAVAILABLE, "the reload takes too long; see the log and config_last_reload_successful"),
-    }
 }
 
 #[cfg(test)]
