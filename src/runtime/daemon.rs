@@ -150,6 +150,7 @@ async fn serve(config: Config, stop: CancellationToken) -> Result<(), DaemonErro
         reload: reload_tx,
         beat: Arc::clone(&beat),
         clock: clock.clone(),
+        hosts: vec![config.daemon.observer.clone()],
         journal: {
             let dir = config.daemon.state_dir.clone();
             Arc::new(move || SqliteJournal::read(&dir).map_err(|error| error.to_string()))
