@@ -78,6 +78,8 @@ pub struct Control<H: Hands> {
     boot_id: String,
     epoch: Arc<AtomicU64>,
     beat: Option<Moment>,
+    /// Number of the newest durable row.
+    seq: i64,
     /// Apps of which something was seen since they last decided.
     stirred: BTreeSet<AppName>,
 }
@@ -118,10 +120,11 @@ impl<H: Hands> Control<H> {
                 (policy.name.clone(), App::new(Arc::clone(policy), ledger, last_epoch + 1))
             })
             .collect();
-        let mut control = Control { fleet: Fleet { apps, around }, journal, hands, clock, boot_id, epoch, beat: None, stirred: BTreeSet::new() };
-        let record = control.record(None, None, started, now);
-        control.journal.append(std::slice::from_ref(&record))?;
-        control.hands.written(&[record]);
+        let seq = records.last().map_or(0, |record| record.seq);
+        let mut control = Control { fleet: Fleet { apps, around }, journal, hands, clock, boot_id, epoch, beat: None, seq, stirred: BTreeSet::new() };
+        let mut first = [control.record(None, None, started, now)];
+        control.append(&mut first)?;
+        control.hands.written(&first);
         control.settle_all(now);
         Ok(control)
     }
@@ -279,7 +282,7 @@ impl<H: Hands> Control<H> {
             }
         }
         if !records.is_empty() {
-            match self.journal.append(&records) {
+            match self.append(&mut records) {
                 Ok(()) => self.fleet.around.journal_fault = None,
                 Err(error) => {
                     if self.fleet.around.journal_fault.is_none() {
@@ -368,11 +371,21 @@ impl<H: Hands> Control<H> {
 
     /// Writes an entry of the daemon itself. That it cannot be written is seen by the gates; there is nothing to undo.
     pub fn note(&mut self, entry: Entry, now: Moment) {
-        let record = self.record(None, None, entry, now);
-        match self.journal.append(std::slice::from_ref(&record)) {
-            Ok(()) => self.hands.written(&[record]),
+        let mut one = [self.record(None, None, entry, now)];
+        match self.append(&mut one) {
+            Ok(()) => self.hands.written(&one),
             Err(error) => self.fleet.around.journal_fault = Some(error.to_string()),
         }
+    }
+
+    /// Writes rows, and numbers them as the journal does: one after the other.
+    fn append(&mut self, records: &mut [Record]) -> Result<(), JournalError> {
+        self.journal.append(records)?;
+        for record in records {
+            self.seq += 1;
+            record.seq = self.seq;
+        }
+        Ok(())
     }
 
     fn record(&self, app: Option<&AppName>, incident: Option<String>, entry: Entry, now: Moment) -> Record {

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::control::Fleet;
 use crate::domain::gates;
-use crate::domain::ledger::{Entry, Figures, GateState, Record};
+use crate::domain::ledger::{Entry, Figures, GateState, Incident, Record};
 use crate::domain::model::{AppName, Direction, Health, Moment, Outcome, Phases, ReplicaState, SiteName, State, Trigger, Verdict};
 use crate::domain::plan::PlannedStep;
 use crate::domain::policy::AppPolicy;
@@ -262,9 +262,26 @@ impl Metrics {
             self.set("watchover_incident_active", &[name], flag(ledger.incident.is_some()));
             let elapsed = ledger.incident.as_ref().map_or(0.0, |incident| now.since(incident.clock_start()).as_secs_f64());
             self.set("watchover_incident_elapsed_seconds", &[name], elapsed);
+            if let Some(incident) = &ledger.incident {
+                self.remember(incident);
+            }
             if let Some((direction, trigger, figures)) = &ledger.last_figures {
                 self.last_figures(name, *direction, *trigger, figures);
             }
+        }
+    }
+
+    /// Takes in an incident whose beginning we did not see, as after a restart: its end is counted all the same.
+    fn remember(&self, incident: &Incident) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.contains_key(&incident.id) {
+            return;
+        }
+        open.insert(incident.id.clone(), (incident.direction, incident.trigger));
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        for step in incident.plan.iter().flat_map(|plan| &plan.steps) {
+            let started = incident.steps.get(&step.name).and_then(|run| run.started);
+            steps.insert((incident.id.clone(), step.name.clone()), (step.clone(), started));
         }
     }
 
