@@ -23,8 +23,8 @@ pub(super) fn command(command: Command, config: Option<&Path>, look: Look) -> u8
         match command {
             Command::Status { app } => status(&client, app.as_deref(), look).await,
             command => match order(&client, command).await {
-                Some((body, follow)) => give(&client, &body, follow, look).await,
-                None => exit::USAGE,
+                Ok((body, follow)) => give(&client, &body, follow, look).await,
+                Err(code) => code,
             },
         }
     })
@@ -152,8 +152,8 @@ pub(super) fn explain(config: Option<&Path>, subject: Option<&str>, look: Look) 
     })
 }
 
-/// The order's body, and whether the move is followed. `None` after the reason was said.
-async fn order(client: &Client, command: Command) -> Option<(Value, bool)> {
+/// The order's body, and whether the move is followed; or the exit code after the reason was said.
+async fn order(client: &Client, command: Command) -> Result<(Value, bool), u8> {
     let loss = |value: Option<f64>| value.map(|seconds| if seconds.is_finite() { json!(seconds) } else { json!("any") });
     let body = |order: &str, why: &Why, more: Value| {
         let mut map = Map::new();
@@ -166,54 +166,54 @@ async fn order(client: &Client, command: Command) -> Option<(Value, bool)> {
     };
     let wished = |order: &str, app: String, wish: WishArgs, graceful: bool| {
         let more = json!({"app": app, "accept_data_loss": loss(wish.accept_data_loss), "force": wish.force, "graceful": graceful});
-        Some((body(order, &wish.why, more), !wish.no_follow))
+        Ok((body(order, &wish.why, more), !wish.no_follow))
     };
     match command {
         Command::Failover { app, wish, graceful } => wished("failover", app, wish, graceful),
         Command::Failback { app, wish } => wished("failback", app, wish, false),
         Command::Approve { incident, why, accept_data_loss } => {
-            Some((body("approve", &why, json!({"incident": incident, "accept_data_loss": loss(accept_data_loss)})), false))
+            Ok((body("approve", &why, json!({"incident": incident, "accept_data_loss": loss(accept_data_loss)})), false))
         }
-        Command::Decline { incident, why } => Some((body("decline", &why, json!({"incident": incident})), false)),
-        Command::Retry { incident, why } => Some((body("retry", &why, json!({"incident": incident})), false)),
+        Command::Decline { incident, why } => Ok((body("decline", &why, json!({"incident": incident})), false)),
+        Command::Retry { incident, why } => Ok((body("retry", &why, json!({"incident": incident})), false)),
         Command::Skip { step, incident, why } => {
             let incident = only_open(client, incident).await?;
-            Some((body("skip", &why, json!({"incident": incident, "step": step})), false))
+            Ok((body("skip", &why, json!({"incident": incident, "step": step})), false))
         }
         Command::Abort { incident, why } => {
             let incident = only_open(client, incident).await?;
-            Some((body("abort", &why, json!({"incident": incident})), false))
+            Ok((body("abort", &why, json!({"incident": incident})), false))
         }
-        Command::Adopt { app, active, why } => Some((body("adopt", &why, json!({"app": app, "site": active})), false)),
-        Command::Pause { app, length, why } => Some((body("pause", &why, json!({"app": app, "for_seconds": length.as_secs_f64()})), false)),
-        Command::Resume { app, reason } => Some((body("resume", &Why { reason }, json!({"app": app})), false)),
-        _ => None,
+        Command::Adopt { app, active, why } => Ok((body("adopt", &why, json!({"app": app, "site": active})), false)),
+        Command::Pause { app, length, why } => Ok((body("pause", &why, json!({"app": app, "for_seconds": length.as_secs_f64()})), false)),
+        Command::Resume { app, reason } => Ok((body("resume", &Why { reason }, json!({"app": app})), false)),
+        _ => Err(exit::USAGE),
     }
 }
 
-/// The named incident, or the only open one.
-async fn only_open(client: &Client, named: Option<String>) -> Option<String> {
-    if named.is_some() {
-        return named;
+/// The named incident, or the only open one; or the exit code after the reason was said.
+async fn only_open(client: &Client, named: Option<String>) -> Result<String, u8> {
+    if let Some(named) = named {
+        return Ok(named);
     }
     let document = match client.get("/api/v1/status").await {
         Ok(document) => document,
         Err(error) => {
             anstream::eprintln!("watchover: {error}");
-            return None;
+            return Err(error.exit());
         }
     };
     let open: Vec<String> =
         document["apps"].as_array().into_iter().flatten().filter_map(|app| app["incident"]["id"].as_str().map(str::to_owned)).collect();
     match open.as_slice() {
-        [one] => Some(one.clone()),
+        [one] => Ok(one.clone()),
         [] => {
             anstream::eprintln!("watchover: no incident is open");
-            None
+            Err(exit::REFUSED)
         }
         many => {
             anstream::eprintln!("watchover: {} incidents are open, name one: {}", many.len(), many.join(", "));
-            None
+            Err(exit::USAGE)
         }
     }
 }

@@ -136,11 +136,12 @@ impl Plan {
                 }
             }
         }
-        if let Some(circle) = self.circle() {
-            faults.push((circle[0].clone(), format!("`after` runs in a circle: {}", circle.join(" -> "))));
-            return faults;
+        let circle = self.circle().unwrap_or_default();
+        if let Some(first) = circle.first() {
+            faults.push((first.clone(), format!("`after` runs in a circle: {}", circle.join(" -> "))));
         }
-        for traffic in self.steps.iter().filter(|step| step.class == Class::Traffic) {
+        // Of a step within a circle nobody can say what it comes after.
+        for traffic in self.steps.iter().filter(|step| step.class == Class::Traffic && !circle.contains(&step.name)) {
             let before = self.all_before(&traffic.name);
             for data in self.steps.iter().filter(|step| step.class == Class::Data) {
                 let together = match (data.only, traffic.only) {

@@ -37,6 +37,8 @@ pub fn app(app: &App, around: &Around, now: Moment) -> Value {
     let policy = app.policy();
     let ledger = app.ledger();
     let direction = app.direction();
+    // An app of which nothing is recorded is watched since we started.
+    let since = if ledger.since == Moment::default() { around.started } else { ledger.since };
     let (ruling, gates, exposure) = app.view(around, now).gates(direction, Point::Start);
     let incident = ledger.incident.as_ref().map(|incident| {
         let steps: Vec<Value> = incident
@@ -63,7 +65,7 @@ pub fn app(app: &App, around: &Around, now: Moment) -> Value {
         })
     });
     json!({
-        "name": policy.name.as_ref(), "group": policy.group, "mode": policy.mode, "state": ledger.state, "since": ledger.since.rfc3339(),
+        "name": policy.name.as_ref(), "group": policy.group, "mode": policy.mode, "state": ledger.state, "since": since.rfc3339(),
         "active_site": ledger.active, "direction": direction, "ruling": ruling, "gates": gates,
         "paused": ledger.paused.as_ref().map(|pause| json!({"until": crate::domain::model::rfc3339(pause.until), "by": pause.by})),
         "rpo_exposure": {"seconds": exposure.seconds, "objective_seconds": policy.rpo_objective.as_secs_f64(), "words": exposure.words(), "assumption": exposure.assumption},

@@ -70,6 +70,7 @@ class World:
             self.stop()
             raise
         self.endpoint = find(self.tree, "endpoint_url", "aws_endpoint_url", "aws")
+        self.next_route53 = 0.0
         self.control_url = find(self.tree, "control_url", "control").rstrip("/")
 
     def stop(self):
@@ -81,9 +82,9 @@ class World:
             self.process.wait()
         self.log.close()
 
-    def client(self, service, region=STANDBY, **settings):
+    def client(self, service, region=STANDBY, paced=True, **settings):
         settings = {"connect_timeout": 5, "read_timeout": 10, "retries": {"total_max_attempts": 1}, "s3": {"addressing_style": "path"}} | settings
-        return boto3.client(
+        client = boto3.client(
             service,
             region_name=region,
             endpoint_url=self.endpoint,
@@ -91,6 +92,14 @@ class World:
             aws_secret_access_key="secret",
             config=Config(**settings),
         )
+        if service == "route53" and paced:
+            client.meta.events.register("before-send.route53", self.pace)
+        return client
+
+    def pace(self, **_):
+        """Route 53 takes five requests a second from an account, at AWS and here."""
+        time.sleep(max(0.0, self.next_route53 - time.monotonic()))
+        self.next_route53 = time.monotonic() + 0.21
 
     def control(self, path, body=None, method="POST"):
         data = None if body is None else json.dumps(body).encode()
@@ -192,6 +201,19 @@ def test_route53_a_batch_has_a_limit_that_upserts_reach_twice_as_fast(world):
     assert error["ResponseMetadata"]["HTTPStatusCode"] == 400
 
 
+def test_route53_throttles_who_asks_faster_than_an_account_may(own_world):
+    route53 = own_world.client("route53", paced=False)
+
+    def throttled():
+        try:
+            route53.list_hosted_zones()
+        except ClientError as error:
+            return error.response["Error"]["Code"] == "Throttling" and error.response["ResponseMetadata"]["HTTPStatusCode"] == 400
+        return False
+
+    until("a request is throttled", throttled)
+
+
 def test_route53_weighted_records_keep_their_alias(world):
     route53 = world.client("route53")
     records = route53.list_resource_record_sets(HostedZoneId=zone_of(route53))["ResourceRecordSets"]
@@ -249,6 +271,7 @@ def test_rds_a_promotion_takes_its_time_and_happens_once(own_world):
     assert found["BackupRetentionPeriod"] == 7 and not found.get("StatusInfos")
     refused("InvalidDBInstanceState", rds.promote_read_replica, DBInstanceIdentifier="shop-replica")
 
+    until("the first backup is over", lambda: instance(rds, "shop-replica")["DBInstanceStatus"] == "available")
     rds.modify_db_instance(DBInstanceIdentifier="shop-replica", MultiAZ=True, ApplyImmediately=True)
     until("it is available again", lambda: instance(rds, "shop-replica")["DBInstanceStatus"] == "available")
     rds.reboot_db_instance(DBInstanceIdentifier="shop-replica")
@@ -407,7 +430,7 @@ def test_sns_topics(world):
 def test_sts_says_who_we_are(world):
     sts = world.client("sts")
     assert sts.get_caller_identity()["Account"].isdigit()
-    taken = sts.assume_role(RoleArn="arn:aws:iam::123456789012:role/watchover", RoleSessionName="peers", ExternalId="x")
+    taken = sts.assume_role(RoleArn="arn:aws:iam::123456789012:role/watchover", RoleSessionName="peers", ExternalId="peers")
     assert taken["Credentials"]["AccessKeyId"] and taken["AssumedRoleUser"]["Arn"].endswith("/peers")
 
 
@@ -420,7 +443,7 @@ def test_an_unknown_operation_is_a_client_error(world):
 
 def test_faults_answer_as_told_and_end(world):
     rds = world.client("rds")
-    rule = {"service": "rds", "region": STANDBY, "operation": "DescribeDBInstances", "action": "error", "status": 400, "code": "Throttling", "message": "Rate exceeded", "times": 1}
+    rule = {"service": "rds", "region": STANDBY, "operation": "DescribeDBInstances", "action": "answer", "status": 400, "code": "Throttling", "message": "Rate exceeded", "times": 1}
     world.control("/fault", rule)
     refused("Throttling", rds.describe_db_instances)
     rds.describe_db_instances()

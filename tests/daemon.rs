@@ -1,0 +1,471 @@
+//! The real binary against the lab: its surface, its commands and their exit codes, signals, bad input, moves and crashes.
+#![expect(clippy::unwrap_used, reason = "a test's helper may end the test")]
+
+mod real;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use real::{Daemon, Said, World, command, http, until, watchover};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A config that is well and asks nobody who answers; `DIR` is filled in.
+const ALONE: &str = r#"
+[daemon]
+observer = "bastion-test"
+listen = "127.0.0.1:0"
+admin_socket = "DIR/admin.sock"
+state_dir = "DIR/state"
+[aws]
+endpoint_url = "http://127.0.0.1:9"
+[witness]
+urls = ["http://127.0.0.1:9/one"]
+[dns]
+resolvers = ["127.0.0.1:9"]
+authoritative = { "example.com" = ["127.0.0.1:9"] }
+[[app]]
+name = "shop"
+mode = "automatic"
+[app.front_door]
+url = "http://shop.example.com/healthz"
+[app.primary]
+region = "ap-south-1"
+load_balancer = "p.example.com"
+[[app.primary.signal]]
+name = "alb"
+kind = "http"
+url = "http://shop.example.com/healthz"
+connect_to = "127.0.0.1:9"
+[app.standby]
+region = "us-east-1"
+load_balancer = "s.example.com"
+[[app.standby.signal]]
+name = "alb"
+kind = "http"
+url = "http://shop.example.com/healthz"
+connect_to = "127.0.0.1:9"
+[[app.standby.signal]]
+name = "replica"
+kind = "rds-replica"
+db_instance = "shop-replica"
+[[app.failover]]
+name = "promote"
+kind = "rds-promote-replica"
+db_instance = "shop-replica"
+[[app.failover]]
+name = "traffic"
+kind = "route53-records"
+zone_id = "Z1"
+records = [{ name = "shop.example.com", type = "A", set_identifier = "standby", weight = 100 }]
+"#;
+
+/// Writes `ALONE` with changes, each of which must apply, and answers the file.
+fn alone(dir: &TempDir, changes: &[(&str, &str)]) -> std::path::PathBuf {
+    let mut text = ALONE.to_owned();
+    for (from, to) in changes {
+        assert!(text.contains(from), "{from:?} is not in the config");
+        text = text.replacen(from, to, 1);
+    }
+    let file = dir.path().join("config.toml");
+    std::fs::write(&file, text.replace("DIR", dir.path().to_str().unwrap())).unwrap();
+    file
+}
+
+fn holds(said: &Said, code: i32, words: &[&str]) {
+    assert_eq!(said.code, Some(code), "{}{}", said.out, said.err);
+    for word in words {
+        assert!(said.out.contains(word) || said.err.contains(word), "{word:?} is not in {}{}", said.out, said.err);
+    }
+}
+
+// The surface.
+
+/// Families of which exactly one series of a group is 1, and the label that tells them apart.
+const ONE_HOT: &[(&str, &str)] = &[
+    ("watchover_signal_verdict", "verdict"),
+    ("watchover_site_state", "state"),
+    ("watchover_replication_state", "state"),
+    ("watchover_app_state", "state"),
+    ("watchover_active_site", "site"),
+];
+
+#[test]
+fn the_surface_shows_everything_and_changes_nothing() {
+    let world = World::start();
+    let daemon = Daemon::steady(&world.config);
+
+    let metrics = daemon.metrics();
+    let reference = world.command(&["metrics", "--json"]).json();
+    for family in reference["metrics"].as_array().unwrap() {
+        let name = family["name"].as_str().unwrap();
+        assert_eq!(metrics.kinds.get(name).map(String::as_str), family["kind"].as_str(), "{name}");
+        let sample = if family["kind"] == "histogram" { format!("{name}_count") } else { name.to_owned() };
+        let series: Vec<_> = metrics.samples.iter().filter(|one| one.0 == sample).collect();
+        assert!(!series.is_empty(), "{name} has no series");
+        let wanted: Vec<&str> = family["labels"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        for (_, labels, _) in series {
+            let mut labels: Vec<&str> = labels.keys().map(String::as_str).collect();
+            let mut wanted = wanted.clone();
+            labels.sort_unstable();
+            wanted.sort_unstable();
+            assert_eq!(labels, wanted, "{name}");
+        }
+    }
+    for (name, hot) in ONE_HOT {
+        let mut groups: BTreeMap<Vec<(&str, &str)>, f64> = BTreeMap::new();
+        for (_, labels, value) in metrics.samples.iter().filter(|one| one.0 == *name) {
+            let group = labels.iter().filter(|(key, _)| key.as_str() != *hot).map(|(key, value)| (key.as_str(), value.as_str())).collect();
+            *groups.entry(group).or_default() += value;
+        }
+        assert!(!groups.is_empty() && groups.values().all(|sum| *sum == 1.0), "{name}: {groups:?}");
+    }
+    assert_eq!(metrics.value("watchover_active_site", &[("site", "primary")]), 1.0);
+    assert_eq!(metrics.value("watchover_config_last_reload_successful", &[]), 1.0);
+
+    assert_eq!(daemon.get("/livez"), (200, "ok\n".to_owned()));
+    assert_eq!(daemon.get("/readyz"), (200, "ok\n".to_owned()));
+    assert_eq!(daemon.get("/api/v1/status?app=none").0, 404);
+    assert_eq!(daemon.get("/api/v1/incidents").0, 200);
+    assert_eq!(daemon.get("/api/v1/incidents/none").0, 404);
+    let (status, head, page) = http(&daemon.listen, "GET", "/", &daemon.listen, "");
+    assert!(status == 200 && page.contains("<html") && head.contains("content-security-policy"), "{status} {head}");
+
+    let order = json!({"order": "failover", "app": "shop", "reason": "over TCP"}).to_string();
+    for (method, path) in [("POST", "/api/v1/orders"), ("POST", "/api/v1/reload"), ("POST", "/api/v1/status"), ("PUT", "/metrics"), ("DELETE", "/")] {
+        let (status, _, body) = http(&daemon.listen, method, path, &daemon.listen, &order);
+        assert!(matches!(status, 404 | 405), "{method} {path}: {status} {body}");
+    }
+    for host in ["evil.example", "127.0.0.1.evil.example:80", "evil.example:127"] {
+        assert_eq!(http(&daemon.listen, "GET", "/metrics", host, "").0, 421, "{host}");
+    }
+    for host in ["localhost", "localhost:1", "[::1]:1", "192.0.2.1"] {
+        assert_eq!(http(&daemon.listen, "GET", "/metrics", host, "").0, 200, "{host}");
+    }
+    assert_eq!(daemon.app()["state"], "watching");
+    assert_eq!(world.calls("PromoteReadReplica"), 0);
+    daemon.stop();
+}
+
+// Commands.
+
+#[test]
+fn commands_answer_with_their_exit_codes() {
+    let world = World::start();
+    let daemon = Daemon::steady(&world.config);
+
+    let status = world.command(&["status", "--json"]).json();
+    assert_eq!((&status["schema_version"], &status["apps"][0]["active_site"]), (&json!(1), &json!("primary")));
+    assert!(!status["apps"][0]["since"].as_str().unwrap().starts_with("1970"), "{status}");
+    holds(&world.command(&["status", "shop"]), 0, &["watching", "primary active", "gates all open"]);
+    holds(&world.command(&["status", "none"]), 2, &["none"]);
+    let explained = world.command(&["explain", "shop", "--json"]).json();
+    let gates: Vec<&str> = explained["apps"][0]["gates"].as_array().unwrap().iter().filter_map(|gate| gate["name"].as_str()).collect();
+    for gate in [
+        "active-known", "direction", "not-paused", "mode", "startup-grace", "not-isolated", "target-healthy", "data-loss", "cooldown", "blast-radius",
+        "lease", "preflight",
+    ] {
+        assert!(gates.contains(&gate), "{gate} is not in {gates:?}");
+    }
+    holds(&world.command(&["explain"]), 0, &["data-loss", "objective 300s"]);
+    holds(&world.command(&["explain", "none"]), 1, &["none", "history"]);
+
+    holds(&world.command(&["plan", "shop"]), 0, &["rds:PromoteReadReplica in us-east-1", "after promote, capacity"]);
+    let plan = world.command(&["plan", "shop", "--format", "json"]).json();
+    let steps: Vec<&str> = plan["steps"].as_array().unwrap().iter().filter_map(|step| step["step"]["name"].as_str()).collect();
+    assert_eq!(steps, ["fence", "promote", "capacity", "traffic"]);
+    assert!(plan["steps"].as_array().unwrap().iter().all(|step| step["inspect"]["ok"] == true), "{plan:#}");
+    let script = world.command(&["plan", "shop", "--format", "aws-cli"]);
+    holds(&script, 0, &["#!/bin/sh", "aws rds promote-read-replica --region us-east-1"]);
+    let file = world.dir.path().join("break-glass.sh");
+    std::fs::write(&file, &script.out).unwrap();
+    assert!(std::process::Command::new("sh").arg("-n").arg(&file).status().unwrap().success(), "{}", script.out);
+    holds(&world.command(&["plan", "none"]), 2, &["none", "shop"]);
+    holds(&world.command(&["check"]), 0, &["0 findings"]);
+    holds(&world.command(&["iam-policy"]), 0, &["rds:PromoteReadReplica", "2012-10-17"]);
+
+    holds(&world.command(&["failback", "shop", "--reason", "no"]), 4, &["primary of shop is active already"]);
+    holds(&world.command(&["failover", "shop"]), 2, &["--reason"]);
+    holds(&world.command(&["approve", "shop-none", "--reason", "no"]), 4, &["shop-none"]);
+    holds(&world.command(&["abort", "--reason", "no"]), 4, &["no incident is open"]);
+    holds(&world.command(&["resume"]), 4, &["not paused"]);
+    holds(&world.command(&["pause", "shop", "--for", "10", "--reason", "no"]), 2, &["--for"]);
+    holds(&world.command(&["pause", "shop", "--for", "10m", "--reason", "works on the line"]), 0, &[]);
+    holds(&world.command(&["status"]), 0, &["paused until", "not-paused shut"]);
+    until("the pause is exported", || (daemon.metrics().value("watchover_paused", &[]) == 1.0).then_some(()));
+    holds(&world.command(&["resume", "shop"]), 0, &[]);
+    until("the pause is over", || (daemon.metrics().value("watchover_paused", &[]) == 0.0).then_some(()));
+    let said = daemon.said();
+    assert!(said.contains("works on the line") && said.contains("uid "), "the actor and the reason are logged: {said}");
+    assert_eq!(world.calls("PromoteReadReplica") + world.calls("UpdateAutoScalingGroup") + world.calls("ChangeResourceRecordSets"), 0);
+
+    // With nobody there, what needs the daemon says so and what does not works on.
+    daemon.stop();
+    for args in [
+        &["status"][..], &["explain", "shop"], &["pause", "--for", "1m", "--reason", "r"], &["abort", "--reason", "r"],
+        &["failover", "shop", "--reason", "r"], &["approve", "shop-1", "--reason", "r"],
+    ] {
+        holds(&world.command(args), 5, &["not reachable", "admin.sock"]);
+    }
+    holds(&world.command(&["history"]), 0, &["No incidents"]);
+    holds(&world.command(&["plan", "shop"]), 0, &["promote"]);
+}
+
+// Signals and files.
+
+#[test]
+fn a_reload_takes_a_good_file_and_keeps_the_old_one_before_a_bad_one() {
+    let world = World::start();
+    let daemon = Daemon::steady(&world.config);
+    let taken = |daemon: &Daemon| daemon.metrics().value("watchover_config_last_reload_successful", &[]);
+    let reload = |wanted: f64| {
+        daemon.process.signal(Signal::HUP);
+        until("the reload is over", || (taken(&daemon) == wanted).then_some(()));
+    };
+
+    world.edit(&[("mode = \"automatic\"", "mode = \"automatik\"")]);
+    reload(0.0);
+    assert_eq!(daemon.app()["mode"], "automatic");
+    until("the log names the fault", || daemon.said().contains("automatik").then_some(()));
+
+    world.edit(&[("mode = \"automatik\"", "mode = \"observe\"")]);
+    reload(1.0);
+    until("the new mode is in force", || (daemon.app()["mode"] == "observe").then_some(()));
+
+    // What cannot change while running is refused as a whole, and named.
+    world.edit(&[("mode = \"observe\"", "mode = \"approval\""), ("listen = \"127.0.0.1:0\"", "listen = \"127.0.0.2:0\"")]);
+    reload(0.0);
+    assert_eq!(daemon.app()["mode"], "observe");
+    until("the log names it", || daemon.said().contains("daemon.listen").then_some(()));
+
+    let file = std::fs::read_to_string(&world.config).unwrap();
+    std::fs::remove_file(&world.config).unwrap();
+    reload(0.0);
+    std::fs::write(&world.config, file.replace("127.0.0.2:0", "127.0.0.1:0")).unwrap();
+    reload(1.0);
+    until("the new mode is in force", || (daemon.app()["mode"] == "approval").then_some(()));
+    assert_eq!(daemon.get("/readyz").0, 200);
+    daemon.stop();
+}
+
+#[test]
+fn it_ends_in_time_while_a_region_is_silent_and_a_second_daemon_is_refused() {
+    let world = World::start();
+    let daemon = Daemon::steady(&world.config);
+
+    let second = world.command(&["run"]);
+    
+    holds(&second, 1, &["journal.sqlite", "another watchover holds it", "pid ", "observer bastion-lab"]);
+    assert_eq!(daemon.get("/readyz").0, 200);
+
+    // Looks and calls hang now; leaving does not wait for them.
+    world.act("/region", &json!({"region": "ap-south-1", "dark": true}));
+    until("the silence is seen", || (daemon.app()["state"] != "watching").then_some(()));
+    daemon.stop();
+    assert!(!world.dir.path().join("admin.sock").exists(), "the socket went with the daemon");
+}
+
+// Bad input.
+
+#[test]
+fn a_bad_config_names_all_its_faults_at_once() {
+    let dir = TempDir::new().unwrap();
+    let faults: &[(&str, &str, &[&str])] = &[
+        ("mode = \"automatic\"", "mode = \"automatic\"\nmin_outag = \"3s\"", &["app.shop.min_outag", "did you mean \"min_outage\"?"]),
+        ("[aws]", "[aws]\ncall_timeout = 5", &["aws.call_timeout", "no unit", "\"5s\""]),
+        ("http://127.0.0.1:9/one", "nowhere at all", &["witness.urls", "nowhere at all"]),
+        ("name = \"alb\"", "name = \"alb\"\nfall = 0", &["fall"]),
+        ("region = \"us-east-1\"", "region = \"ap-south-1\"", &["app.shop.standby.region", "is the primary's region too"]),
+        ("mode = \"automatic\"", "mode = \"automatic\"\nrpo_objective = \"30s\"", &["app.shop.rpo_objective", "can never be shown"]),
+        (
+            "name = \"promote\"",
+            "name = \"one\"\nkind = \"fence-primary\"\ngroup = \"g\"\nafter = [\"two\"]\n[[app.failover]]\nname = \"two\"\nkind = \"fence-primary\"\ngroup = \"g\"\nafter = [\"one\"]\n[[app.failover]]\nname = \"three\"\nkind = \"fence-primary\"\ngroup = \"g\"\nafter = [\"nobody\"]\n[[app.failover]]\nname = \"promote\"\nafter = []",
+            &["circle", "one", "two", "\"nobody\""],
+        ),
+        ("name = \"traffic\"", "name = \"traffic\"\nafter = []", &["moves traffic before the data", "\"promote\""]),
+    ];
+    let changes: Vec<(&str, &str)> = faults.iter().map(|fault| (fault.0, fault.1)).collect();
+    let config = alone(&dir, &changes);
+    for args in [&["run"][..], &["check", "--offline"], &["check"], &["status"], &["plan", "shop"], &["history"]] {
+        let said = command(&config, args);
+        for (_, _, words) in faults {
+            holds(&said, 2, words);
+        }
+        holds(&said, 2, &["config.toml: "]);
+    }
+    let said = command(&config, &["check", "--offline", "--json"]);
+    let document: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!((said.code, &document["ok"]), (Some(2), &json!(false)));
+    assert!(document["problems"].as_array().unwrap().len() >= faults.len(), "{document:#}");
+    assert!(!dir.path().join("state").exists(), "nothing was begun");
+
+    // The same file without its faults is well: each of them was one.
+    holds(&command(&alone(&dir, &[]), &["check", "--offline"]), 0, &["0 warnings"]);
+}
+
+#[test]
+fn a_config_that_cannot_be_read_is_named_and_nothing_is_guessed() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("config.toml");
+    for args in [&["run"][..], &["check", "--offline"], &["status"]] {
+        holds(&command(&file, args), 2, &["config.toml", "cannot be read"]);
+    }
+    holds(&command(dir.path(), &["run"]), 2, &["cannot be read"]);
+    std::fs::write(&file, b"[daemon]\nobserver = \"\xff\"\n").unwrap();
+    holds(&command(&file, &["run"]), 2, &["line 2", "UTF-8"]);
+    std::fs::write(&file, "[daemon]\nlisten = \n").unwrap();
+    holds(&command(&file, &["run"]), 2, &["line 2"]);
+    // None at all: the places that were tried.
+    let said: Said = watchover().args(["check", "--offline"]).current_dir(dir.path().join("..")).env("WATCHOVER_CONFIG", file.with_extension("none")).output().unwrap().into();
+    holds(&said, 2, &["config.none", "cannot be read"]);
+}
+
+#[test]
+fn a_place_that_cannot_hold_the_journal_is_named() {
+    let dir = TempDir::new().unwrap();
+    // A path below a regular file is unwritable for root too.
+    std::fs::write(dir.path().join("file"), "").unwrap();
+    let config = alone(&dir, &[("DIR/state", "DIR/file/state")]);
+    holds(&command(&config, &["run"]), 1, &["making state_dir", "file/state", "choose another `daemon.state_dir`"]);
+    holds(&command(&config, &["history"]), 1, &["journal.sqlite"]);
+
+    // A foreign file is not overwritten.
+    std::fs::create_dir(dir.path().join("foreign")).unwrap();
+    let foreign = dir.path().join("foreign/journal.sqlite");
+    std::fs::write(&foreign, "this is no database, but somebody's only copy of something").unwrap();
+    let config = alone(&dir, &[("DIR/state", "DIR/foreign")]);
+    holds(&command(&config, &["run"]), 1, &["foreign/journal.sqlite"]);
+    assert!(std::fs::read_to_string(&foreign).unwrap().starts_with("this is no database"));
+
+    // Where it would listen, somebody does.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let config = alone(&dir, &[("127.0.0.1:0", &address)]);
+    holds(&command(&config, &["run"]), 1, &[&address]);
+}
+
+#[test]
+fn a_journal_changed_within_is_refused_by_the_number_of_its_entry() {
+    let dir = TempDir::new().unwrap();
+    let config = alone(&dir, &[]);
+    for _ in 0..2 {
+        Daemon::start(&config).stop();
+    }
+    let file = dir.path().join("state/journal.sqlite");
+    let change = |sql: &str| {
+        let db = rusqlite::Connection::open(&file).unwrap();
+        assert_eq!(db.execute(sql, []).unwrap(), 1, "{sql}");
+    };
+    change("UPDATE entries SET json = replace(json, 'bastion-test', 'somebody-else') WHERE seq = 3");
+    for args in [&["run"][..], &["history"]] {
+        holds(&command(&config, args), 1, &["journal.sqlite", "entry 3 was changed within"]);
+    }
+    change("UPDATE entries SET json = replace(json, 'somebody-else', 'bastion-test') WHERE seq = 3");
+    holds(&command(&config, &["history"]), 0, &[]);
+    change("DELETE FROM entries WHERE seq = 2");
+    holds(&command(&config, &["run"]), 1, &["journal.sqlite", "entry 2"]);
+}
+
+// Moves.
+
+/// Waits for the end of the only move: the standby serves, and nothing is open.
+fn moved(daemon: &Daemon) {
+    until("the move is over", || {
+        let app = daemon.app();
+        assert_ne!(app["state"], "stuck", "{app:#}");
+        (app["active_site"] == "standby" && app["incident"].is_null()).then_some(())
+    });
+}
+
+fn only_incident(config: &Path) -> Value {
+    let history = command(config, &["history", "--json"]).json();
+    let incidents = history["incidents"].as_array().unwrap();
+    assert_eq!(incidents.len(), 1, "{history:#}");
+    incidents[0].clone()
+}
+
+#[test]
+fn a_drill_moves_and_is_told_afterwards_without_the_daemon() {
+    let world = World::start();
+    let daemon = Daemon::steady(&world.config);
+    holds(&world.command(&["failover", "shop", "--reason", "drill"]), 0, &["drill", "step-verified", "moved"]);
+    moved(&daemon);
+    let labels = [("direction", "to-standby"), ("trigger", "operator"), ("outcome", "moved")];
+    until("it is counted", || (daemon.metrics().value("watchover_incidents_total", &labels) == 1.0).then_some(()));
+    let metrics = daemon.metrics();
+    assert_eq!(metrics.value("watchover_active_site", &[("site", "standby")]), 1.0);
+    assert_eq!(metrics.value("watchover_incident_active", &[]), 0.0);
+    assert_eq!(metrics.value("watchover_rto_seconds_count", &labels[..2]), 1.0);
+    let total = metrics.value("watchover_last_incident_rto_seconds", &[labels[0], labels[1], ("phase", "total")]);
+    assert!(total > 0.0 && total.is_finite(), "{total}");
+    assert!(metrics.value("watchover_last_incident_rpo_seconds", &labels[..2]) >= 0.0);
+    for step in ["fence", "promote", "capacity", "traffic"] {
+        assert_eq!(metrics.value("watchover_step_duration_seconds_count", &[("step", step)]), 1.0, "{step}");
+    }
+
+    // The config has no way back, and the cooldown is not the reason that counts.
+    holds(&world.command(&["failback", "shop", "--reason", "home"]), 4, &["no steps lead to-primary", "[[app.failback]]"]);
+    holds(&world.command(&["failover", "shop", "--reason", "again"]), 4, &["standby of shop is active already"]);
+    assert_eq!(world.count("promotion-accepted"), 1);
+    world.is_as_it_should_be();
+    daemon.stop();
+
+    let incident = only_incident(&world.config);
+    assert_eq!((&incident["outcome"], &incident["trigger"], &incident["app"]), (&json!("moved"), &json!("operator"), &json!("shop")));
+    let id = incident["id"].as_str().unwrap();
+    holds(&world.command(&["history"]), 0, &[id, "moved"]);
+    holds(&world.command(&["report", id]), 0, &[id, "drill", "uid ", "promote", "RTO"]);
+    holds(&world.command(&["report", id, "--format", "html"]), 0, &["<html", id]);
+    let report = world.command(&["report", id, "--format", "json"]).json();
+    assert_eq!((&report["schema_version"], &report["outcome"]), (&json!(1), &json!("moved")), "{report:#}");
+    holds(&world.command(&["explain", id]), 0, &["data-loss", "cooldown"]);
+    holds(&world.command(&["report", "none-such"]), 1, &["none-such", "watchover history"]);
+
+    // A restart remembers which site is active, and does nothing about it.
+    let daemon = Daemon::start(&world.config);
+    until("the daemon is ready", || (daemon.get("/readyz").0 == 200).then_some(()));
+    assert_eq!(daemon.app()["active_site"], "standby");
+    assert_eq!(world.count("promotion-accepted"), 1);
+    daemon.stop();
+}
+
+/// Starts a move, ends the daemon by that signal once the promotion was accepted, and starts it again.
+fn interrupted(signal: Signal) {
+    let world = World::start();
+    let mut daemon = Daemon::steady(&world.config);
+    holds(&world.command(&["failover", "shop", "--reason", "drill", "--no-follow"]), 0, &["shop-"]);
+    until("the promotion is accepted", || (world.count("promotion-accepted") == 1).then_some(()));
+    daemon.process.signal(signal);
+    let (status, took) = daemon.process.end();
+    assert!(took < Duration::from_secs(5), "it took {took:?}");
+    if signal == Signal::TERM {
+        assert_eq!(status.code(), Some(0), "{}", daemon.said());
+    }
+    // The incident is open in the journal, for whoever looks while nobody works on it.
+    let open = only_incident(&world.config);
+    assert!(open["outcome"].is_null() && open["closed"].is_null(), "{open:#}");
+
+    let daemon = Daemon::start(&world.config);
+    moved(&daemon);
+    let labels = [("direction", "to-standby"), ("trigger", "operator"), ("outcome", "moved")];
+    until("it is counted after all", || (daemon.metrics().value("watchover_incidents_total", &labels) == 1.0).then_some(()));
+    assert_eq!(world.count("promotion-accepted"), 1);
+    assert_eq!(world.calls("PromoteReadReplica"), 1);
+    assert_eq!(world.count("records-changed"), 1);
+    world.is_as_it_should_be();
+    let incident = only_incident(&world.config);
+    assert_eq!((&incident["id"], &incident["outcome"]), (&open["id"], &json!("moved")), "{incident:#}");
+    daemon.stop();
+}
+
+#[test]
+fn killed_in_the_middle_it_resumes_and_moves_once() {
+    interrupted(Signal::KILL);
+}
+
+#[test]
+fn told_to_stop_in_the_middle_it_leaves_and_goes_on_later() {
+    interrupted(Signal::TERM);
+}
