@@ -29,7 +29,10 @@ pub enum ClientError {
         /// With the gates, if one refused.
         body: Value,
     },
-    /// It did not understand, or failed.
+    /// It did not understand: what was asked for is not there, or not sound.
+    #[error("{0}")]
+    Invalid(String),
+    /// It failed.
     #[error("{0}")]
     Failed(String),
 }
@@ -40,6 +43,7 @@ impl ClientError {
         match self {
             ClientError::Unreachable { .. } => exit::UNREACHABLE,
             ClientError::Refused { .. } => exit::REFUSED,
+            ClientError::Invalid(_) => exit::USAGE,
             ClientError::Failed(_) => exit::FAILED,
         }
     }
@@ -114,6 +118,7 @@ impl Client {
         let error = || value.get("error").and_then(Value::as_str).map_or_else(|| value.to_string(), str::to_owned);
         match status.as_u16() {
             200..=299 => Ok(value),
+            400 => Err(ClientError::Invalid(error())),
             409 => Err(ClientError::Refused { error: error(), body: value.clone() }),
             _ => Err(ClientError::Failed(format!("{status}: {}", error()))),
         }
