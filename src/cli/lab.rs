@@ -143,6 +143,8 @@ async fn world_only(args: &LabArgs, scenario: &Scenario) -> Result<u8, String> {
     anstream::println!("control  {}", addresses.control_url);
     anstream::println!("aws      {}", addresses.aws_endpoint_url);
     anstream::println!("users    {}", addresses.front_door_url);
+    // Any will do, but the SDK and the `aws` command ask nobody without some.
+    anstream::println!("first    export AWS_ACCESS_KEY_ID=lab AWS_SECRET_ACCESS_KEY=lab AWS_EC2_METADATA_DISABLED=true");
     anstream::println!("ready; Ctrl-C ends it");
     wait_for_end().await;
     lab.shutdown().await;
