@@ -132,11 +132,13 @@ impl App {
             let outcome = if incident.declined { Outcome::Declined } else { Outcome::CalledOff };
             return Some(self.close(outcome, None));
         }
-        if state == State::AwaitingApproval && !incident.approved && now.since(self.ledger.since) >= self.policy.approval_timeout {
+        let (mut ruling, gates, exposure) = self.view(around, now).gates(incident.direction, Point::Start);
+        // An approval that no longer covers the figures is asked for again, and that question ends by its time, too.
+        let asks = state == State::AwaitingApproval && (!incident.approved || ruling == Ruling::Ask);
+        if asks && now.since(self.ledger.since) >= self.policy.approval_timeout {
             let reason = format!("nobody answered within {}", humantime::format_duration(self.policy.approval_timeout));
             return Some(Decision::entry(Entry::Declined { by: Actor { who: "watchover".into(), reason } }));
         }
-        let (mut ruling, gates, exposure) = self.view(around, now).gates(incident.direction, Point::Start);
         if view.health != Health::Down && !incident.commanded() && ruling != Ruling::Hold {
             // Confirmed once, but unknown now: never on ignorance.
             ruling = Ruling::Hold;

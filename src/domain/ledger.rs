@@ -273,7 +273,13 @@ fn fold_incident(incident: &mut Incident, entry: &Entry, at: Moment) {
             incident.wish = Some(wish.clone());
             incident.declined = false;
         }
-        Entry::Declined { .. } => incident.declined = true,
+        Entry::Declined { .. } => {
+            incident.declined = true;
+            // A no takes back the yes before it; a command is not a yes, and stands.
+            if std::mem::take(&mut incident.approved) {
+                incident.wish = None;
+            }
+        }
         Entry::FrontDoorLost { at } => incident.front_door_lost = Some(*at),
         Entry::FrontDoorBack { .. } => incident.front_door_lost = None,
         Entry::Planned { plan } => {
@@ -348,3 +354,159 @@ fn fold_step(run: &mut StepRun, entry: &Entry, at: Moment) {
     }
 }
 
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::domain::rpo::Assumption;
+
+    /// One entry of every kind, and `gated` with every ruling.
+    fn every_entry() -> Vec<Entry> {
+        let by = || Actor { who: "alice".into(), reason: "test".into() };
+        let wish = || Wish { by: by(), accept_loss: Some(f64::INFINITY), shown: None, force: false, graceful: false };
+        let at = Moment::default();
+        let step = || "promote".to_owned();
+        let words = || "words".to_owned();
+        let exposure = || Exposure { seconds: None, sample: None, end_of_writes: 0, assumption: Assumption::WritesUntilNow };
+        let plan = Plan { direction: Direction::ToStandby, steps: Vec::new() };
+        let mut entries = vec![
+            Entry::Started { version: words(), observer: words(), config: words() },
+            Entry::Stopped { reason: words() },
+            Entry::Gap { seconds: 4.0 },
+            Entry::Reloaded { ok: true, words: words() },
+            Entry::Active { site: SiteName::Primary, by: by() },
+            Entry::Paused { until: 1, by: by() },
+            Entry::Resumed { by: by() },
+            Entry::Flipped { site: SiteName::Primary, signal: words(), to: words(), words: words() },
+            Entry::Opened { trigger: Trigger::Outage, direction: Direction::ToStandby, first_failed: Some(at), words: words() },
+            Entry::Commanded { wish: wish() },
+            Entry::Confirmed { first_failed: at, words: words() },
+            Entry::Approved { wish: wish() },
+            Entry::Declined { by: by() },
+            Entry::FrontDoorLost { at },
+            Entry::FrontDoorBack { at },
+            Entry::Planned { plan },
+            Entry::StepStarted { step: step() },
+            Entry::StepPermitted { step: step(), gates: Vec::new() },
+            Entry::StepIntent { step: step(), attempt: 1, found: Value::Null },
+            Entry::StepAsked { step: step(), facts: Value::Null },
+            Entry::StepTrouble { step: step(), code: words(), words: words() },
+            Entry::StepVerified { step: step(), already: false, facts: Value::Null },
+            Entry::StepFailed { step: step(), code: words(), words: words(), needs_person: false },
+            Entry::StepSkipped { step: step(), by: by() },
+            Entry::CallingOff { words: words() },
+            Entry::StepUndone { step: step(), words: words() },
+            Entry::Executed,
+            Entry::AuthorityMoved { at },
+            Entry::Proven { first: at },
+            Entry::Stuck { words: words(), waits_for: words() },
+            Entry::Retried { by: by() },
+            Entry::AbortedBy { by: by() },
+            Entry::Closed { outcome: Outcome::Aborted, active: None, figures: Box::default(), by: None },
+        ];
+        entries.extend(Ruling::ALL.iter().map(|ruling| Entry::Gated { ruling: *ruling, gates: Vec::new(), exposure: exposure() }));
+        entries
+    }
+
+    #[test]
+    fn the_list_above_has_every_kind() {
+        // serde names all kinds that it would have taken; ours are the words between its backquotes, after the unknown one.
+        let error = serde_json::from_str::<Entry>(r#"{"kind":"?"}"#).unwrap_err().to_string();
+        let known: BTreeSet<&str> = error.split('`').skip(3).step_by(2).collect();
+        let listed: BTreeSet<&str> = every_entry().iter().map(Entry::kind).collect();
+        assert_eq!(known, listed);
+    }
+
+    #[test]
+    fn the_state_diagram_is_this_one() {
+        let mut diagram = BTreeMap::new();
+        for state in State::ALL {
+            let mut leaves = BTreeSet::new();
+            for entry in every_entry() {
+                if let Some(next) = entry.leads(*state).filter(|next| next != state) {
+                    leaves.insert(format!("{} > {next}", entry.kind()));
+                }
+            }
+            diagram.insert(state.as_str(), leaves.into_iter().collect::<Vec<_>>().join(", "));
+        }
+        let expected = BTreeMap::from([
+            ("watching", "opened > suspect"),
+            ("suspect", "closed > watching, confirmed > confirmed, declined > held, gated > awaiting-approval, gated > held, planned > moving"),
+            ("confirmed", "closed > watching, declined > held, gated > awaiting-approval, gated > held, planned > moving"),
+            ("held", "closed > watching, gated > awaiting-approval, planned > moving"),
+            ("awaiting-approval", "closed > watching, declined > held, gated > held, planned > moving"),
+            ("moving", "aborted-by > stuck, closed > watching, executed > proving, stuck > stuck"),
+            ("proving", "aborted-by > stuck, closed > watching, stuck > stuck"),
+            ("stuck", "closed > watching, retried > moving, step-skipped > moving"),
+        ]);
+        assert_eq!(diagram, expected.into_iter().map(|(state, leaves)| (state, leaves.to_owned())).collect());
+    }
+
+    #[test]
+    fn every_state_is_reached_and_every_state_leaves() {
+        let mut reached = BTreeSet::from([State::Watching]);
+        let mut open = vec![State::Watching];
+        while let Some(state) = open.pop() {
+            for next in every_entry().iter().filter_map(|entry| entry.leads(state)) {
+                if reached.insert(next) {
+                    open.push(next);
+                }
+            }
+        }
+        assert_eq!(reached, State::ALL.iter().copied().collect());
+        for state in State::ALL {
+            assert!(every_entry().iter().any(|entry| entry.leads(*state).is_some_and(|next| next != *state)), "nothing leaves {state}");
+        }
+    }
+
+    fn record(entry: Entry, seconds: i64) -> Record {
+        let at = Moment { mono: seconds * 1_000_000, wall: seconds * 1_000_000 };
+        Record { seq: 0, at, boot_id: "boot".into(), app: Some("shop".into()), incident: Some("shop-1".into()), epoch: 1, entry }
+    }
+
+    /// An app that came to that state, with an incident open unless it is at rest.
+    fn ledger_in(state: State) -> Ledger {
+        let mut ledger = Ledger::default();
+        if state != State::Watching {
+            ledger.apply(&record(every_entry().remove(8), 1)).unwrap();
+        }
+        ledger.state = state;
+        ledger
+    }
+
+    #[test]
+    fn what_cannot_follow_changes_nothing() {
+        for state in State::ALL {
+            for entry in every_entry() {
+                let was = ledger_in(*state);
+                let mut ledger = was.clone();
+                let kind = entry.kind();
+                let leads = entry.leads(*state);
+                match ledger.apply(&record(entry, 2)) {
+                    Ok(()) => assert_eq!(Some(ledger.state), leads, "{kind} in {state}"),
+                    Err(illegal) => {
+                        assert_eq!(ledger, was, "{kind} in {state} was refused and yet left a trace");
+                        assert_eq!((illegal.entry, illegal.state), (kind, *state));
+                        assert!(leads.is_none() || illegal.detail.contains("a step that the stored plan does not have"), "{illegal}");
+                    }
+                }
+                assert_eq!(ledger.incident.is_none(), ledger.state == State::Watching, "{kind} in {state}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_no_takes_back_a_yes_and_leaves_a_command() {
+        let by = Actor { who: "alice".into(), reason: "test".into() };
+        let wish = Wish { by: by.clone(), accept_loss: None, shown: Some(1.0), force: false, graceful: false };
+        let mut ledger = ledger_in(State::Held);
+        ledger.apply(&record(Entry::Approved { wish: wish.clone() }, 2)).unwrap();
+        ledger.apply(&record(Entry::Declined { by: by.clone() }, 3)).unwrap();
+        let incident = ledger.incident.as_ref().unwrap();
+        assert!(incident.declined && !incident.approved && incident.wish.is_none());
+        ledger.apply(&record(Entry::Commanded { wish: wish.clone() }, 4)).unwrap();
+        ledger.apply(&record(Entry::Declined { by }, 5)).unwrap();
+        assert_eq!(ledger.incident.unwrap().wish, Some(wish));
+    }
+}

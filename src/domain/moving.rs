@@ -15,6 +15,9 @@ use super::permit::{needs_permit, permit};
 use super::plan::{OnFailure, Plan, PlannedStep, Repeat, Reversibility};
 use super::report::{ErrorClass, Inspection, Report, StepError};
 
+/// How long the one look may take that a step gets whose deadline passed while we were not running.
+pub const LAST_LOOK: Duration = Duration::from_secs(5);
+
 /// What a step is doing in this process. Lost with it; the ledger knows how to go on without.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Work {
@@ -82,8 +85,8 @@ pub(super) fn next(app: &App, around: &Around, now: Moment) -> Option<Decision> 
         let waits_for = format!("`watchover retry {0}`, `watchover skip {0} {1}` or `watchover abort {0}`", incident.id, step.name);
         return Some(Decision::entry(Entry::Stuck { words, waits_for }));
     }
-    let planned = incident.planned.unwrap_or(incident.opened);
-    if now.since(planned) >= app.policy.move_timeout {
+    // Counted from the plan, and anew from a person's `retry` or `skip`: else a late one would be stuck again at once.
+    if now.since(app.ledger.since) >= app.policy.move_timeout {
         let waiting: Vec<&str> = plan.steps.iter().filter(|step| !ended(step)).map(|step| step.name.as_str()).collect();
         let words = format!(
             "not done within move_timeout {}; still open: {}",
@@ -155,7 +158,14 @@ fn drive(app: &App, around: &Around, incident: &Incident, step: &PlannedStep, ru
     let idle = Work::default();
     let work = app.work.get(name).unwrap_or(&idle);
     let late = now.since(since) >= step.deadline;
-    if late && !matches!(work, Work::Back(Report::Verified(Ok(_)))) {
+    let answered = match work {
+        Work::Back(Report::Verified(Ok(_)) | Report::Inspected(Ok(Inspection::AlreadySo(_)))) => true,
+        // Nothing of it was seen in this process: it may have come true while nobody watched.
+        Work::Idle { .. } => !app.work.contains_key(name),
+        Work::Out { since: sent } => sent.since(since) >= step.deadline && now.since(*sent) < LAST_LOOK,
+        Work::Back(_) | Work::Permit { .. } => false,
+    };
+    if late && !answered {
         return Some(overdue(step, run, app.progress(name)).and(Effect::Cancel { step: name.clone() }).doing(name, Work::default()));
     }
     match work {
@@ -271,8 +281,7 @@ fn call_off(app: &App, incident: &Incident, plan: &Plan, now: Moment) -> Option<
         Work::Out { since } if now.since(*since) < step.deadline => None,
         Work::Idle { until } if now.mono < until.mono => None,
         Work::Out { .. } | Work::Idle { .. } | Work::Back(_) | Work::Permit { .. } => {
-            let started = incident.planned.unwrap_or(incident.opened);
-            if now.since(started) >= app.policy.move_timeout {
+            if now.since(app.ledger.since) >= app.policy.move_timeout {
                 let words = format!("the problem is gone, but {name} could not be undone within move_timeout");
                 return Some(Decision::entry(Entry::Stuck { words, waits_for: "a person to put it back, then `watchover adopt`".into() }));
             }

@@ -218,3 +218,104 @@ pub mod seconds {
         Duration::try_from_secs_f64(f64::deserialize(from)?).map_err(serde::de::Error::custom)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(name: &str, class: Class, only: Option<Only>, after: &[&str]) -> PlannedStep {
+        PlannedStep {
+            name: name.into(), kind: "test".into(), class, reversibility: Reversibility::Reversible, repeat: Repeat::Inspectable,
+            after: after.iter().map(|name| (*name).to_owned()).collect(), deadline: Duration::from_secs(1), attempts: 1,
+            on_failure: OnFailure::Halt, only, account: None, region: "us-east-1".into(), keys: Value::Null,
+        }
+    }
+
+    fn plan(steps: Vec<PlannedStep>) -> Plan {
+        Plan { direction: Direction::ToStandby, steps }
+    }
+
+    fn faulty(steps: Vec<PlannedStep>) -> Vec<(String, String)> {
+        plan(steps).order_faults()
+    }
+
+    #[test]
+    fn a_sound_order_has_no_faults() {
+        let steps = vec![
+            step("fence", Class::Other, None, &[]),
+            step("promote", Class::Data, None, &["fence"]),
+            step("capacity", Class::Capacity, None, &[]),
+            step("settle", Class::Other, None, &["promote"]),
+            // Behind the data by way of another step.
+            step("traffic", Class::Traffic, None, &["settle", "capacity"]),
+        ];
+        assert_eq!(faulty(steps), []);
+    }
+
+    #[test]
+    fn an_unknown_name_is_named_with_those_that_exist() {
+        let found = faulty(vec![step("promote", Class::Data, None, &["fnce"]), step("fence", Class::Other, None, &[])]);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].0, "promote");
+        assert!(found[0].1.contains("\"fnce\"") && found[0].1.contains("promote, fence"), "{}", found[0].1);
+    }
+
+    #[test]
+    fn a_step_cannot_wait_for_itself() {
+        let found = faulty(vec![step("fence", Class::Other, None, &["fence"])]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].1.contains("waits for itself"));
+    }
+
+    #[test]
+    fn a_circle_is_shown_whole() {
+        let found = faulty(vec![
+            step("start", Class::Other, None, &[]),
+            step("a", Class::Other, None, &["start", "c"]),
+            step("b", Class::Other, None, &["a"]),
+            step("c", Class::Other, None, &["b"]),
+        ]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].1.ends_with("a -> c -> b -> a"), "{}", found[0].1);
+    }
+
+    #[test]
+    fn traffic_never_overtakes_data() {
+        let found = faulty(vec![step("promote", Class::Data, None, &[]), step("traffic", Class::Traffic, None, &[])]);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].0, "traffic");
+        assert!(found[0].1.contains("before the data") && found[0].1.contains("\"promote\""));
+    }
+
+    #[test]
+    fn data_and_traffic_that_never_meet_need_no_order() {
+        let apart = [Some(Only::Graceful), Some(Only::Forced)];
+        let found = faulty(vec![step("switch", Class::Data, apart[0], &[]), step("traffic", Class::Traffic, apart[1], &[])]);
+        assert_eq!(found, []);
+        let found = faulty(vec![step("switch", Class::Data, apart[0], &[]), step("traffic", Class::Traffic, None, &[])]);
+        assert_eq!(found.len(), 1, "in a graceful move they meet");
+    }
+
+    #[test]
+    fn who_waited_for_a_step_that_sits_out_waits_for_what_it_waited_for() {
+        let plan = plan(vec![
+            step("fence", Class::Other, None, &[]),
+            step("drain", Class::Other, Some(Only::Graceful), &["fence"]),
+            step("settle", Class::Other, Some(Only::Graceful), &["drain", "fence"]),
+            step("promote", Class::Data, None, &["settle"]),
+            step("force", Class::Other, Some(Only::Forced), &["promote"]),
+            step("traffic", Class::Traffic, None, &["promote", "force"]),
+        ]);
+        let shape = |graceful: bool| -> Vec<(String, Vec<String>)> {
+            plan.for_move(graceful).steps.into_iter().map(|step| (step.name, step.after)).collect()
+        };
+        let row = |name: &str, after: &[&str]| (name.to_owned(), after.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        let forced = [row("fence", &[]), row("promote", &["fence"]), row("force", &["promote"]), row("traffic", &["promote", "force"])];
+        assert_eq!(shape(false), forced);
+        let graceful =
+            [row("fence", &[]), row("drain", &["fence"]), row("settle", &["drain", "fence"]), row("promote", &["settle"]), row("traffic", &["promote"])];
+        assert_eq!(shape(true), graceful);
+        assert_eq!(plan.for_move(false).order_faults(), []);
+        assert_eq!(plan.for_move(true).order_faults(), []);
+    }
+}

@@ -130,3 +130,121 @@ fn said(policy: &SignalPolicy, signal: &SignalHealth, now: Moment) -> String {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::domain::model::Cause;
+
+    const UP: Verdict = Verdict::Up;
+    const DOWN: Verdict = Verdict::Down(Cause::Refused);
+    const BLIND: Verdict = Verdict::Unknown(Cause::ResolverTimeout);
+
+    fn at(seconds: i64) -> Moment {
+        Moment { mono: seconds * 1_000_000, wall: seconds * 1_000_000 }
+    }
+
+    fn signal(name: &str, required: Required) -> SignalPolicy {
+        SignalPolicy {
+            name: name.into(), kind: "http".into(), interval: Duration::from_secs(1), fast_interval: Duration::from_millis(250),
+            timeout: Duration::from_millis(800), fall: 3, rise: 5, window: None, required, replica: false, counts: true,
+        }
+    }
+
+    fn sites(down_when: DownWhen, min_known: usize) -> SitePolicy {
+        let signals = ["a", "b", "c"].map(|name| signal(name, Required::Start)).to_vec();
+        SitePolicy { region: "ap-south-1".into(), down_when, min_known, signals }
+    }
+
+    /// One look of that kind a second, from second 1.
+    fn health(policy: &SignalPolicy, verdicts: &[Verdict]) -> SignalHealth {
+        let mut health = SignalHealth::default();
+        for (second, verdict) in verdicts.iter().enumerate() {
+            let sent = at(second as i64 + 1);
+            health.observe(policy, sent, sent, *verdict, "test");
+        }
+        health
+    }
+
+    fn three(policy: &SitePolicy, verdicts: [Verdict; 3]) -> Vec<SignalHealth> {
+        policy.signals.iter().zip(verdicts).map(|(policy, verdict)| health(policy, &[verdict; 6])).collect()
+    }
+
+    #[test]
+    fn a_site_is_down_by_its_rule_over_the_signals_that_know_something() {
+        let cases = [
+            (DownWhen::All, 1, [DOWN, DOWN, DOWN], Health::Down),
+            (DownWhen::All, 1, [DOWN, DOWN, UP], Health::Up),
+            (DownWhen::All, 1, [DOWN, BLIND, BLIND], Health::Down),
+            (DownWhen::All, 2, [DOWN, BLIND, BLIND], Health::Unknown),
+            (DownWhen::Any, 1, [DOWN, UP, UP], Health::Down),
+            (DownWhen::Any, 1, [BLIND, UP, UP], Health::Up),
+            (DownWhen::AtLeast(2), 1, [DOWN, DOWN, UP], Health::Down),
+            (DownWhen::AtLeast(2), 1, [DOWN, BLIND, UP], Health::Up),
+            // A minimum of nothing known would be a verdict on ignorance.
+            (DownWhen::Any, 0, [BLIND, BLIND, BLIND], Health::Unknown),
+        ];
+        for (rule, min_known, verdicts, expected) in cases {
+            let policy = sites(rule, min_known);
+            let view = site(&policy, &three(&policy, verdicts), at(6));
+            assert_eq!(view.health, expected, "{rule:?} {min_known} {verdicts:?}: {:?}", view.words);
+        }
+    }
+
+    #[test]
+    fn the_earliest_failed_look_is_that_of_a_signal_that_is_down() {
+        let policy = sites(DownWhen::Any, 1);
+        let signals = vec![health(&policy.signals[0], &[UP, DOWN, DOWN, DOWN]), health(&policy.signals[1], &[DOWN, UP, UP, DOWN]), health(&policy.signals[2], &[UP; 4])];
+        let view = site(&policy, &signals, at(4));
+        assert_eq!((view.health, view.down, view.known), (Health::Down, 1, 2), "one wavers, and is not known yet: {:?}", view.words);
+        assert_eq!(view.first_failed, Some(at(2)));
+    }
+
+    #[test]
+    fn a_signal_that_does_not_count_neither_trips_nor_casts_doubt() {
+        let mut policy = sites(DownWhen::Any, 1);
+        policy.signals[0].counts = false;
+        let signals = three(&policy, [DOWN, UP, UP]);
+        assert_eq!(site(&policy, &signals, at(6)).health, Health::Up);
+        assert!(!in_doubt(&policy, &signals, at(6)));
+    }
+
+    #[test]
+    fn silence_ends_what_is_known() {
+        let policy = sites(DownWhen::All, 1);
+        let signals = three(&policy, [DOWN, DOWN, DOWN]);
+        assert_eq!(site(&policy, &signals, at(6)).health, Health::Down);
+        assert_eq!(site(&policy, &signals, at(60)).health, Health::Unknown);
+    }
+
+    #[test]
+    fn a_target_needs_every_signal_of_the_point() {
+        let mut policy = sites(DownWhen::All, 1);
+        policy.signals = vec![signal("app", Required::Traffic), signal("replica", Required::Start), signal("extra", Required::Never)];
+        policy.signals[1].replica = true;
+        assert_eq!(required_at(&policy, Point::Start), [1]);
+        assert_eq!(required_at(&policy, Point::Traffic), [0]);
+        let pilot_light = three(&policy, [DOWN, UP, DOWN]);
+        assert!(missing(&policy, &pilot_light, Point::Start, None, at(6)).is_empty());
+        assert_eq!(missing(&policy, &pilot_light, Point::Traffic, None, at(6)).len(), 1);
+        let promoted = three(&policy, [UP, DOWN, DOWN]);
+        assert!(missing(&policy, &promoted, Point::Traffic, None, at(6)).is_empty(), "a replica that became a primary has nothing left to say");
+        let blind = three(&policy, [UP, BLIND, UP]);
+        assert_eq!(missing(&policy, &blind, Point::Start, None, at(6)).len(), 1, "unknown is not good enough to go to");
+    }
+
+    #[test]
+    fn a_second_look_waits_for_looks_sent_since_and_then_says_what_they_say() {
+        let mut policy = sites(DownWhen::All, 1);
+        policy.signals.truncate(1);
+        let look = |verdicts: &[Verdict], since: i64, now: i64| second_look(&policy, &[health(&policy.signals[0], verdicts)], at(since), at(now));
+        assert_eq!(look(&[DOWN; 4], 5, 5), None, "nothing was sent since");
+        assert_eq!(look(&[DOWN; 4], 4, 4), Some(Problem::Persists));
+        assert_eq!(look(&[DOWN, DOWN, DOWN, UP], 4, 4), Some(Problem::Wavers));
+        assert_eq!(look(&[DOWN, DOWN, DOWN, UP, UP, UP, UP, UP], 8, 8), Some(Problem::Gone));
+        assert_eq!(look(&[DOWN, DOWN, DOWN, BLIND, BLIND, BLIND], 6, 6), Some(Problem::Unclear));
+        assert_eq!(look(&[DOWN; 4], 5, 60), Some(Problem::Unclear), "looks that never come back are no reason to wait for ever");
+    }
+}

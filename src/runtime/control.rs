@@ -318,6 +318,8 @@ impl<H: Hands> Control<H> {
 
     fn order(&mut self, name: &AppName, order: Order, now: Moment) -> Result<Followed, Refusal> {
         self.survey(name);
+        // What the journal refused earlier says nothing of now: the order's own row will tell, before anything is done.
+        self.fleet.around.journal_fault = None;
         let id = self.incident_id(name, now);
         let refuse = |words: String| Refusal { words, gates: Vec::new() };
         let app = self.fleet.apps.get(name).ok_or_else(|| refuse(format!("no app {name} is configured")))?;
@@ -375,6 +377,7 @@ impl<H: Hands> Control<H> {
         let mut record = self.record(None, None, entry, now);
         match self.journal.append(std::slice::from_ref(&record)) {
             Ok(seq) => {
+                self.fleet.around.journal_fault = None;
                 record.seq = seq;
                 self.hands.written(&[record]);
             }

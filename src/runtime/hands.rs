@@ -14,6 +14,7 @@ use super::status;
 use crate::domain::decide::{App, Effect, Tempo};
 use crate::domain::ledger::{Entry, Record};
 use crate::domain::model::{AppName, Moment, State};
+use crate::domain::moving::LAST_LOOK;
 use crate::domain::plan::PlannedStep;
 use crate::ports::StepContext;
 
@@ -120,7 +121,12 @@ fn job(app: &App, step: &str, action: Action, now: Moment) -> Option<Job> {
     let running = run.started.map(|at| now.since(at)).unwrap_or_default();
     let facts = incident.steps.iter().filter(|(_, run)| !run.facts.is_null()).map(|(name, run)| (name.clone(), run.facts.clone())).collect();
     // An undo has its own time: the deadline of the step is long used up when it is called off.
-    let time_left = if action == Action::Undo { planned.deadline.max(Duration::from_secs(30)) } else { planned.deadline.saturating_sub(running) };
+    // And a step whose deadline passed while we were not running is looked at once more.
+    let time_left = match action {
+        Action::Undo => planned.deadline.max(Duration::from_secs(30)),
+        Action::Inspect => planned.deadline.saturating_sub(running).max(LAST_LOOK),
+        Action::Apply | Action::Verify => planned.deadline.saturating_sub(running),
+    };
     Some(Job {
         app: app.policy().name.clone(),
         epoch: app.epoch(),

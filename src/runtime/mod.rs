@@ -12,6 +12,7 @@ pub mod logging;
 pub mod metrics;
 pub mod order;
 pub mod probing;
+mod reload;
 pub mod replay;
 mod series;
 pub mod status;

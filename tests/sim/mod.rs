@@ -52,6 +52,8 @@ pub struct WorldStep {
     pub drop_requests: u32,
     pub refuse: bool,
     pub on_since: i64,
+    /// Requests that reached it while it was so, or on its way, already.
+    pub repeats: u32,
 }
 
 /// The world's truth.
@@ -68,14 +70,18 @@ pub struct World {
 }
 
 impl World {
+    /// A step that takes that long, microseconds.
+    pub fn step(takes: i64) -> WorldStep {
+        WorldStep {
+            on: false, pending_until: None, takes, effects: 0, applies: 0, silent: false, lose_answers: 0, drop_requests: 0, refuse: false, on_since: 0, repeats: 0,
+        }
+    }
+
     fn new() -> World {
-        let step = |takes: i64| WorldStep {
-            on: false, pending_until: None, takes, effects: 0, applies: 0, silent: false, lose_answers: 0, drop_requests: 0, refuse: false, on_since: 0,
-        };
         let steps = [("fence", 500 * MILLI), ("promote", 4 * SECOND), ("capacity", 2 * SECOND), ("traffic", 500 * MILLI)];
         World {
             primary: Answer::Up, standby: Answer::Up, witness: Answer::Up, replica: Answer::Up, lag: 1.0, lag_stops: false,
-            steps: steps.into_iter().map(|(name, takes)| (name.to_owned(), step(takes))).collect(),
+            steps: steps.into_iter().map(|(name, takes)| (name.to_owned(), World::step(takes))).collect(),
             looks: [0; TARGETS],
         }
     }
@@ -111,11 +117,15 @@ enum Out {
     Pace(Tempo),
 }
 
+/// The second half is the journal's: a process that died at a row carries nothing out.
 #[derive(Clone, Default)]
-struct SimHands(Arc<Mutex<Vec<Out>>>);
+struct SimHands(Arc<Mutex<Vec<Out>>>, Arc<std::sync::atomic::AtomicBool>);
 
 impl Hands for SimHands {
     fn carry_out(&mut self, app: &App, effect: &Effect, _now: Moment) {
+        if self.1.load(Ordering::SeqCst) {
+            return;
+        }
         let incident = app.ledger().incident.as_ref();
         let facts = incident.map(|open| open.steps.iter().map(|(name, run)| (name.clone(), run.facts.clone())).collect()).unwrap_or_default();
         let id = incident.map(|open| open.id.clone()).unwrap_or_default();
@@ -133,11 +143,14 @@ impl Hands for SimHands {
 pub struct MemJournal {
     pub rows: Arc<Mutex<Vec<Record>>>,
     pub full: Arc<std::sync::atomic::AtomicBool>,
+    /// With that many rows durable the process is dead, before it can do what they announce. 0: never.
+    pub dies_at: Arc<std::sync::atomic::AtomicUsize>,
+    pub dead: Arc<std::sync::atomic::AtomicBool>,
 }
 
 impl Journal for MemJournal {
     fn append(&mut self, records: &[Record]) -> Result<i64, JournalError> {
-        if self.full.load(Ordering::SeqCst) {
+        if self.full.load(Ordering::SeqCst) || self.dead.load(Ordering::SeqCst) {
             return Err(JournalError::Unwritable { path: "memory".into(), operation: "append", cause: "no space left".into() });
         }
         // Through JSON and back, as on disk: what does not survive that is not durable.
@@ -149,6 +162,8 @@ impl Journal for MemJournal {
             back.seq = rows.len() as i64 + 1;
             rows.push(back);
         }
+        let dies_at = self.dies_at.load(Ordering::SeqCst);
+        self.dead.fetch_or(dies_at > 0 && rows.len() >= dies_at, Ordering::SeqCst);
         Ok(first)
     }
     fn replay(&mut self) -> Result<Vec<Record>, JournalError> {
@@ -195,6 +210,15 @@ impl Ord for Queued {
 /// What is looked at: subject or witness, in a fixed order.
 const TARGETS: usize = 5;
 
+/// One request as it reached the world.
+pub struct Applied {
+    pub step: String,
+    /// Rows that were durable by then.
+    pub rows: usize,
+    /// Whether the promotion was through by then.
+    pub promoted: bool,
+}
+
 pub struct Sim {
     pub world: World,
     pub journal: MemJournal,
@@ -208,8 +232,12 @@ pub struct Sim {
     fast: bool,
     generation: [u64; TARGETS],
     pub front_log: Vec<(i64, SiteName)>,
+    /// Requests as they reached the world.
+    pub applied: Vec<Applied>,
+    /// Looks as they came back: target, sent, verdict.
+    pub seen: Vec<(usize, i64, Verdict)>,
     /// Called after every event; what it says is wrong ends the run.
-    pub after: Option<fn(&Sim)>,
+    pub after: Option<Box<dyn Fn(&Sim)>>,
 }
 
 impl Sim {
@@ -218,7 +246,7 @@ impl Sim {
         let mut sim = Sim {
             world: World::new(), journal: MemJournal::default(), policy, fleet: FleetPolicy { need_up: 1, witnesses: 1, max_concurrent_groups: 1 },
             hand, control: None, hands: SimHands::default(), queue: BinaryHeap::new(), order: 0, fast: false, generation: [0; TARGETS],
-            front_log: Vec::new(), after: None,
+            front_log: Vec::new(), applied: Vec::new(), seen: Vec::new(), after: None,
         };
         sim.boot();
         sim
@@ -240,7 +268,9 @@ impl Sim {
 
     pub fn try_boot(&mut self) -> Result<(), JournalError> {
         let started = Entry::Started { version: "test".into(), observer: "sim".into(), config: String::new() };
-        self.hands = SimHands::default();
+        self.journal.dies_at.store(0, Ordering::SeqCst);
+        self.journal.dead.store(false, Ordering::SeqCst);
+        self.hands = SimHands(Arc::default(), Arc::clone(&self.journal.dead));
         self.fast = false;
         let control = Control::open(
             Box::new(self.journal.clone()),
@@ -292,6 +322,14 @@ impl Sim {
         answer.map(|followed| followed.incident)
     }
 
+    /// SIGHUP with the policy as it stands in the sim now.
+    pub fn reload(&mut self) {
+        let (tx, _rx) = tokio::sync::oneshot::channel();
+        let message = Message::Reload(vec![Arc::new(self.policy.clone())], self.fleet.clone(), tx);
+        self.control.as_mut().expect("the daemon runs").handle(message);
+        self.drain();
+    }
+
     fn push(&mut self, at: i64, ev: Ev) {
         self.order += 1;
         self.queue.push(Reverse(Queued(at, self.order, ev)));
@@ -329,8 +367,9 @@ impl Sim {
                 control.tick(next >= next_pulse);
             }
             self.drain();
-            if let Some(after) = self.after {
+            if let Some(after) = self.after.take() {
                 after(self);
+                self.after = Some(after);
             }
         }
     }
@@ -432,6 +471,7 @@ impl Sim {
             return;
         }
         let now = self.now();
+        self.seen.push((target, sent, finding.verdict));
         let (sent_at, done) = (self.moment(sent), self.moment(now));
         let look = |subject: Subject| Look { subject, sent: sent_at, done, finding };
         match target {
@@ -452,6 +492,10 @@ impl Sim {
 
     fn step_event(&mut self, name: &str, what: What, epoch: u64, incident: String, facts: BTreeMap<String, Value>) {
         let now = self.now();
+        if what == What::ApplyArrives {
+            let promoted = self.world.steps["promote"].on;
+            self.applied.push(Applied { step: name.to_owned(), rows: self.journal.rows.lock().unwrap().len(), promoted });
+        }
         let step = self.world.steps.get_mut(name).expect("steps of the sim");
         let lost = || StepError::new(ErrorClass::Retry, "lost", "the answer was lost");
         let on_facts = if name == "fence" { json!({"fence": "proven", "at": WALL + step.on_since}) } else { json!({"done": true}) };
@@ -473,6 +517,8 @@ impl Sim {
                 if !step.on && step.pending_until.is_none() {
                     step.effects += 1;
                     step.pending_until = Some(now + step.takes);
+                } else {
+                    step.repeats += 1;
                 }
                 if step.lose_answers > 0 {
                     step.lose_answers -= 1;
@@ -549,6 +595,10 @@ impl Sim {
 
     pub fn records(&self) -> Vec<Record> {
         self.journal.rows.lock().unwrap().clone()
+    }
+
+    pub fn records_len(&self) -> usize {
+        self.journal.rows.lock().unwrap().len()
     }
 
     /// The journal as lines: seconds since birth, what happened, in words.
