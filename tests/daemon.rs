@@ -134,7 +134,9 @@ fn the_surface_shows_everything_and_changes_nothing() {
     assert!(status == 200 && page.contains("<html") && head.contains("content-security-policy"), "{status} {head}");
 
     let order = json!({"order": "failover", "app": "shop", "reason": "over TCP"}).to_string();
-    for (method, path) in [("POST", "/api/v1/orders"), ("POST", "/api/v1/reload"), ("POST", "/api/v1/status"), ("PUT", "/metrics"), ("DELETE", "/")] {
+    for (method, path) in
+        [("POST", "/api/v1/orders"), ("POST", "/api/v1/reload"), ("POST", "/api/v1/status"), ("PUT", "/metrics"), ("DELETE", "/")]
+    {
         let (status, _, body) = http(&daemon.listen, method, path, &daemon.listen, &order);
         assert!(matches!(status, 404 | 405), "{method} {path}: {status} {body}");
     }
@@ -164,8 +166,18 @@ fn commands_answer_with_their_exit_codes() {
     let explained = world.command(&["explain", "shop", "--json"]).json();
     let gates: Vec<&str> = explained["apps"][0]["gates"].as_array().unwrap().iter().filter_map(|gate| gate["name"].as_str()).collect();
     for gate in [
-        "active-known", "direction", "not-paused", "mode", "startup-grace", "not-isolated", "target-healthy", "data-loss", "cooldown", "blast-radius",
-        "lease", "preflight",
+        "active-known",
+        "direction",
+        "not-paused",
+        "mode",
+        "startup-grace",
+        "not-isolated",
+        "target-healthy",
+        "data-loss",
+        "cooldown",
+        "blast-radius",
+        "lease",
+        "preflight",
     ] {
         assert!(gates.contains(&gate), "{gate} is not in {gates:?}");
     }
@@ -204,8 +216,12 @@ fn commands_answer_with_their_exit_codes() {
     // With nobody there, what needs the daemon says so and what does not works on.
     daemon.stop();
     for args in [
-        &["status"][..], &["explain", "shop"], &["pause", "--for", "1m", "--reason", "r"], &["abort", "--reason", "r"],
-        &["failover", "shop", "--reason", "r"], &["approve", "shop-1", "--reason", "r"],
+        &["status"][..],
+        &["explain", "shop"],
+        &["pause", "--for", "1m", "--reason", "r"],
+        &["abort", "--reason", "r"],
+        &["failover", "shop", "--reason", "r"],
+        &["approve", "shop-1", "--reason", "r"],
     ] {
         holds(&world.command(args), 5, &["not reachable", "admin.sock"]);
     }
@@ -256,7 +272,7 @@ fn it_ends_in_time_while_a_region_is_silent_and_a_second_daemon_is_refused() {
     let daemon = Daemon::steady(&world.config);
 
     let second = world.command(&["run"]);
-    
+
     holds(&second, 1, &["journal.sqlite", "another watchover holds it", "pid ", "observer bastion-lab"]);
     assert_eq!(daemon.get("/readyz").0, 200);
 
@@ -318,7 +334,13 @@ fn a_config_that_cannot_be_read_is_named_and_nothing_is_guessed() {
     std::fs::write(&file, "[daemon]\nlisten = \n").unwrap();
     holds(&command(&file, &["run"]), 2, &["line 2"]);
     // None at all: the places that were tried.
-    let said: Said = watchover().args(["check", "--offline"]).current_dir(dir.path().join("..")).env("WATCHOVER_CONFIG", file.with_extension("none")).output().unwrap().into();
+    let said: Said = watchover()
+        .args(["check", "--offline"])
+        .current_dir(dir.path().join(".."))
+        .env("WATCHOVER_CONFIG", file.with_extension("none"))
+        .output()
+        .unwrap()
+        .into();
     holds(&said, 2, &["config.none", "cannot be read"]);
 }
 

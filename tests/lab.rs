@@ -125,7 +125,15 @@ fn every_scenario_is_listed_with_its_end_and_an_unknown_one_is_refused() {
     assert!(output.status.success());
     let list: Value = serde_json::from_slice(&output.stdout).expect("one document");
     let names: Vec<&str> = list["scenarios"].as_array().expect("a list").iter().filter_map(|one| one["name"].as_str()).collect();
-    for name in ["region-loss", "app-stopped", "instance-terminated", "bastion-isolated", "standby-down", "control-plane-down", "crash-mid-failover"] {
+    for name in [
+        "region-loss",
+        "app-stopped",
+        "instance-terminated",
+        "bastion-isolated",
+        "standby-down",
+        "control-plane-down",
+        "crash-mid-failover",
+    ] {
         assert!(names.contains(&name), "{name} is not in {names:?}");
     }
     let output = run(&["lab", "none-such"]);

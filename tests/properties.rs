@@ -114,7 +114,20 @@ enum Event {
 
 fn event(rng: &mut SmallRng) -> Event {
     use Event::{Boot, Journal, Kill, Lag, Order, Primary, Reload, Replica, Standby, Step, Stop, Witness};
-    let weighted = [(Primary, 10), (Standby, 3), (Witness, 2), (Replica, 1), (Lag, 1), (Step, 6), (Journal, 2), (Kill, 3), (Boot, 4), (Stop, 1), (Order, 9), (Reload, 1)];
+    let weighted = [
+        (Primary, 10),
+        (Standby, 3),
+        (Witness, 2),
+        (Replica, 1),
+        (Lag, 1),
+        (Step, 6),
+        (Journal, 2),
+        (Kill, 3),
+        (Boot, 4),
+        (Stop, 1),
+        (Order, 9),
+        (Reload, 1),
+    ];
     weighted.choose_weighted(rng, |(_, weight)| *weight).unwrap().0
 }
 
@@ -255,7 +268,8 @@ fn order_of_steps(sim: &Sim, rows: &[Record]) {
 fn written_before_done(sim: &Sim, rows: &[Record]) {
     for (at, applied) in sim.applied.iter().enumerate() {
         let asked = sim.applied[..=at].iter().filter(|other| other.step == applied.step).count();
-        let written = rows[..applied.rows].iter().filter(|row| matches!(&row.entry, Entry::StepIntent { step, .. } if *step == applied.step)).count();
+        let written =
+            rows[..applied.rows].iter().filter(|row| matches!(&row.entry, Entry::StepIntent { step, .. } if *step == applied.step)).count();
         assert!(asked <= written, "written-before-done: request {asked} for {} with {written} intents", applied.step);
     }
 }
@@ -279,7 +293,10 @@ fn never_on_ignorance(sim: &Sim, rows: &[Record]) {
             }
             Entry::Confirmed { first_failed, .. } => {
                 if let Some((_, direction, at)) = &mut open {
-                    assert!(was(&[source(*direction)], down, first_failed.mono, first_failed.mono), "never-on-ignorance: confirmed by no look");
+                    assert!(
+                        was(&[source(*direction)], down, first_failed.mono, first_failed.mono),
+                        "never-on-ignorance: confirmed by no look"
+                    );
                     *at = Some(*first_failed);
                 }
             }
@@ -331,7 +348,11 @@ fn figures_partition(rows: &[Record]) {
         let Entry::Closed { figures, .. } = &row.entry else { continue };
         let Some(total) = figures.rto_seconds else { continue };
         let sum: f64 = figures.phases.values().sum();
-        assert!((sum - total).abs() < 1e-6 && figures.phases.values().all(|seconds| *seconds >= 0.0), "figures: {total} is not {:?}", figures.phases);
+        assert!(
+            (sum - total).abs() < 1e-6 && figures.phases.values().all(|seconds| *seconds >= 0.0),
+            "figures: {total} is not {:?}",
+            figures.phases
+        );
     }
 }
 
@@ -350,7 +371,11 @@ fn illegal_rows_never(sim: &Sim, rows: &[Record]) {
     let now = Moment { mono: sim.now(), wall: sim.now() };
     let folded = fold(rows, "boot-1", now).unwrap_or_else(|error| panic!("illegal-rows-never: {error}"));
     if sim.is_running() {
-        assert_eq!(folded.get("shop").cloned().unwrap_or_default(), *sim.app().ledger(), "illegal-rows-never: the journal says something else");
+        assert_eq!(
+            folded.get("shop").cloned().unwrap_or_default(),
+            *sim.app().ledger(),
+            "illegal-rows-never: the journal says something else"
+        );
     }
 }
 

@@ -28,7 +28,11 @@ fn moved(sim: &Sim) -> bool {
 fn assert_moved(sim: &mut Sim, what: &str) {
     let arrived = sim.run_till(120.0, moved);
     assert!(arrived, "{what}: not moved\n{}", sim.log().join("\n"));
-    let ends: Vec<Outcome> = sim.records().iter().filter_map(|row| if let Entry::Closed { outcome, active: Some(_), .. } = &row.entry { Some(*outcome) } else { None }).collect();
+    let ends: Vec<Outcome> = sim
+        .records()
+        .iter()
+        .filter_map(|row| if let Entry::Closed { outcome, active: Some(_), .. } = &row.entry { Some(*outcome) } else { None })
+        .collect();
     assert_eq!(ends, [Outcome::Moved], "{what}");
     for step in STEPS {
         let world = &sim.world.steps[step];

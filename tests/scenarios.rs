@@ -15,7 +15,11 @@ use watchover::domain::policy::OnRpoExceeded;
 #[test]
 fn every_scenario_ends_as_it_says() {
     let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scenarios");
-    let mut files: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|end| end == "txt")).collect();
+    let mut files: Vec<_> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|end| end == "txt"))
+        .collect();
     files.sort();
     assert!(!files.is_empty());
     let mut wrong = Vec::new();
@@ -70,7 +74,12 @@ fn replay(script: &str, name: &str) -> String {
     lines.extend(extra);
     let mut effects: Vec<String> = sim.world.steps.iter().map(|(name, step)| format!("{name} {}", step.effects)).collect();
     effects.sort();
-    lines.push(format!("         effects: {}; state {}, active {}", effects.join(", "), sim.state(), sim.app().ledger().active.map_or("unknown", SiteName::as_str)));
+    lines.push(format!(
+        "         effects: {}; state {}, active {}",
+        effects.join(", "),
+        sim.state(),
+        sim.app().ledger().active.map_or("unknown", SiteName::as_str)
+    ));
     lines.join("\n") + "\n"
 }
 
@@ -101,8 +110,12 @@ fn act(sim: &mut Sim, event: &[&str], name: &str) -> Option<String> {
             (step.silent, step.refuse) = (false, false);
             return None;
         }
-        ["step", step, "loses-answers", times] => return set(&mut sim.world.steps.get_mut(*step).unwrap().lose_answers, times.parse().unwrap()),
-        ["step", step, "drops-requests", times] => return set(&mut sim.world.steps.get_mut(*step).unwrap().drop_requests, times.parse().unwrap()),
+        ["step", step, "loses-answers", times] => {
+            return set(&mut sim.world.steps.get_mut(*step).unwrap().lose_answers, times.parse().unwrap());
+        }
+        ["step", step, "drops-requests", times] => {
+            return set(&mut sim.world.steps.get_mut(*step).unwrap().drop_requests, times.parse().unwrap());
+        }
         ["journal", "full"] => {
             sim.journal.full.store(true, std::sync::atomic::Ordering::SeqCst);
             return None;
@@ -124,8 +137,10 @@ fn act(sim: &mut Sim, event: &[&str], name: &str) -> Option<String> {
             return None;
         }
         ["failover", rest @ ..] => {
-            let accept_loss = rest.iter().position(|word| *word == "accept").map(|at| humantime::parse_duration(rest[at + 1]).unwrap().as_secs_f64());
-            let wish = Wish { by: by("drill"), accept_loss, shown: None, force: rest.contains(&"force"), graceful: rest.contains(&"graceful") };
+            let accept_loss =
+                rest.iter().position(|word| *word == "accept").map(|at| humantime::parse_duration(rest[at + 1]).unwrap().as_secs_f64());
+            let wish =
+                Wish { by: by("drill"), accept_loss, shown: None, force: rest.contains(&"force"), graceful: rest.contains(&"graceful") };
             Order::Move { to: SiteName::Standby, wish }
         }
         ["approve", rest @ ..] => {
@@ -141,7 +156,12 @@ fn act(sim: &mut Sim, event: &[&str], name: &str) -> Option<String> {
         ["resume"] => Order::Resume { by: by("done") },
         other => panic!("{name}: unknown event {other:?}"),
     };
-    sim.order(order).err().map(|refusal| format!("refused: {}", refusal.gates.iter().filter(|gate| gate.state.as_str() != "open").map(|gate| gate.name.as_str()).collect::<Vec<_>>().join(", ")))
+    sim.order(order).err().map(|refusal| {
+        format!(
+            "refused: {}",
+            refusal.gates.iter().filter(|gate| gate.state.as_str() != "open").map(|gate| gate.name.as_str()).collect::<Vec<_>>().join(", ")
+        )
+    })
 }
 
 fn set<T>(slot: &mut T, value: T) -> Option<String> {

@@ -56,8 +56,17 @@ pub async fn lag(aws: &Aws, account: Option<&str>, region: &str, db_instance: &s
         for series in answer.metric_data_results().iter().filter(|series| series.id() == Some("lag")) {
             match series.status_code() {
                 None | Some(StatusCode::Complete | StatusCode::PartialData) => {}
-                Some(StatusCode::Forbidden) => return Err(Failure::before(&op, Kind::AccessDenied, "Forbidden", "the series says Forbidden; allow cloudwatch:GetMetricData")),
-                Some(other) => return Err(Failure::before(&op, Kind::Server, other.as_str(), &format!("the series says {}", other.as_str()))),
+                Some(StatusCode::Forbidden) => {
+                    return Err(Failure::before(
+                        &op,
+                        Kind::AccessDenied,
+                        "Forbidden",
+                        "the series says Forbidden; allow cloudwatch:GetMetricData",
+                    ));
+                }
+                Some(other) => {
+                    return Err(Failure::before(&op, Kind::Server, other.as_str(), &format!("the series says {}", other.as_str())));
+                }
             }
             points.extend(series.timestamps().iter().zip(series.values()).map(|(at, value)| (at.secs(), *value)));
         }

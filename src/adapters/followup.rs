@@ -49,7 +49,12 @@ impl Followups {
         F: Future<Output = Result<String, String>> + Send + 'static,
     {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            self.note(Ended { step_id: step_id.to_owned(), what: what.to_owned(), ok: false, detail: "too many follow-ups run already".to_owned() });
+            self.note(Ended {
+                step_id: step_id.to_owned(),
+                what: what.to_owned(),
+                ok: false,
+                detail: "too many follow-ups run already".to_owned(),
+            });
             return "not started: too many follow-ups run already";
         };
         let (this, step_id, what) = (self.clone(), step_id.to_owned(), what.to_owned());
@@ -74,7 +79,12 @@ impl Followups {
         if ended.ok {
             tracing::info!(step = ended.step_id, what = ended.what, detail = ended.detail, "follow-up done");
         } else {
-            tracing::warn!(step = ended.step_id, what = ended.what, detail = ended.detail, "follow-up failed; the move itself is not affected");
+            tracing::warn!(
+                step = ended.step_id,
+                what = ended.what,
+                detail = ended.detail,
+                "follow-up failed; the move itself is not affected"
+            );
         }
         let mut kept = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() == MAX_KEPT {

@@ -30,7 +30,10 @@ impl ProofSpec {
         let load_balancer = site.string("load_balancer").filter(|name| {
             let well = url::Host::parse(name).is_ok();
             if !well {
-                site.fault("load_balancer", format!("{name:?} is not a host name; give the load balancer's DNS name, without scheme or port"));
+                site.fault(
+                    "load_balancer",
+                    format!("{name:?} is not a host name; give the load balancer's DNS name, without scheme or port"),
+                );
             }
             well
         });
@@ -203,7 +206,10 @@ impl Probe for AuthorityProbe {
             Ok(addresses) => addresses,
             // Out of time, these servers are as silent as any other peer; but our own uplink may be what is slow.
             Err(DnsError::Timeout) => {
-                return Finding { phases, ..Finding::new(Verdict::Unknown(Cause::ResolverTimeout), format!("{host}: its zone's servers did not answer in time")) };
+                return Finding {
+                    phases,
+                    ..Finding::new(Verdict::Unknown(Cause::ResolverTimeout), format!("{host}: its zone's servers did not answer in time"))
+                };
             }
             Err(cause) => return Finding { phases, ..Finding::new(cause.verdict(), format!("{host} at its zone's servers: {cause}")) },
         };

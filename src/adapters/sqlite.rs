@@ -75,7 +75,11 @@ impl SqliteJournal {
         let db = opened.map_err(Trouble::plain)?;
         reserve.refill();
         Ok(SqliteJournal {
-            db, file, head: None, reserve, _lock: lock,
+            db,
+            file,
+            head: None,
+            reserve,
+            _lock: lock,
             #[cfg(test)]
             pages_after_release: None,
         })
@@ -104,13 +108,17 @@ impl SqliteJournal {
         let mut db = place::connect(file, false).map_err(|cause| trouble(file, "opening", &cause))?;
         let failed = |cause: rusqlite::Error| trouble(file, "opening", &cause);
         if db.is_readonly("main").map_err(failed)? {
-            return Err(place::unwritable(file, "opening", "the file or its file system is read-only; make it writable for this user").into());
+            return Err(
+                place::unwritable(file, "opening", "the file or its file system is read-only; make it writable for this user").into()
+            );
         }
         match layout(&db, file)? {
             Layout::Empty => {
                 let mode: String = db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(failed)?;
                 if mode != "wal" {
-                    let cause = format!("the file system gives no shared memory for a write-ahead log (mode {mode}); use a local disk for state_dir");
+                    let cause = format!(
+                        "the file system gives no shared memory for a write-ahead log (mode {mode}); use a local disk for state_dir"
+                    );
                     return Err(place::unwritable(file, "opening", cause).into());
                 }
                 let create = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
@@ -144,16 +152,31 @@ impl SqliteJournal {
             let mut insert = write.prepare_cached("INSERT INTO entries VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)").map_err(failed)?;
             for row in rows {
                 let columns = params![
-                    row.seq, row.schema, row.wall, row.boot_id, row.mono, row.app, row.incident, row.epoch, row.kind, row.json, row.prev_hash
+                    row.seq,
+                    row.schema,
+                    row.wall,
+                    row.boot_id,
+                    row.mono,
+                    row.app,
+                    row.incident,
+                    row.epoch,
+                    row.kind,
+                    row.json,
+                    row.prev_hash
                 ];
                 insert.execute(columns).map_err(failed)?;
             }
         }
         let moved = write
-            .execute("UPDATE head SET seq = ?1, hash = ?2 WHERE seq = ?3 AND hash = ?4", params![after.seq, after.hash, before.seq, before.hash])
+            .execute(
+                "UPDATE head SET seq = ?1, hash = ?2 WHERE seq = ?3 AND hash = ?4",
+                params![after.seq, after.hash, before.seq, before.hash],
+            )
             .map_err(failed)?;
         if moved != 1 {
-            return Err(tampered(&self.file, before.seq, "the end of the chain moved while we held it: somebody else writes to this file").into());
+            return Err(
+                tampered(&self.file, before.seq, "the end of the chain moved while we held it: somebody else writes to this file").into()
+            );
         }
         write.commit().map_err(failed)
     }
@@ -179,7 +202,8 @@ impl Journal for SqliteJournal {
         let mut after = before.clone();
         let mut rows = Vec::with_capacity(records.len());
         for record in records {
-            let row = Row::of(record, after.seq + 1, SCHEMA, after.hash).map_err(|cause| place::unwritable(&self.file, "writing", cause))?;
+            let row =
+                Row::of(record, after.seq + 1, SCHEMA, after.hash).map_err(|cause| place::unwritable(&self.file, "writing", cause))?;
             after = Head { seq: row.seq, hash: row.hash() };
             rows.push(row);
         }
@@ -259,7 +283,9 @@ fn layout(db: &Connection, file: &Path) -> Result<Layout, Trouble> {
     if application == 0 && version == 0 && tables == 0 {
         return Ok(Layout::Empty);
     }
-    let cause = format!("it is an SQLite database of another program (application_id {application}, user_version {version}); give watchover its own state_dir");
+    let cause = format!(
+        "it is an SQLite database of another program (application_id {application}, user_version {version}); give watchover its own state_dir"
+    );
     Err(place::unwritable(file, "opening", cause).into())
 }
 
@@ -297,7 +323,11 @@ fn check(snapshot: &Transaction<'_>, file: &Path) -> Result<(Vec<Record>, Head),
         .ok_or_else(|| tampered(file, last.seq, "the record of the end of the chain is missing"))?;
     if head.seq != last.seq {
         let seq = head.seq.min(last.seq) + 1;
-        return Err(tampered(file, seq, format!("the chain was recorded to end at entry {}, but entry {} is the last", head.seq, last.seq)));
+        return Err(tampered(
+            file,
+            seq,
+            format!("the chain was recorded to end at entry {}, but entry {} is the last", head.seq, last.seq),
+        ));
     }
     if head.hash != last.hash {
         return Err(tampered(file, last.seq, "its content does not match what the end of the chain recorded of it"));

@@ -43,8 +43,11 @@ mod tests {
     #[tokio::test]
     async fn any_answer_below_500_proves_that_we_are_not_alone() {
         let dialer = Dialer::new(Dns::new(&DnsSpec { resolvers: vec!["127.0.0.1".to_owned()], ..DnsSpec::default() }).unwrap());
-        for (status, verdict) in [(204, Verdict::Up), (302, Verdict::Up), (403, Verdict::Up), (405, Verdict::Up), (503, Verdict::Down(Cause::Status))] {
-            let server = Server::saying(&format!("HTTP/1.1 {status} X\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 99\r\n\r\n")).await;
+        for (status, verdict) in
+            [(204, Verdict::Up), (302, Verdict::Up), (403, Verdict::Up), (405, Verdict::Up), (503, Verdict::Down(Cause::Status))]
+        {
+            let server =
+                Server::saying(&format!("HTTP/1.1 {status} X\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 99\r\n\r\n")).await;
             let witness = Witness::new(Url::parse(&format!("http://{}/", server.address)).unwrap(), &dialer).unwrap();
             assert_eq!(witness.look(Duration::from_secs(2), 0).await.verdict, verdict, "{status}");
         }

@@ -18,7 +18,9 @@ use super::exit;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody answers there.
-    #[error("the daemon is not reachable at {socket}: {cause}. Does it run (`systemctl status watchover`), and are you in the group watchover?")]
+    #[error(
+        "the daemon is not reachable at {socket}: {cause}. Does it run (`systemctl status watchover`), and are you in the group watchover?"
+    )]
     Unreachable {
         /// Where.
         socket: String,
@@ -147,8 +149,11 @@ impl Client {
     }
 
     fn request(&self, method: &str, path: &str, body: Option<String>) -> Result<hyper::Request<Full<Bytes>>, ClientError> {
-        let request = hyper::Request::builder().method(method).uri(path).header("host", "localhost").header("content-type", "application/json");
-        request.body(Full::new(Bytes::from(body.unwrap_or_default()))).map_err(|cause| ClientError::Invalid(format!("{path:?} cannot be asked for: {cause}")))
+        let request =
+            hyper::Request::builder().method(method).uri(path).header("host", "localhost").header("content-type", "application/json");
+        request
+            .body(Full::new(Bytes::from(body.unwrap_or_default())))
+            .map_err(|cause| ClientError::Invalid(format!("{path:?} cannot be asked for: {cause}")))
     }
 
     async fn connect(&self) -> Result<Line, ClientError> {
@@ -156,7 +161,8 @@ impl Client {
             let stream = UnixStream::connect(&self.socket).await.map_err(|cause| self.unreachable(cause))?;
             http1::handshake(TokioIo::new(stream)).await.map_err(|cause| self.unreachable(cause))
         };
-        let (sender, driver) = tokio::time::timeout(CONNECT, opened).await.unwrap_or_else(|_| Err(self.unreachable("it lets nobody in")))?;
+        let (sender, driver) =
+            tokio::time::timeout(CONNECT, opened).await.unwrap_or_else(|_| Err(self.unreachable("it lets nobody in")))?;
         Ok(Line { sender, driver: Some(Box::pin(driver)) })
     }
 
@@ -175,8 +181,13 @@ impl Client {
         let status = answer.status();
         let whole = Line::drive(&mut line.driver, Limited::new(answer.into_body(), MAX_ANSWER).collect()).await;
         let bytes = whole.map_err(|cause| ClientError::Failed(format!("the answer could not be read: {cause}")))?.to_bytes();
-        let value: Value = serde_json::from_slice(&bytes).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).trim().to_owned()));
-        let error = value.get("error").or(Some(&value)).map(|words| words.as_str().map_or_else(|| words.to_string(), str::to_owned)).unwrap_or_default();
+        let value: Value =
+            serde_json::from_slice(&bytes).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).trim().to_owned()));
+        let error = value
+            .get("error")
+            .or(Some(&value))
+            .map(|words| words.as_str().map_or_else(|| words.to_string(), str::to_owned))
+            .unwrap_or_default();
         match status.as_u16() {
             200..=299 => Ok(value),
             400 | 413 => Err(ClientError::Invalid(error)),
@@ -322,7 +333,8 @@ mod tests {
         let mut daemon = daemon();
         let client = daemon.client.clone();
         let body = json!({"order": "adopt", "app": "shop", "site": "standby", "reason": "lost journal"});
-        let (said, (app, order)) = tokio::join!(client.post("/api/v1/orders", &body), daemon.answer(Ok(Followed { incident: None, seq: 7 })));
+        let (said, (app, order)) =
+            tokio::join!(client.post("/api/v1/orders", &body), daemon.answer(Ok(Followed { incident: None, seq: 7 })));
         assert_eq!(said.unwrap(), json!({"schema_version": 1, "incident": null, "seq": 7}));
         let Order::Adopt { site, by } = order else { panic!("{order:?}") };
         let uid = rustix::process::getuid().as_raw();
@@ -366,7 +378,10 @@ mod tests {
         let error = daemon.client.post("/api/v1/orders", &json!({"order": "pause", "forr": 1})).await.unwrap_err();
         assert_eq!(error.exit(), 2);
         let words = error.to_string();
-        assert!(words.contains("reason: is missing") && words.contains("for_seconds: is missing") && words.contains("forr: unknown key"), "{words}");
+        assert!(
+            words.contains("reason: is missing") && words.contains("for_seconds: is missing") && words.contains("forr: unknown key"),
+            "{words}"
+        );
         let large = json!({"order": "pause", "reason": "x".repeat(70_000)});
         let error = daemon.client.post("/api/v1/orders", &large).await.unwrap_err();
         assert!(error.to_string().contains("at most 65536 bytes"), "{error}");
@@ -396,7 +411,15 @@ mod tests {
         let (said, _) = tokio::join!(client.post("/api/v1/reload", &empty), refuse);
         assert_eq!(said.unwrap_err().exit(), 2);
         let mut events = client.events().await.unwrap();
-        let record = Record { seq: 5, at: Moment::default(), boot_id: "b".into(), app: None, incident: None, epoch: 1, entry: Entry::Gap { seconds: 4.0 } };
+        let record = Record {
+            seq: 5,
+            at: Moment::default(),
+            boot_id: "b".into(),
+            app: None,
+            incident: None,
+            epoch: 1,
+            entry: Entry::Gap { seconds: 4.0 },
+        };
         daemon.events.send(Arc::new(record.clone())).unwrap();
         let event = events.next().await.unwrap().unwrap();
         assert_eq!((event.kind.as_str(), event.seq), ("gap", Some(5)));

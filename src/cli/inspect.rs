@@ -96,7 +96,10 @@ pub(super) fn check(flag: Option<&Path>, offline: bool, look: Look) -> u8 {
     let findings = if offline { Vec::new() } else { online(&config) };
     let bad = findings.iter().filter(|finding| !finding.ok).count();
     if look.json {
-        anstream::println!("{}", json!({"schema_version": 1, "file": config.path, "ok": bad == 0, "problems": [], "warnings": config.warnings, "findings": findings}));
+        anstream::println!(
+            "{}",
+            json!({"schema_version": 1, "file": config.path, "ok": bad == 0, "problems": [], "warnings": config.warnings, "findings": findings})
+        );
     } else {
         for warning in &config.warnings {
             anstream::println!("warning  {warning}");
@@ -124,16 +127,25 @@ fn online(config: &Config) -> Vec<Finding> {
             let region = &app.policy.standby.region;
             match adapters.aws.identity(region).await {
                 Ok(identity) => findings.push(Finding { subject: format!("{name}: credentials in {region}"), ok: true, words: identity }),
-                Err(failure) => findings.push(Finding { subject: format!("{name}: credentials in {region}"), ok: false, words: failure.to_string() }),
+                Err(failure) => {
+                    findings.push(Finding { subject: format!("{name}: credentials in {region}"), ok: false, words: failure.to_string() })
+                }
             }
             for site in SiteName::ALL {
                 for (spec, policy) in app.site(*site).signals.iter().zip(&app.policy.site(*site).signals) {
                     let found = match signals::build(spec, &adapters) {
                         Ok(probe) => probe.look(policy.timeout, wall()).await,
-                        Err(error) => crate::domain::model::Finding::new(crate::domain::model::Verdict::Unknown(crate::domain::model::Cause::Unclassified), error.to_string()),
+                        Err(error) => crate::domain::model::Finding::new(
+                            crate::domain::model::Verdict::Unknown(crate::domain::model::Cause::Unclassified),
+                            error.to_string(),
+                        ),
                     };
                     let ok = found.verdict.health() == Health::Up;
-                    findings.push(Finding { subject: format!("{name}.{site}.{}", spec.name), ok, words: format!("{} {}", found.verdict, found.detail) });
+                    findings.push(Finding {
+                        subject: format!("{name}.{site}.{}", spec.name),
+                        ok,
+                        words: format!("{} {}", found.verdict, found.detail),
+                    });
                 }
             }
             for plan in [&app.policy.failover, &app.policy.failback] {
@@ -156,7 +168,11 @@ fn adapters(config: &Config) -> Result<Adapters, String> {
     Adapters::new(config, Arc::new(|_| {}), &TaskTracker::new(), &CancellationToken::new())
 }
 
-async fn inspected<'a>(app: &AppConfig, plan: &'a Plan, adapters: &Adapters) -> Vec<(&'a PlannedStep, Result<(Inspection, Vec<Call>), StepError>)> {
+async fn inspected<'a>(
+    app: &AppConfig,
+    plan: &'a Plan,
+    adapters: &Adapters,
+) -> Vec<(&'a PlannedStep, Result<(Inspection, Vec<Call>), StepError>)> {
     let mut all = Vec::new();
     for step in &plan.steps {
         let context = executor::preflight_context(&app.policy.name, plan.direction, step, wall());
@@ -226,7 +242,12 @@ fn table(plan: &Plan, found: &[Inspected<'_>]) {
         let after = if step.after.is_empty() { "at once".to_owned() } else { format!("after {}", step.after.join(", ")) };
         anstream::println!(
             "{}  {} ({}, {}), {after}, deadline {}, on failure {}",
-            step.name, step.kind, step.class, step.reversibility, humantime::format_duration(step.deadline), step.on_failure
+            step.name,
+            step.kind,
+            step.class,
+            step.reversibility,
+            humantime::format_duration(step.deadline),
+            step.on_failure
         );
         anstream::println!("    now: {}", said(found).1);
         for call in found.iter().flat_map(|(_, calls)| calls) {
@@ -252,10 +273,17 @@ fn document(plan: &Plan, found: &[Inspected<'_>]) {
 
 /// The script that a person could run without us, in an order that respects `after`.
 fn script(plan: &Plan, found: &[Inspected<'_>]) {
-    anstream::println!("#!/bin/sh\n# {}: the calls that watchover would make now, one step after another.\n# Read each result before you go on.\nset -eu", plan.direction);
+    anstream::println!(
+        "#!/bin/sh\n# {}: the calls that watchover would make now, one step after another.\n# Read each result before you go on.\nset -eu",
+        plan.direction
+    );
     let mut done: BTreeSet<&str> = BTreeSet::new();
     while done.len() < found.len() {
-        let Some((step, found)) = found.iter().find(|(step, _)| !done.contains(step.name.as_str()) && step.after.iter().all(|name| done.contains(name.as_str()))) else { break };
+        let Some((step, found)) =
+            found.iter().find(|(step, _)| !done.contains(step.name.as_str()) && step.after.iter().all(|name| done.contains(name.as_str())))
+        else {
+            break;
+        };
         anstream::println!("\n# {} ({}): {}", step.name, step.kind, said(found).1.replace('\n', " "));
         for call in found.iter().flat_map(|(_, calls)| calls) {
             anstream::println!("{}", call.shell);
@@ -286,7 +314,8 @@ pub(super) fn iam_policy(flag: Option<&Path>) -> u8 {
     for permission in all {
         accounts.entry(permission.account).or_default().entry(permission.resource).or_default().push(permission.action);
     }
-    let roles: Vec<&str> = accounts.keys().flatten().filter_map(|name| config.accounts.get(name)).map(|account| account.role_arn.as_str()).collect();
+    let roles: Vec<&str> =
+        accounts.keys().flatten().filter_map(|name| config.accounts.get(name)).map(|account| account.role_arn.as_str()).collect();
     let policy = |resources: &BTreeMap<String, Vec<String>>, roles: &[&str]| {
         let mut statements: Vec<Value> =
             resources.iter().map(|(resource, actions)| json!({"Effect": "Allow", "Action": actions, "Resource": resource})).collect();
@@ -299,7 +328,8 @@ pub(super) fn iam_policy(flag: Option<&Path>) -> u8 {
     let document = if accounts.len() == 1 {
         own
     } else {
-        let others: BTreeMap<&String, Value> = accounts.iter().filter_map(|(name, resources)| Some((name.as_ref()?, policy(resources, &[])))).collect();
+        let others: BTreeMap<&String, Value> =
+            accounts.iter().filter_map(|(name, resources)| Some((name.as_ref()?, policy(resources, &[])))).collect();
         json!({"own": own, "accounts": others})
     };
     print_json(serde_json::to_string_pretty(&document))
@@ -325,7 +355,11 @@ pub(super) fn metrics(look: Look) -> u8 {
     }
     anstream::println!("# Metrics\n\n| metric | kind | labels | help |\n|---|---|---|---|");
     for metric in all {
-        let labels = if metric.labels.is_empty() { "–".to_owned() } else { metric.labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ") };
+        let labels = if metric.labels.is_empty() {
+            "–".to_owned()
+        } else {
+            metric.labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ")
+        };
         anstream::println!("| `{}` | {} | {labels} | {} |", metric.name, metric.kind, metric.help);
     }
     exit::DONE

@@ -166,7 +166,8 @@ async fn wait_for_end() {
 fn start_daemon(config: &Path) -> Result<Child, String> {
     let program = std::env::current_exe().map_err(|cause| format!("find ourselves: {cause}"))?;
     let log = config.with_file_name("daemon.log");
-    let file = std::fs::OpenOptions::new().create(true).append(true).open(&log).map_err(|cause| format!("write {}: {cause}", log.display()))?;
+    let file =
+        std::fs::OpenOptions::new().create(true).append(true).open(&log).map_err(|cause| format!("write {}: {cause}", log.display()))?;
     let mut command = Command::new(program);
     command.arg("--config").arg(config).arg("run").stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).kill_on_drop(true);
     for name in ["AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION", "NOTIFY_SOCKET", "WATCHDOG_USEC"] {
@@ -261,7 +262,12 @@ fn keep(lab: &Lab, place: &Place, config: &Path) {
     let addresses = lab.addresses();
     anstream::eprintln!(
         "all is left up; Ctrl-C ends it\n  directory {}\n  config    {}\n  control   {}\n  aws       {}\n  users     {}\n  try       watchover --config {} status",
-        place.path.display(), config.display(), addresses.control_url, addresses.aws_endpoint_url, addresses.front_door_url, config.display()
+        place.path.display(),
+        config.display(),
+        addresses.control_url,
+        addresses.aws_endpoint_url,
+        addresses.front_door_url,
+        config.display()
     );
 }
 

@@ -217,7 +217,9 @@ fn loss(text: &str) -> Result<f64, String> {
     if text == "any" {
         return Ok(f64::INFINITY);
     }
-    humantime::parse_duration(text).map(|length| length.as_secs_f64()).map_err(|cause| format!("{cause}; write \"5m\", or \"any\" where nobody knows"))
+    humantime::parse_duration(text)
+        .map(|length| length.as_secs_f64())
+        .map_err(|cause| format!("{cause}; write \"5m\", or \"any\" where nobody knows"))
 }
 
 /// How things are printed.

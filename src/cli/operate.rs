@@ -43,7 +43,8 @@ async fn status(client: &Client, app: Option<&str>, look: Look) -> u8 {
         Ok(document) => document,
         Err(error) => return fail(&error, look),
     };
-    let apps: Vec<&Value> = document["apps"].as_array().into_iter().flatten().filter(|found| app.is_none_or(|name| found["name"] == name)).collect();
+    let apps: Vec<&Value> =
+        document["apps"].as_array().into_iter().flatten().filter(|found| app.is_none_or(|name| found["name"] == name)).collect();
     if let (Some(name), true) = (app, apps.is_empty()) {
         anstream::eprintln!("watchover: no app {name:?} is configured");
         return exit::USAGE;
@@ -67,7 +68,13 @@ fn word(value: &Value) -> &str {
 fn tell(app: &Value) {
     // An app that never left its first state has no moment of its own in the journal.
     let since = app["since"].as_str().filter(|at| !at.starts_with("1970-01-01")).map(|at| format!(" since {at}")).unwrap_or_default();
-    anstream::println!("{}  {}{since}, {} active, mode {}", word(&app["name"]), word(&app["state"]), word(&app["active_site"]), word(&app["mode"]));
+    anstream::println!(
+        "{}  {}{since}, {} active, mode {}",
+        word(&app["name"]),
+        word(&app["state"]),
+        word(&app["active_site"]),
+        word(&app["mode"])
+    );
     if let Some(paused) = app["paused"].as_object() {
         anstream::println!("  paused until {} by {}", word(&paused["until"]), word(&paused["by"]["who"]));
     }
@@ -78,7 +85,10 @@ fn tell(app: &Value) {
             .into_iter()
             .flatten()
             .map(|signal| {
-                let cause = signal["last"]["cause"].as_str().map(|cause| format!(" ({cause}: {})", word(&signal["last"]["detail"]))).unwrap_or_default();
+                let cause = signal["last"]["cause"]
+                    .as_str()
+                    .map(|cause| format!(" ({cause}: {})", word(&signal["last"]["detail"])))
+                    .unwrap_or_default();
                 format!("{} {}{cause}", word(&signal["name"]), word(&signal["health"]))
             })
             .collect();

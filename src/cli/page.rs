@@ -72,7 +72,8 @@ pub fn text(blocks: &[Block], colour: bool) -> String {
 
 fn table(out: &mut String, heads: &[&'static str], rows: &[Vec<Cell>], colour: bool) {
     let columns = rows.iter().map(Vec::len).chain([heads.len()]).max().unwrap_or(0);
-    let rows: Vec<Vec<Cell>> = rows.iter().map(|row| row.iter().map(|cell| Cell { text: bare(&cell.text), tone: cell.tone }).collect()).collect();
+    let rows: Vec<Vec<Cell>> =
+        rows.iter().map(|row| row.iter().map(|cell| Cell { text: bare(&cell.text), tone: cell.tone }).collect()).collect();
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.text.chars().count());
         cells.chain(heads.get(column).map(|head| head.chars().count())).max().unwrap_or(0)
@@ -141,7 +142,10 @@ pub fn markdown(blocks: &[Block]) -> String {
                 line(&mut out, &row((0..columns).map(|column| heads.get(column).copied().unwrap_or("").to_owned()).collect()));
                 line(&mut out, &format!("|{}", "---|".repeat(columns)));
                 for cells in rows {
-                    line(&mut out, &row((0..columns).map(|column| cells.get(column).map(|cell| md(&cell.text)).unwrap_or_default()).collect()));
+                    line(
+                        &mut out,
+                        &row((0..columns).map(|column| cells.get(column).map(|cell| md(&cell.text)).unwrap_or_default()).collect()),
+                    );
                 }
             }
         }
@@ -253,7 +257,10 @@ mod tests {
         let bad = Cell::toned("shut|<b>", Tone::Bad);
         vec![
             Block::Heading(2, "Gates".into()),
-            Block::Table(vec!["gate", "state"], vec![vec!["data-loss".into(), bad], vec!["mode".into(), Cell::toned("open\u{1b}[2J", Tone::Good)]]),
+            Block::Table(
+                vec!["gate", "state"],
+                vec![vec!["data-loss".into(), bad], vec!["mode".into(), Cell::toned("open\u{1b}[2J", Tone::Good)]],
+            ),
             Block::List(vec!["run `watchover adopt`, not *that*".into()]),
         ]
     }

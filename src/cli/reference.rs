@@ -32,8 +32,13 @@ pub struct KindDoc {
 impl<A: ?Sized> From<&StepKind<A>> for KindDoc {
     fn from(kind: &StepKind<A>) -> KindDoc {
         KindDoc {
-            name: kind.name, doc: kind.doc, class: Some(kind.class), reversibility: Some(kind.reversibility), repeat: Some(kind.repeat),
-            deadline: Some(kind.default_deadline), keys: kind.keys,
+            name: kind.name,
+            doc: kind.doc,
+            class: Some(kind.class),
+            reversibility: Some(kind.reversibility),
+            repeat: Some(kind.repeat),
+            deadline: Some(kind.default_deadline),
+            keys: kind.keys,
         }
     }
 }
@@ -137,14 +142,21 @@ mod tests {
         KeyDoc { name: "db_instance", form: "string", default: "", doc: "The replica to promote." },
         KeyDoc { name: "drain", form: "duration", default: "\"20s\"", doc: "How long lag 0 is waited for once the writers are gone." },
     ];
-    const COMMON: &[KeyDoc] = &[KeyDoc { name: "after", form: "list of strings", default: "the step above", doc: "Steps that must be done first." }];
+    const COMMON: &[KeyDoc] =
+        &[KeyDoc { name: "after", form: "list of strings", default: "the step above", doc: "Steps that must be done first." }];
 
     fn reference() -> Reference {
         let step = KindDoc {
-            name: "rds-promote-replica", doc: "Promotes a read replica.", class: Some(Class::Data), reversibility: Some(Reversibility::ForwardOnly),
-            repeat: Some(Repeat::Inspectable), deadline: Some("20m"), keys: KEYS,
+            name: "rds-promote-replica",
+            doc: "Promotes a read replica.",
+            class: Some(Class::Data),
+            reversibility: Some(Reversibility::ForwardOnly),
+            repeat: Some(Repeat::Inspectable),
+            deadline: Some("20m"),
+            keys: KEYS,
         };
-        let signal = KindDoc { name: "http", doc: "Asks a URL.", class: None, reversibility: None, repeat: None, deadline: None, keys: &[] };
+        let signal =
+            KindDoc { name: "http", doc: "Asks a URL.", class: None, reversibility: None, repeat: None, deadline: None, keys: &[] };
         Reference::new(&[], vec![signal], COMMON, vec![step])
     }
 

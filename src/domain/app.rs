@@ -148,8 +148,18 @@ impl App {
         let fresh = |site: &SitePolicy| vec![SignalHealth::default(); site.signals.len()];
         let signals = [fresh(&policy.primary), fresh(&policy.standby)];
         App {
-            policy, ledger, signals, samples: Vec::new(), replica: BTreeMap::new(), front: Front::default(),
-            preflights: BTreeMap::new(), preflight_asked: None, work: BTreeMap::new(), progress: BTreeMap::new(), gates_written: None, epoch,
+            policy,
+            ledger,
+            signals,
+            samples: Vec::new(),
+            replica: BTreeMap::new(),
+            front: Front::default(),
+            preflights: BTreeMap::new(),
+            preflight_asked: None,
+            work: BTreeMap::new(),
+            progress: BTreeMap::new(),
+            gates_written: None,
+            epoch,
         }
     }
 

@@ -147,11 +147,13 @@ impl App {
             // What was counted while a gate was shut may be stale, or have come from our own fault: the problem must show
             // itself once more, in looks sent after the last gate opened.
             match self.work.get(MOVE) {
-                Some(Work::Permit { asked, .. }) => match quorum::second_look(self.policy.site(source), self.signals(source), *asked, now) {
-                    Some(Problem::Persists) => {}
-                    Some(Problem::Unclear) if now.since(*asked) > RECHECK_EVERY => return Some(self.recheck(now)),
-                    None | Some(Problem::Wavers | Problem::Gone | Problem::Unclear) => return None,
-                },
+                Some(Work::Permit { asked, .. }) => {
+                    match quorum::second_look(self.policy.site(source), self.signals(source), *asked, now) {
+                        Some(Problem::Persists) => {}
+                        Some(Problem::Unclear) if now.since(*asked) > RECHECK_EVERY => return Some(self.recheck(now)),
+                        None | Some(Problem::Wavers | Problem::Gone | Problem::Unclear) => return None,
+                    }
+                }
                 _ => return Some(self.recheck(now)),
             }
         } else if self.work.contains_key(MOVE) && self.work.get(MOVE) != Some(&Work::default()) {
@@ -164,7 +166,9 @@ impl App {
             (State::AwaitingApproval, Ruling::Hold) => incident.approved,
             (State::AwaitingApproval, Ruling::Ask) => false,
             (State::Held, Ruling::Hold) => {
-                let shut = |gates: &[super::ledger::Gate]| -> Vec<(String, GateState)> { gates.iter().map(|gate| (gate.name.clone(), gate.state)).collect() };
+                let shut = |gates: &[super::ledger::Gate]| -> Vec<(String, GateState)> {
+                    gates.iter().map(|gate| (gate.name.clone(), gate.state)).collect()
+                };
                 shut(&gates) != shut(&incident.gates) && self.gates_written.is_none_or(|at| now.since(at) >= GATES_EVERY)
             }
             (State::Watching | State::Moving | State::Proving | State::Stuck, _) => false,
@@ -232,10 +236,21 @@ impl App {
         let detect = (planned - hold - approve).max(0.0);
         let prove = seconds(first.since(self.ledger.since)).min(total);
         let execute = (total - planned - prove).max(0.0);
-        let phases = [("detect", detect), ("hold", hold), ("approve", approve), ("execute", execute), ("prove", total - detect - hold - approve - execute)];
+        let phases = [
+            ("detect", detect),
+            ("hold", hold),
+            ("approve", approve),
+            ("execute", execute),
+            ("prove", total - detect - hold - approve - execute),
+        ];
         let view = View {
-            policy: &self.policy, ledger: &self.ledger, signals: [&self.signals[0], &self.signals[1]], samples: &self.samples,
-            preflight: None, around: &Around::default(), now: first,
+            policy: &self.policy,
+            ledger: &self.ledger,
+            signals: [&self.signals[0], &self.signals[1]],
+            samples: &self.samples,
+            preflight: None,
+            around: &Around::default(),
+            now: first,
         };
         Figures {
             rto_seconds: Some(total),

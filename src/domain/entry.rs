@@ -207,8 +207,13 @@ impl Entry {
         let deciding = matches!(state, Suspect | Confirmed | Held | AwaitingApproval);
         let open = state != Watching;
         match self {
-            Entry::Started { .. } | Entry::Stopped { .. } | Entry::Gap { .. } | Entry::Reloaded { .. } | Entry::Paused { .. }
-            | Entry::Resumed { .. } | Entry::Flipped { .. } => Some(state),
+            Entry::Started { .. }
+            | Entry::Stopped { .. }
+            | Entry::Gap { .. }
+            | Entry::Reloaded { .. }
+            | Entry::Paused { .. }
+            | Entry::Resumed { .. }
+            | Entry::Flipped { .. } => Some(state),
             Entry::Active { .. } => (!matches!(state, Moving | Proving)).then_some(state),
             Entry::Opened { .. } => (state == Watching).then_some(Suspect),
             Entry::Commanded { .. } => deciding.then_some(state),
@@ -227,9 +232,11 @@ impl Entry {
                 (state == Moving).then_some(Moving)
             }
             // What was asked for may still answer after the incident got stuck.
-            Entry::StepAsked { .. } | Entry::StepTrouble { .. } | Entry::StepVerified { .. } | Entry::StepFailed { .. } | Entry::StepUndone { .. } => {
-                matches!(state, Moving | Stuck).then_some(state)
-            }
+            Entry::StepAsked { .. }
+            | Entry::StepTrouble { .. }
+            | Entry::StepVerified { .. }
+            | Entry::StepFailed { .. }
+            | Entry::StepUndone { .. } => matches!(state, Moving | Stuck).then_some(state),
             Entry::StepSkipped { .. } | Entry::Retried { .. } => (state == Stuck).then_some(Moving),
             Entry::Executed => (state == Moving).then_some(Proving),
             Entry::Proven { .. } => (state == Proving).then_some(Proving),
@@ -246,9 +253,15 @@ impl Entry {
 /// The step that an entry names.
 pub fn step_of(entry: &Entry) -> Option<&str> {
     match entry {
-        Entry::StepStarted { step } | Entry::StepPermitted { step, .. } | Entry::StepIntent { step, .. } | Entry::StepAsked { step, .. }
-        | Entry::StepTrouble { step, .. } | Entry::StepVerified { step, .. } | Entry::StepFailed { step, .. }
-        | Entry::StepSkipped { step, .. } | Entry::StepUndone { step, .. } => Some(step),
+        Entry::StepStarted { step }
+        | Entry::StepPermitted { step, .. }
+        | Entry::StepIntent { step, .. }
+        | Entry::StepAsked { step, .. }
+        | Entry::StepTrouble { step, .. }
+        | Entry::StepVerified { step, .. }
+        | Entry::StepFailed { step, .. }
+        | Entry::StepSkipped { step, .. }
+        | Entry::StepUndone { step, .. } => Some(step),
         _ => None,
     }
 }
@@ -256,8 +269,15 @@ pub fn step_of(entry: &Entry) -> Option<&str> {
 pub(super) fn needs_incident(entry: &Entry) -> bool {
     !matches!(
         entry,
-        Entry::Started { .. } | Entry::Stopped { .. } | Entry::Gap { .. } | Entry::Reloaded { .. } | Entry::Active { .. }
-            | Entry::Paused { .. } | Entry::Resumed { .. } | Entry::Flipped { .. } | Entry::Opened { .. }
+        Entry::Started { .. }
+            | Entry::Stopped { .. }
+            | Entry::Gap { .. }
+            | Entry::Reloaded { .. }
+            | Entry::Active { .. }
+            | Entry::Paused { .. }
+            | Entry::Resumed { .. }
+            | Entry::Flipped { .. }
+            | Entry::Opened { .. }
     )
 }
 

@@ -15,8 +15,18 @@ use super::rpo::{self, Assumption, Exposure, Writes};
 
 /// Every gate, in the order they are shown.
 pub const NAMES: &[&str] = &[
-    "active-known", "direction", "not-paused", "mode", "startup-grace", "not-isolated", "target-healthy", "data-loss", "cooldown",
-    "blast-radius", "lease", "preflight",
+    "active-known",
+    "direction",
+    "not-paused",
+    "mode",
+    "startup-grace",
+    "not-isolated",
+    "target-healthy",
+    "data-loss",
+    "cooldown",
+    "blast-radius",
+    "lease",
+    "preflight",
 ];
 
 /// What surrounds one app's decision.
@@ -226,7 +236,12 @@ impl View<'_> {
         let graceful = self.ledger.incident.as_ref().is_some_and(Incident::graceful);
         let source = self.site(direction.source());
         if graceful && !committed && source.health != super::model::Health::Up {
-            return shut(format!("a graceful move needs a well source, but {} is {}: {}", direction.source(), source.health, source.words.join(", ")));
+            return shut(format!(
+                "a graceful move needs a well source, but {} is {}: {}",
+                direction.source(),
+                source.health,
+                source.words.join(", ")
+            ));
         }
         open(format!("{target}: every required signal is up"))
     }
@@ -326,8 +341,11 @@ pub fn ruling(gates: &[Gate]) -> Ruling {
 
 /// The gates that are not open, in words.
 pub fn closed_words(gates: &[Gate]) -> String {
-    let closed: Vec<String> =
-        gates.iter().filter(|gate| gate.state != GateState::Open).map(|gate| format!("{} {} ({})", gate.name, gate.state, gate.words)).collect();
+    let closed: Vec<String> = gates
+        .iter()
+        .filter(|gate| gate.state != GateState::Open)
+        .map(|gate| format!("{} {} ({})", gate.name, gate.state, gate.words))
+        .collect();
     closed.join("; ")
 }
 

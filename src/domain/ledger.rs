@@ -12,8 +12,8 @@ use super::model::{Actor, Direction, Moment, SiteName, State, Trigger, words};
 use super::plan::Plan;
 use super::rpo::Exposure;
 
-pub use super::entry::{Entry, Figures, Gate, GateState, Record, Ruling, Wish, step_of};
 use super::entry::needs_incident;
+pub use super::entry::{Entry, Figures, Gate, GateState, Record, Ruling, Wish, step_of};
 use super::model::Outcome;
 
 words! {
@@ -52,8 +52,16 @@ pub struct StepRun {
 impl Default for StepRun {
     fn default() -> Self {
         StepRun {
-            state: StepState::Waiting, started: None, permitted: None, ended: None, attempts: 0, touched: false,
-            before: Value::Null, facts: Value::Null, trouble: None, needs_person: false,
+            state: StepState::Waiting,
+            started: None,
+            permitted: None,
+            ended: None,
+            attempts: 0,
+            touched: false,
+            before: Value::Null,
+            facts: Value::Null,
+            trouble: None,
+            needs_person: false,
         }
     }
 }
@@ -108,9 +116,27 @@ pub struct Incident {
 impl Incident {
     fn open(id: String, trigger: Trigger, direction: Direction, opened: Moment, first_failed: Option<Moment>) -> Incident {
         Incident {
-            id, trigger, direction, opened, first_failed, confirmed: None, wish: None, approved: false, declined: false,
-            gates: Vec::new(), exposure: None, front_door_lost: None, plan: None, planned: None, steps: BTreeMap::new(), calling_off: false,
-            aborted: false, stuck: None, authority_moved: None, spent: BTreeMap::new(), crossed_boot: false,
+            id,
+            trigger,
+            direction,
+            opened,
+            first_failed,
+            confirmed: None,
+            wish: None,
+            approved: false,
+            declined: false,
+            gates: Vec::new(),
+            exposure: None,
+            front_door_lost: None,
+            plan: None,
+            planned: None,
+            steps: BTreeMap::new(),
+            calling_off: false,
+            aborted: false,
+            stuck: None,
+            authority_moved: None,
+            spent: BTreeMap::new(),
+            crossed_boot: false,
         }
     }
 
@@ -187,7 +213,15 @@ pub struct Ledger {
 
 impl Default for Ledger {
     fn default() -> Self {
-        Ledger { state: State::Watching, since: Moment::default(), active: None, paused: None, last_move: None, incident: None, last_figures: None }
+        Ledger {
+            state: State::Watching,
+            since: Moment::default(),
+            active: None,
+            paused: None,
+            last_move: None,
+            incident: None,
+            last_figures: None,
+        }
     }
 }
 
@@ -432,7 +466,10 @@ mod tests {
         }
         let expected = BTreeMap::from([
             ("watching", "opened > suspect"),
-            ("suspect", "closed > watching, confirmed > confirmed, declined > held, gated > awaiting-approval, gated > held, planned > moving"),
+            (
+                "suspect",
+                "closed > watching, confirmed > confirmed, declined > held, gated > awaiting-approval, gated > held, planned > moving",
+            ),
             ("confirmed", "closed > watching, declined > held, gated > awaiting-approval, gated > held, planned > moving"),
             ("held", "closed > watching, gated > awaiting-approval, planned > moving"),
             ("awaiting-approval", "closed > watching, declined > held, gated > held, planned > moving"),

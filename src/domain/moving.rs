@@ -93,7 +93,8 @@ pub(super) fn next(app: &App, around: &Around, now: Moment) -> Option<Decision> 
             humantime::format_duration(app.policy.move_timeout),
             waiting.join(", ")
         );
-        let mut decision = Decision::entry(Entry::Stuck { words, waits_for: format!("`watchover retry {0}` or `watchover abort {0}`", incident.id) });
+        let mut decision =
+            Decision::entry(Entry::Stuck { words, waits_for: format!("`watchover retry {0}` or `watchover abort {0}`", incident.id) });
         for step in incident.steps.iter().filter(|(_, run)| active(run)).map(|(name, _)| name) {
             decision = decision.and(Effect::Cancel { step: step.clone() });
         }
@@ -148,7 +149,11 @@ fn start(app: &App, incident: &Incident, plan: &Plan, step: &PlannedStep, now: M
         return None;
     }
     let name = step.name.clone();
-    Some(Decision::entry(Entry::StepStarted { step: name.clone() }).and(Effect::Inspect { step: name.clone() }).doing(&name, Work::Out { since: now }))
+    Some(
+        Decision::entry(Entry::StepStarted { step: name.clone() })
+            .and(Effect::Inspect { step: name.clone() })
+            .doing(&name, Work::Out { since: now }),
+    )
 }
 
 /// One step that has started and is not done.
@@ -182,7 +187,9 @@ fn drive(app: &App, around: &Around, incident: &Incident, step: &PlannedStep, ru
             let verified = Entry::StepVerified { step: name.clone(), already: !run.touched, facts: facts.clone() };
             Some(Decision::entry(verified).doing(name, Work::default()))
         }
-        Work::Back(Report::Inspected(Err(error)) | Report::Applied(Err(error)) | Report::Verified(Err(error))) => Some(troubled(step, run, error, now)),
+        Work::Back(Report::Inspected(Err(error)) | Report::Applied(Err(error)) | Report::Verified(Err(error))) => {
+            Some(troubled(step, run, error, now))
+        }
         Work::Back(Report::Progress(_) | Report::Undone(_)) => Some(Decision::default().doing(name, Work::default())),
     }
 }
@@ -209,11 +216,16 @@ fn inspected(app: &App, incident: &Incident, step: &PlannedStep, run: &StepRun, 
         Inspection::NotYet(words) => {
             let running = now.since(run.started.unwrap_or(now));
             let waits = Decision::default().doing(name, Work::Idle { until: now + pace(running) });
-            if run.trouble.is_some() { waits } else { waits.then(Entry::StepTrouble { step: name.clone(), code: "not-yet".into(), words: words.clone() }) }
+            if run.trouble.is_some() {
+                waits
+            } else {
+                waits.then(Entry::StepTrouble { step: name.clone(), code: "not-yet".into(), words: words.clone() })
+            }
         }
         Inspection::CannotTell if run.touched && step.repeat == Repeat::Inspectable => {
             let words = "a crash or a lost answer leaves open whether it was done, and it cannot be inspected".to_owned();
-            Decision::entry(Entry::StepFailed { step: name.clone(), code: "cannot-tell".into(), words, needs_person: true }).doing(name, Work::default())
+            Decision::entry(Entry::StepFailed { step: name.clone(), code: "cannot-tell".into(), words, needs_person: true })
+                .doing(name, Work::default())
         }
         Inspection::CannotTell => ask(app, incident, step, run, &Value::Null, now),
         Inspection::Possible(found) => ask(app, incident, step, run, found, now),
@@ -226,7 +238,8 @@ fn ask(app: &App, incident: &Incident, step: &PlannedStep, run: &StepRun, found:
     if run.attempts >= step.attempts {
         let last = run.trouble.clone().unwrap_or_else(|| "it was asked for, and is not so".into());
         let words = format!("{} of {} attempts made: {last}", run.attempts, step.attempts);
-        return Decision::entry(Entry::StepFailed { step: name.clone(), code: "attempts".into(), words, needs_person: false }).doing(name, Work::default());
+        return Decision::entry(Entry::StepFailed { step: name.clone(), code: "attempts".into(), words, needs_person: false })
+            .doing(name, Work::default());
     }
     if needs_permit(step) {
         return Decision::default().and(Effect::LookNow).doing(name, Work::Permit { asked: now, found: found.clone() });
@@ -250,7 +263,9 @@ fn troubled(step: &PlannedStep, run: &StepRun, error: &StepError, now: Moment) -
             let wait = Decision::default().doing(name, Work::Idle { until: now + backoff(run.attempts) });
             if run.trouble.as_deref() == Some(error.message.as_str()) { wait } else { wait.then(trouble()) }
         }
-        ErrorClass::AlreadySo => Decision::entry(trouble()).and(Effect::Verify { step: name.clone() }).doing(name, Work::Out { since: now }),
+        ErrorClass::AlreadySo => {
+            Decision::entry(trouble()).and(Effect::Verify { step: name.clone() }).doing(name, Work::Out { since: now })
+        }
         ErrorClass::Refused | ErrorClass::NeedsPerson => {
             let needs_person = error.class == ErrorClass::NeedsPerson;
             let failed = Entry::StepFailed { step: name.clone(), code: error.code.clone(), words: error.message.clone(), needs_person };
@@ -267,14 +282,24 @@ fn call_off(app: &App, incident: &Incident, plan: &Plan, now: Moment) -> Option<
     };
     let name = &step.name;
     let idle = Work::default();
-    let undo = || Some(Decision::default().and(Effect::Cancel { step: name.clone() }).and(Effect::Undo { step: name.clone() }).doing(name, Work::Out { since: now }));
+    let undo = || {
+        Some(
+            Decision::default()
+                .and(Effect::Cancel { step: name.clone() })
+                .and(Effect::Undo { step: name.clone() })
+                .doing(name, Work::Out { since: now }),
+        )
+    };
     match app.work.get(name).unwrap_or(&idle) {
         Work::Back(Report::Undone(Ok(words))) => {
             Some(Decision::entry(Entry::StepUndone { step: name.clone(), words: words.clone() }).doing(name, Work::default()))
         }
         Work::Back(Report::Undone(Err(error))) if error.class != ErrorClass::Retry => {
             let words = format!("the problem is gone, but {name} could not be undone: {}", error.message);
-            Some(Decision::entry(Entry::Stuck { words, waits_for: "a person to put it back, then `watchover adopt`".into() }).doing(name, Work::default()))
+            Some(
+                Decision::entry(Entry::Stuck { words, waits_for: "a person to put it back, then `watchover adopt`".into() })
+                    .doing(name, Work::default()),
+            )
         }
         Work::Back(Report::Undone(Err(_))) => Some(Decision::default().doing(name, Work::Idle { until: now + Duration::from_secs(1) })),
         // What was in the middle of its apply is waited for, so that undo does not overtake it; its deadline bounds that.

@@ -68,11 +68,19 @@ impl App {
                 let open = self.open_incident(&incident, &[State::Stuck])?;
                 match open.steps.get(&step) {
                     _ if open.aborted => Err(Refusal::new(format!("{incident} was aborted; nothing of it goes on"))),
-                    Some(run) if matches!(run.state, StepState::Failed | StepState::Waiting | StepState::Running | StepState::Intended | StepState::Asked) => {
+                    Some(run)
+                        if matches!(
+                            run.state,
+                            StepState::Failed | StepState::Waiting | StepState::Running | StepState::Intended | StepState::Asked
+                        ) =>
+                    {
                         Ok(Decision::entry(Entry::StepSkipped { step, by }))
                     }
                     Some(run) => Err(Refusal::new(format!("step {step} is {}; only a step that is not done can be skipped", run.state))),
-                    None => Err(Refusal::new(format!("{incident} has no step {step}; it has {}", open.steps.keys().cloned().collect::<Vec<_>>().join(", ")))),
+                    None => Err(Refusal::new(format!(
+                        "{incident} has no step {step}; it has {}",
+                        open.steps.keys().cloned().collect::<Vec<_>>().join(", ")
+                    ))),
                 }
             }
             Order::Abort { incident, by } => self.order_abort(&incident, by),
@@ -99,8 +107,13 @@ impl App {
 
     fn order_move(&self, to: SiteName, wish: Wish, id: &str, around: &Around, now: Moment) -> Result<Decision, Refusal> {
         let direction = Direction::towards(to);
-        if let Some(incident) = self.ledger.incident.as_ref().filter(|_| matches!(self.ledger.state, State::Moving | State::Proving | State::Stuck)) {
-            return Err(Refusal::new(format!("{} is {} in {}; steer that one with retry, skip or abort", self.policy.name, self.ledger.state, incident.id)));
+        if let Some(incident) =
+            self.ledger.incident.as_ref().filter(|_| matches!(self.ledger.state, State::Moving | State::Proving | State::Stuck))
+        {
+            return Err(Refusal::new(format!(
+                "{} is {} in {}; steer that one with retry, skip or abort",
+                self.policy.name, self.ledger.state, incident.id
+            )));
         }
         if self.ledger.active == Some(to) {
             return Err(Refusal::new(format!("the {to} of {} is active already", self.policy.name)));
@@ -138,7 +151,13 @@ impl App {
         for entry in entries {
             let incident = ledger.incident.as_ref().map_or_else(|| id.to_owned(), |incident| incident.id.clone());
             ledger.apply(&Record {
-                seq: 0, at: now, boot_id: String::new(), app: Some(self.policy.name.to_string()), incident: Some(incident), epoch: self.epoch, entry: entry.clone(),
+                seq: 0,
+                at: now,
+                boot_id: String::new(),
+                app: Some(self.policy.name.to_string()),
+                incident: Some(incident),
+                epoch: self.epoch,
+                entry: entry.clone(),
             })?;
         }
         Ok(ledger)
@@ -165,7 +184,10 @@ impl App {
     }
 
     fn order_abort(&self, id: &str, by: Actor) -> Result<Decision, Refusal> {
-        let open = self.open_incident(id, &[State::Suspect, State::Confirmed, State::Held, State::AwaitingApproval, State::Moving, State::Proving, State::Stuck])?;
+        let open = self.open_incident(
+            id,
+            &[State::Suspect, State::Confirmed, State::Held, State::AwaitingApproval, State::Moving, State::Proving, State::Stuck],
+        )?;
         if open.plan.is_none() {
             // Nothing was done yet: saying no is all there is to abort.
             return Ok(match self.ledger.state {

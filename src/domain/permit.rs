@@ -23,7 +23,16 @@ pub(super) fn needs_permit(step: &PlannedStep) -> bool {
 }
 
 #[expect(clippy::too_many_arguments, reason = "the whole situation of one step; a struct would only rename it")]
-pub(super) fn permit(app: &App, around: &Around, incident: &Incident, step: &PlannedStep, run: &StepRun, asked: Moment, found: &Value, now: Moment) -> Option<Decision> {
+pub(super) fn permit(
+    app: &App,
+    around: &Around,
+    incident: &Incident,
+    step: &PlannedStep,
+    run: &StepRun,
+    asked: Moment,
+    found: &Value,
+    now: Moment,
+) -> Option<Decision> {
     let name = &step.name;
     let direction = incident.direction;
     let point = if step.class == Class::Traffic { Point::Traffic } else { Point::Start };
@@ -43,7 +52,11 @@ pub(super) fn permit(app: &App, around: &Around, incident: &Incident, step: &Pla
             None | Some(Problem::Wavers) => return None,
             Some(Problem::Unclear) => return if now.since(asked) > slowest { asked_again() } else { None },
             Some(Problem::Gone) => {
-                let words = format!("before {name}: the {} is up again: {}", direction.source(), app.site(direction.source(), now).words.join(", "));
+                let words = format!(
+                    "before {name}: the {} is up again: {}",
+                    direction.source(),
+                    app.site(direction.source(), now).words.join(", ")
+                );
                 return Some(Decision::entry(Entry::CallingOff { words }).doing(name, Work::default()));
             }
             Some(Problem::Persists) => {}
@@ -75,18 +88,22 @@ pub(super) fn permit(app: &App, around: &Around, incident: &Incident, step: &Pla
                 return None;
             }
             let again = asked_again()?;
-            Some(if run.trouble.is_some() { again } else { again.then(Entry::StepTrouble { step: name.clone(), code: "gate".into(), words }) })
+            Some(if run.trouble.is_some() {
+                again
+            } else {
+                again.then(Entry::StepTrouble { step: name.clone(), code: "gate".into(), words })
+            })
         }
     }
 }
-
 
 /// The loss was judged when the move was decided; that it has grown since by the time that has passed is no worse evidence.
 /// To stop here, with the old writers fenced off, would only make the outage longer.
 fn tolerate(incident: &Incident, exposure: &Exposure, gate: Gate, now: Moment) -> Gate {
     let judged = incident.exposure.as_ref().and_then(|judged| judged.seconds);
     let passed = now.since(incident.planned.unwrap_or(incident.opened)).as_secs_f64();
-    let since_lost = incident.front_door_lost.zip(incident.fenced_at()).map_or(0.0, |(lost, fenced)| ((fenced - lost.wall).max(0) as f64) / 1e6);
+    let since_lost =
+        incident.front_door_lost.zip(incident.fenced_at()).map_or(0.0, |(lost, fenced)| ((fenced - lost.wall).max(0) as f64) / 1e6);
     let grown = judged.zip(exposure.seconds).is_some_and(|(judged, seconds)| seconds <= judged + passed.max(since_lost));
     let unknown_accepted = incident.exposure.is_some() && judged.is_none() && exposure.seconds.is_none();
     if gate.name != "data-loss" || gate.state == GateState::Open || !(grown || unknown_accepted) {

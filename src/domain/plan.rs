@@ -225,9 +225,19 @@ mod tests {
 
     fn step(name: &str, class: Class, only: Option<Only>, after: &[&str]) -> PlannedStep {
         PlannedStep {
-            name: name.into(), kind: "test".into(), class, reversibility: Reversibility::Reversible, repeat: Repeat::Inspectable,
-            after: after.iter().map(|name| (*name).to_owned()).collect(), deadline: Duration::from_secs(1), attempts: 1,
-            on_failure: OnFailure::Halt, only, account: None, region: "us-east-1".into(), keys: Value::Null,
+            name: name.into(),
+            kind: "test".into(),
+            class,
+            reversibility: Reversibility::Reversible,
+            repeat: Repeat::Inspectable,
+            after: after.iter().map(|name| (*name).to_owned()).collect(),
+            deadline: Duration::from_secs(1),
+            attempts: 1,
+            on_failure: OnFailure::Halt,
+            only,
+            account: None,
+            region: "us-east-1".into(),
+            keys: Value::Null,
         }
     }
 
@@ -312,8 +322,13 @@ mod tests {
         let row = |name: &str, after: &[&str]| (name.to_owned(), after.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
         let forced = [row("fence", &[]), row("promote", &["fence"]), row("force", &["promote"]), row("traffic", &["promote", "force"])];
         assert_eq!(shape(false), forced);
-        let graceful =
-            [row("fence", &[]), row("drain", &["fence"]), row("settle", &["drain", "fence"]), row("promote", &["settle"]), row("traffic", &["promote"])];
+        let graceful = [
+            row("fence", &[]),
+            row("drain", &["fence"]),
+            row("settle", &["drain", "fence"]),
+            row("promote", &["settle"]),
+            row("traffic", &["promote"]),
+        ];
         assert_eq!(shape(true), graceful);
         assert_eq!(plan.for_move(false).order_faults(), []);
         assert_eq!(plan.for_move(true).order_faults(), []);

@@ -38,7 +38,8 @@ pub fn site(policy: &SitePolicy, signals: &[SignalHealth], now: Moment) -> SiteV
         Health::Up
     };
     let earliest = |health: Health| of(health).filter_map(|(_, signal)| signal.first_failed()).min_by_key(|at| at.mono);
-    let first_failed = earliest(Health::Down).or_else(|| counting().filter_map(|(_, signal)| signal.first_failed()).min_by_key(|at| at.mono));
+    let first_failed =
+        earliest(Health::Down).or_else(|| counting().filter_map(|(_, signal)| signal.first_failed()).min_by_key(|at| at.mono));
     let words = counting().map(|(policy, signal)| said(policy, signal, now)).collect();
     SiteView { health, known, down, first_failed, words }
 }
@@ -72,7 +73,10 @@ pub fn missing(policy: &SitePolicy, signals: &[SignalHealth], point: Point, outa
 /// Well until the outage, and since then wanting nothing but its source.
 fn orphaned(policy: &SignalPolicy, signal: &SignalHealth, outage: Moment) -> bool {
     let wants = |verdict: Verdict| {
-        matches!(verdict, Verdict::Up | Verdict::Unknown(Cause::LagUnknown | Cause::Stale | Cause::NoData) | Verdict::Down(Cause::ReplicaError))
+        matches!(
+            verdict,
+            Verdict::Up | Verdict::Unknown(Cause::LagUnknown | Cause::Stale | Cause::NoData) | Verdict::Down(Cause::ReplicaError)
+        )
     };
     signal.was_up_until(policy, outage) && signal.last().is_some_and(|last| wants(last.verdict))
 }
@@ -110,9 +114,8 @@ pub fn second_look(policy: &SitePolicy, signals: &[SignalHealth], since: Moment,
         Health::Up => Problem::Gone,
         Health::Unknown => Problem::Unclear,
         Health::Down => {
-            let contradicted = counting().any(|(_, signal)| {
-                signal.trip() == Some(Trip::Run) && signal.last().is_some_and(|last| last.verdict == Verdict::Up)
-            });
+            let contradicted = counting()
+                .any(|(_, signal)| signal.trip() == Some(Trip::Run) && signal.last().is_some_and(|last| last.verdict == Verdict::Up));
             if contradicted { Problem::Wavers } else { Problem::Persists }
         }
     })
@@ -148,8 +151,17 @@ mod tests {
 
     fn signal(name: &str, required: Required) -> SignalPolicy {
         SignalPolicy {
-            name: name.into(), kind: "http".into(), interval: Duration::from_secs(1), fast_interval: Duration::from_millis(250),
-            timeout: Duration::from_millis(800), fall: 3, rise: 5, window: None, required, replica: false, counts: true,
+            name: name.into(),
+            kind: "http".into(),
+            interval: Duration::from_secs(1),
+            fast_interval: Duration::from_millis(250),
+            timeout: Duration::from_millis(800),
+            fall: 3,
+            rise: 5,
+            window: None,
+            required,
+            replica: false,
+            counts: true,
         }
     }
 
@@ -196,7 +208,11 @@ mod tests {
     #[test]
     fn the_earliest_failed_look_is_that_of_a_signal_that_is_down() {
         let policy = sites(DownWhen::Any, 1);
-        let signals = vec![health(&policy.signals[0], &[UP, DOWN, DOWN, DOWN]), health(&policy.signals[1], &[DOWN, UP, UP, DOWN]), health(&policy.signals[2], &[UP; 4])];
+        let signals = vec![
+            health(&policy.signals[0], &[UP, DOWN, DOWN, DOWN]),
+            health(&policy.signals[1], &[DOWN, UP, UP, DOWN]),
+            health(&policy.signals[2], &[UP; 4]),
+        ];
         let view = site(&policy, &signals, at(4));
         assert_eq!((view.health, view.down, view.known), (Health::Down, 1, 2), "one wavers, and is not known yet: {:?}", view.words);
         assert_eq!(view.first_failed, Some(at(2)));
@@ -230,7 +246,10 @@ mod tests {
         assert!(missing(&policy, &pilot_light, Point::Start, None, at(6)).is_empty());
         assert_eq!(missing(&policy, &pilot_light, Point::Traffic, None, at(6)).len(), 1);
         let promoted = three(&policy, [UP, DOWN, DOWN]);
-        assert!(missing(&policy, &promoted, Point::Traffic, None, at(6)).is_empty(), "a replica that became a primary has nothing left to say");
+        assert!(
+            missing(&policy, &promoted, Point::Traffic, None, at(6)).is_empty(),
+            "a replica that became a primary has nothing left to say"
+        );
         let blind = three(&policy, [UP, BLIND, UP]);
         assert_eq!(missing(&policy, &blind, Point::Start, None, at(6)).len(), 1, "unknown is not good enough to go to");
     }
@@ -239,7 +258,8 @@ mod tests {
     fn a_second_look_waits_for_looks_sent_since_and_then_says_what_they_say() {
         let mut policy = sites(DownWhen::All, 1);
         policy.signals.truncate(1);
-        let look = |verdicts: &[Verdict], since: i64, now: i64| second_look(&policy, &[health(&policy.signals[0], verdicts)], at(since), at(now));
+        let look =
+            |verdicts: &[Verdict], since: i64, now: i64| second_look(&policy, &[health(&policy.signals[0], verdicts)], at(since), at(now));
         assert_eq!(look(&[DOWN; 4], 5, 5), None, "nothing was sent since");
         assert_eq!(look(&[DOWN; 4], 4, 4), Some(Problem::Persists));
         assert_eq!(look(&[DOWN, DOWN, DOWN, UP], 4, 4), Some(Problem::Wavers));

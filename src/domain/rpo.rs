@@ -43,7 +43,11 @@ impl Exposure {
         match (self.seconds, self.sample) {
             (Some(seconds), Some(sample)) => format!(
                 "at most {seconds:.1}s ({}): replicated until {} (lag {:.1}s at {}), writes until {}",
-                self.assumption, rfc3339(sample.replicated_until()), sample.seconds, rfc3339(sample.at), rfc3339(self.end_of_writes)
+                self.assumption,
+                rfc3339(sample.replicated_until()),
+                sample.seconds,
+                rfc3339(sample.at),
+                rfc3339(self.end_of_writes)
             ),
             (Some(seconds), None) => format!("at most {seconds:.1}s ({})", self.assumption),
             (None, _) => "unknown: no lag sample from before the outage that means something".to_owned(),
@@ -69,7 +73,9 @@ pub fn exposure(samples: &[LagSample], writes: Writes, now: Moment) -> Exposure 
         (None, Some(lost)) => (lost, Assumption::NoWritesPastFrontDoor),
         (None, None) => (now.wall, Assumption::WritesUntilNow),
     };
-    if let (Some(fenced), Some(sample)) = (writes.fenced, samples.iter().find(|sample| writes.fenced.is_some_and(|at| sample.at >= at) && sample.seconds <= 0.0)) {
+    if let (Some(fenced), Some(sample)) =
+        (writes.fenced, samples.iter().find(|sample| writes.fenced.is_some_and(|at| sample.at >= at) && sample.seconds <= 0.0))
+    {
         return Exposure { seconds: Some(0.0), sample: Some(*sample), end_of_writes: fenced, assumption: Assumption::Drained };
     }
     let usable = |sample: &&LagSample| writes.first_failed.is_none_or(|first| sample.at + sample.period <= first);

@@ -15,7 +15,9 @@ impl Entry {
             Entry::Reloaded { ok: false, words } => format!("the new config was refused, the old one stays: {words}"),
             Entry::Active { site, by } => format!("the {site} is active, says {} ({})", by.who, by.reason),
             Entry::Paused { until, by } => format!("until {} by {} ({})", rfc3339(*until), by.who, by.reason),
-            Entry::Resumed { by } | Entry::Retried { by } | Entry::AbortedBy { by } | Entry::Declined { by } => format!("by {} ({})", by.who, by.reason),
+            Entry::Resumed { by } | Entry::Retried { by } | Entry::AbortedBy { by } | Entry::Declined { by } => {
+                format!("by {} ({})", by.who, by.reason)
+            }
             Entry::Flipped { site, signal, to, words } => format!("{site}.{signal} is {to}: {words}"),
             Entry::Opened { trigger, direction, words, .. } => format!("{trigger}, {direction}: {words}"),
             Entry::Commanded { wish } => format!("by {} ({}){}", wish.by.who, wish.by.reason, if wish.force { ", forced" } else { "" }),
@@ -34,7 +36,9 @@ impl Entry {
             }
             Entry::FrontDoorLost { at } => format!("stopped answering from the old site at {}", at.rfc3339()),
             Entry::FrontDoorBack { at } => format!("answers from the old site again since {}", at.rfc3339()),
-            Entry::Planned { plan } => format!("{}: {}", plan.direction, plan.steps.iter().map(|step| step.name.as_str()).collect::<Vec<_>>().join(", ")),
+            Entry::Planned { plan } => {
+                format!("{}: {}", plan.direction, plan.steps.iter().map(|step| step.name.as_str()).collect::<Vec<_>>().join(", "))
+            }
             Entry::StepStarted { step } => step.clone(),
             Entry::StepPermitted { step, gates } => format!("{step}: looked at again, {} gates open", gates.len()),
             Entry::StepIntent { step, attempt, .. } => format!("{step}: asking, attempt {attempt}"),
@@ -42,7 +46,9 @@ impl Entry {
             Entry::StepTrouble { step, words, .. } => format!("{step}: {words}"),
             Entry::StepVerified { step, already: true, .. } => format!("{step}: it was so already"),
             Entry::StepVerified { step, .. } => format!("{step}: read back, it is so"),
-            Entry::StepFailed { step, words, needs_person, .. } => format!("{step}: {words}{}", if *needs_person { "; needs a person" } else { "" }),
+            Entry::StepFailed { step, words, needs_person, .. } => {
+                format!("{step}: {words}{}", if *needs_person { "; needs a person" } else { "" })
+            }
             Entry::StepSkipped { step, by } => format!("{step}: by {} ({})", by.who, by.reason),
             Entry::CallingOff { words } => words.clone(),
             Entry::StepUndone { step, words } => format!("{step}: {words}"),

@@ -104,47 +104,24 @@ impl Cloud {
         let now = self.now();
         let mut world = self.world();
         let known = |found: bool, id: &str| {
-            if found {
-                Ok(())
-            } else {
-                Err(format!("there is no database {id}"))
-            }
+            if found { Ok(()) } else { Err(format!("there is no database {id}")) }
         };
         match action {
             Action::Region { region, dark } => world.set_dark(region, *dark, now),
             Action::Site { site, mode } => world.set_site_mode(*site, mode.clone(), now),
             Action::App { site, running } => world.set_app(*site, *running, now),
             Action::Isolate { on } => world.set_isolated(*on, now),
-            Action::NoCapacity { group, on } => world
-                .set_no_capacity(group, *on, now)
-                .map_err(|e| e.message)?,
+            Action::NoCapacity { group, on } => world.set_no_capacity(group, *on, now).map_err(|e| e.message)?,
             Action::Terminate { group, id } => {
                 let first = || {
-                    let fits = |g: &&super::world::Group| {
-                        group.as_ref().is_none_or(|name| *name == g.name)
-                    };
-                    let alive = world
-                        .groups()
-                        .iter()
-                        .filter(fits)
-                        .flat_map(|g| &g.instances)
-                        .find(|i| i.alive);
+                    let fits = |g: &&super::world::Group| group.as_ref().is_none_or(|name| *name == g.name);
+                    let alive = world.groups().iter().filter(fits).flat_map(|g| &g.instances).find(|i| i.alive);
                     alive.map(|i| i.id.clone())
                 };
-                let id = id
-                    .clone()
-                    .or_else(first)
-                    .ok_or("there is no machine to terminate")?;
+                let id = id.clone().or_else(first).ok_or("there is no machine to terminate")?;
                 world.kill_instance(&id, now).map_err(|e| e.message)?;
             }
-            Action::Fault {
-                service,
-                region,
-                operation,
-                fault,
-                times,
-                for_ms,
-            } => {
+            Action::Fault { service, region, operation, fault, times, for_ms } => {
                 let until = for_ms.map(|ms| now + ms);
                 self.faults().add(Rule {
                     service: service.clone(),
@@ -156,12 +133,7 @@ impl Cloud {
                 });
             }
             Action::ClearFaults => self.faults().clear(),
-            Action::Database {
-                id,
-                replication,
-                lag_ms,
-                status,
-            } => {
+            Action::Database { id, replication, lag_ms, status } => {
                 if replication.is_some() || lag_ms.is_some() {
                     known(world.set_replication(id, *replication, *lag_ms, now), id)?;
                 }

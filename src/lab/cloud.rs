@@ -45,9 +45,7 @@ pub struct Cloud {
 impl Cloud {
     /// A world that is born now.
     pub fn new(mut spec: WorldSpec) -> Self {
-        let unix = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         spec.base_unix_ms = u64::try_from(unix.as_millis()).unwrap_or_default();
         Self {
             world: Mutex::new(World::new(&spec)),
@@ -88,14 +86,13 @@ impl Cloud {
 
     /// All counts.
     pub fn calls(&self) -> Vec<Calls> {
-        let row =
-            |((service, region, operation), (mutation, count)): (&Operation, &(bool, u64))| Calls {
-                service: service.clone(),
-                region: region.clone(),
-                operation: operation.clone(),
-                mutation: *mutation,
-                count: *count,
-            };
+        let row = |((service, region, operation), (mutation, count)): (&Operation, &(bool, u64))| Calls {
+            service: service.clone(),
+            region: region.clone(),
+            operation: operation.clone(),
+            mutation: *mutation,
+            count: *count,
+        };
         lock(&self.calls).iter().map(row).collect()
     }
 

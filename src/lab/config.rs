@@ -19,11 +19,7 @@ pub struct ConfigOptions {
 
 impl Default for ConfigOptions {
     fn default() -> Self {
-        Self {
-            listen: "127.0.0.1:0".to_owned(),
-            mode: "automatic".to_owned(),
-            startup_grace: "2s".to_owned(),
-        }
+        Self { listen: "127.0.0.1:0".to_owned(), mode: "automatic".to_owned(), startup_grace: "2s".to_owned() }
     }
 }
 
@@ -125,7 +121,10 @@ connect_to = "{balancer}:{port}"
     }
     // A warm standby: its web server runs before anything moves, and is worth nothing as a target if it does not.
     text.push_str("required = \"start\"\n");
-    text.push_str(&format!("[[app.standby.signal]]\nname = \"replica\"\nkind = \"rds-replica\"\ndb_instance = \"{}\"\n", a.standby.database));
+    text.push_str(&format!(
+        "[[app.standby.signal]]\nname = \"replica\"\nkind = \"rds-replica\"\ndb_instance = \"{}\"\n",
+        a.standby.database
+    ));
 }
 
 fn steps(text: &mut String, a: &Addresses) {

@@ -70,10 +70,7 @@ fn answer(cloud: &Cloud, request: &Whole) -> Reply {
         (&Method::GET, "/calls") => json!(cloud.calls()),
         (&Method::GET, "/events") => {
             let query = request.uri().query().unwrap_or_default();
-            let from = query
-                .strip_prefix("from=")
-                .and_then(|n| n.parse::<usize>().ok())
-                .unwrap_or(0);
+            let from = query.strip_prefix("from=").and_then(|n| n.parse::<usize>().ok()).unwrap_or(0);
             json!(cloud.world().events().get(from..).unwrap_or_default())
         }
         (&Method::GET, "/writes") => {
@@ -86,23 +83,14 @@ fn answer(cloud: &Cloud, request: &Whole) -> Reply {
             json!(referee::violations(&cloud.world(), Expect::Anything))
         }
         (&Method::POST | &Method::DELETE, _) => {
-            let done =
-                read(request.method(), path, request.body()).and_then(|action| cloud.act(&action));
+            let done = read(request.method(), path, request.body()).and_then(|action| cloud.act(&action));
             return match done {
                 Ok(()) => shown(json!({ "ok": true })),
-                Err(error) => Reply::Answer(text(
-                    400,
-                    "application/json",
-                    format!("{}\n", json!({ "error": error })),
-                )),
+                Err(error) => Reply::Answer(text(400, "application/json", format!("{}\n", json!({ "error": error })))),
             };
         }
         _ => {
-            return Reply::Answer(text(
-                404,
-                "text/plain; charset=utf-8",
-                format!("no such page: {path}\n\n{PAGE}"),
-            ));
+            return Reply::Answer(text(404, "text/plain; charset=utf-8", format!("no such page: {path}\n\n{PAGE}")));
         }
     };
     shown(value)
@@ -114,9 +102,7 @@ struct Fields(Map<String, Value>);
 impl Fields {
     fn maybe<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>, String> {
         let value = self.0.remove(name).filter(|v| !v.is_null());
-        value
-            .map(|v| serde_json::from_value(v).map_err(|e| format!("{name}: {e}")))
-            .transpose()
+        value.map(|v| serde_json::from_value(v).map_err(|e| format!("{name}: {e}"))).transpose()
     }
 
     fn need<T: DeserializeOwned>(&mut self, name: &str) -> Result<T, String> {
@@ -137,32 +123,16 @@ impl Fields {
 
 fn read(method: &Method, path: &str, body: &[u8]) -> Result<Action, String> {
     let body = if body.is_empty() { b"{}" } else { body };
-    let object: Map<String, Value> =
-        serde_json::from_slice(body).map_err(|e| format!("the body is no JSON object: {e}"))?;
+    let object: Map<String, Value> = serde_json::from_slice(body).map_err(|e| format!("the body is no JSON object: {e}"))?;
     let mut f = Fields(object);
     let star = || "*".to_owned();
     let action = match (method, path) {
         (&Method::DELETE, "/faults") => Action::ClearFaults,
-        (&Method::POST, "/region") => Action::Region {
-            region: f.need("region")?,
-            dark: f.need("dark")?,
-        },
-        (&Method::POST, "/site") => Action::Site {
-            site: f.need("site")?,
-            mode: f.tagged("mode", &["millis", "fraction"])?,
-        },
-        (&Method::POST, "/app") => Action::App {
-            site: f.need("site")?,
-            running: f.need("running")?,
-        },
-        (&Method::POST, "/instance/terminate") => Action::Terminate {
-            group: f.maybe("group")?,
-            id: f.maybe("id")?,
-        },
-        (&Method::POST, "/capacity") => Action::NoCapacity {
-            group: f.need("group")?,
-            on: !f.need::<bool>("available")?,
-        },
+        (&Method::POST, "/region") => Action::Region { region: f.need("region")?, dark: f.need("dark")? },
+        (&Method::POST, "/site") => Action::Site { site: f.need("site")?, mode: f.tagged("mode", &["millis", "fraction"])? },
+        (&Method::POST, "/app") => Action::App { site: f.need("site")?, running: f.need("running")? },
+        (&Method::POST, "/instance/terminate") => Action::Terminate { group: f.maybe("group")?, id: f.maybe("id")? },
+        (&Method::POST, "/capacity") => Action::NoCapacity { group: f.need("group")?, on: !f.need::<bool>("available")? },
         (&Method::POST, "/isolate") => Action::Isolate { on: f.need("on")? },
         (&Method::POST, "/fault") => Action::Fault {
             service: f.maybe("service")?.unwrap_or_else(star),
@@ -178,14 +148,9 @@ fn read(method: &Method, path: &str, body: &[u8]) -> Result<Action, String> {
             lag_ms: f.maybe("lag_ms")?,
             status: f.maybe("status")?,
         },
-        (&Method::POST, "/metric") => Action::Metric {
-            id: f.need("id")?,
-            says: f.need::<Says>("says")?,
-        },
+        (&Method::POST, "/metric") => Action::Metric { id: f.need("id")?, says: f.need::<Says>("says")? },
         _ => {
-            return Err(format!(
-                "nothing to {method} at {path}; GET / lists what there is"
-            ));
+            return Err(format!("nothing to {method} at {path}; GET / lists what there is"));
         }
     };
     if f.0.is_empty() {
@@ -206,60 +171,22 @@ mod tests {
 
     #[test]
     fn reads_what_the_page_shows() {
-        assert_eq!(
-            post("/region", r#"{"region":"x","dark":true}"#),
-            Ok(Action::Region {
-                region: "x".to_owned(),
-                dark: true
-            })
-        );
-        let slow = Action::Site {
-            site: SiteName::Primary,
-            mode: SiteMode::Slow { millis: 5 },
-        };
-        assert_eq!(
-            post("/site", r#"{"site":"primary","mode":"slow","millis":5}"#),
-            Ok(slow)
-        );
+        assert_eq!(post("/region", r#"{"region":"x","dark":true}"#), Ok(Action::Region { region: "x".to_owned(), dark: true }));
+        let slow = Action::Site { site: SiteName::Primary, mode: SiteMode::Slow { millis: 5 } };
+        assert_eq!(post("/site", r#"{"site":"primary","mode":"slow","millis":5}"#), Ok(slow));
         assert!(matches!(
-            post(
-                "/fault",
-                r#"{"service":"rds","action":"drop-after","times":1}"#
-            ),
-            Ok(Action::Fault {
-                fault: Fault::DropAfter,
-                times: Some(1),
-                ..
-            })
+            post("/fault", r#"{"service":"rds","action":"drop-after","times":1}"#),
+            Ok(Action::Fault { fault: Fault::DropAfter, times: Some(1), .. })
         ));
-        assert!(matches!(
-            post("/metric", r#"{"id":"r","says":{"value":-1}}"#),
-            Ok(Action::Metric {
-                says: Says::Value(_),
-                ..
-            })
-        ));
-        assert!(matches!(
-            post("/metric", r#"{"id":"r","says":"missing"}"#),
-            Ok(Action::Metric {
-                says: Says::Missing,
-                ..
-            })
-        ));
+        assert!(matches!(post("/metric", r#"{"id":"r","says":{"value":-1}}"#), Ok(Action::Metric { says: Says::Value(_), .. })));
+        assert!(matches!(post("/metric", r#"{"id":"r","says":"missing"}"#), Ok(Action::Metric { says: Says::Missing, .. })));
     }
 
     #[test]
     fn names_what_it_does_not_know() {
-        assert_eq!(
-            post("/isolate", r#"{"on":true,"of":1,"x":2}"#),
-            Err("unknown keys: of, x".to_owned())
-        );
+        assert_eq!(post("/isolate", r#"{"on":true,"of":1,"x":2}"#), Err("unknown keys: of, x".to_owned()));
         assert_eq!(post("/isolate", "{}"), Err("on: missing".to_owned()));
-        assert!(
-            post("/fault", r#"{"action":"explode"}"#)
-                .unwrap_err()
-                .contains("explode")
-        );
+        assert!(post("/fault", r#"{"action":"explode"}"#).unwrap_err().contains("explode"));
         assert!(post("/nothing", "{}").unwrap_err().contains("GET /"));
     }
 }

@@ -40,9 +40,7 @@ pub async fn start(room: &Room, cloud: &Arc<Cloud>) -> std::io::Result<SocketAdd
                         };
                         let (token, cloud) = (token.clone(), cloud.clone());
                         tasks.spawn(async move {
-                            token
-                                .run_until_cancelled(serve_tcp(stream, peer, cloud))
-                                .await;
+                            token.run_until_cancelled(serve_tcp(stream, peer, cloud)).await;
                         });
                     }
                 });
@@ -107,21 +105,15 @@ fn answer(cloud: &Cloud, packet: &[u8], udp: bool) -> Option<Vec<u8>> {
         Some(question) if request.metadata.op_code == OpCode::Query => {
             let kind = question.query_type().to_string();
             let now = cloud.now();
-            let answer = cloud
-                .world()
-                .resolve(&question.name().to_ascii(), &kind, now);
+            let answer = cloud.world().resolve(&question.name().to_ascii(), &kind, now);
             response.metadata.authoritative = answer.outcome != Outcome::Refused;
             response.metadata.response_code = match answer.outcome {
                 Outcome::Found | Outcome::NoData => ResponseCode::NoError,
                 Outcome::NxDomain => ResponseCode::NXDomain,
                 Outcome::Refused => ResponseCode::Refused,
             };
-            response
-                .answers
-                .extend(answer.records.iter().filter_map(record));
-            response
-                .authorities
-                .extend(answer.soa.iter().filter_map(record));
+            response.answers.extend(answer.records.iter().filter_map(record));
+            response.authorities.extend(answer.soa.iter().filter_map(record));
         }
         _ => response.metadata.response_code = ResponseCode::NotImp,
     }
@@ -131,11 +123,7 @@ fn answer(cloud: &Cloud, packet: &[u8], udp: bool) -> Option<Vec<u8>> {
         response.set_edns(edns);
     }
     let bytes = response.to_vec().ok()?;
-    if udp && bytes.len() > UDP_LIMIT {
-        response.truncate().to_vec().ok()
-    } else {
-        Some(bytes)
-    }
+    if udp && bytes.len() > UDP_LIMIT { response.truncate().to_vec().ok() } else { Some(bytes) }
 }
 
 fn record(from: &AnswerRecord) -> Option<Record> {
@@ -148,23 +136,10 @@ fn record(from: &AnswerRecord) -> Option<Record> {
         "TXT" => RData::TXT(TXT::new(vec![from.value.trim_matches('"').to_owned()])),
         "SOA" => {
             let fields: Vec<&str> = from.value.split_whitespace().collect();
-            let number = |i: usize| {
-                fields
-                    .get(i)
-                    .and_then(|f| f.parse::<i32>().ok())
-                    .unwrap_or_default()
-            };
+            let number = |i: usize| fields.get(i).and_then(|f| f.parse::<i32>().ok()).unwrap_or_default();
             let serial = number(2).unsigned_abs();
             let minimum = number(6).unsigned_abs();
-            RData::SOA(SOA::new(
-                name(fields.first()?)?,
-                name(fields.get(1)?)?,
-                serial,
-                number(3),
-                number(4),
-                number(5),
-                minimum,
-            ))
+            RData::SOA(SOA::new(name(fields.first()?)?, name(fields.get(1)?)?, serial, number(3), number(4), number(5), minimum))
         }
         _ => return None,
     };

@@ -68,20 +68,12 @@ impl FaultRules {
     }
 
     /// The fault for this call, if any; counts the rule down.
-    pub fn next(
-        &mut self,
-        service: &str,
-        region: &str,
-        operation: &str,
-        now: u64,
-    ) -> Option<Fault> {
-        self.rules
-            .retain(|rule| rule.until.is_none_or(|until| now < until) && rule.times != Some(0));
-        let rule = self.rules.iter_mut().find(|rule| {
-            fits(&rule.service, service)
-                && fits(&rule.region, region)
-                && fits(&rule.operation, operation)
-        })?;
+    pub fn next(&mut self, service: &str, region: &str, operation: &str, now: u64) -> Option<Fault> {
+        self.rules.retain(|rule| rule.until.is_none_or(|until| now < until) && rule.times != Some(0));
+        let rule = self
+            .rules
+            .iter_mut()
+            .find(|rule| fits(&rule.service, service) && fits(&rule.region, region) && fits(&rule.operation, operation))?;
         if let Some(times) = rule.times.as_mut() {
             *times -= 1;
         }
@@ -99,40 +91,18 @@ mod tests {
 
     fn rule(operation: &str, times: Option<u32>, until: Option<u64>) -> Rule {
         let text = |s: &str| s.to_owned();
-        Rule {
-            service: text("rds"),
-            region: text("*"),
-            operation: text(operation),
-            fault: Fault::Hang,
-            times,
-            until,
-        }
+        Rule { service: text("rds"), region: text("*"), operation: text(operation), fault: Fault::Hang, times, until }
     }
 
     #[test]
     fn counts_down_and_leaves_others_alone() {
         let mut rules = FaultRules::default();
         rules.add(rule("PromoteReadReplica", Some(2), None));
-        assert_eq!(
-            rules.next("rds", "us-east-1", "DescribeDBInstances", 0),
-            None
-        );
-        assert_eq!(
-            rules.next("route53", "us-east-1", "PromoteReadReplica", 0),
-            None
-        );
-        assert_eq!(
-            rules.next("rds", "us-east-1", "PromoteReadReplica", 0),
-            Some(Fault::Hang)
-        );
-        assert_eq!(
-            rules.next("rds", "eu-west-1", "PromoteReadReplica", 0),
-            Some(Fault::Hang)
-        );
-        assert_eq!(
-            rules.next("rds", "us-east-1", "PromoteReadReplica", 0),
-            None
-        );
+        assert_eq!(rules.next("rds", "us-east-1", "DescribeDBInstances", 0), None);
+        assert_eq!(rules.next("route53", "us-east-1", "PromoteReadReplica", 0), None);
+        assert_eq!(rules.next("rds", "us-east-1", "PromoteReadReplica", 0), Some(Fault::Hang));
+        assert_eq!(rules.next("rds", "eu-west-1", "PromoteReadReplica", 0), Some(Fault::Hang));
+        assert_eq!(rules.next("rds", "us-east-1", "PromoteReadReplica", 0), None);
     }
 
     #[test]

@@ -51,12 +51,7 @@ pub struct LabSpec {
 
 impl Default for LabSpec {
     fn default() -> Self {
-        Self {
-            seed: 1,
-            profile: Profile::lab(),
-            writers: 4,
-            traffic: Traffic::Route53,
-        }
+        Self { seed: 1, profile: Profile::lab(), writers: 4, traffic: Traffic::Route53 }
     }
 }
 
@@ -139,19 +134,8 @@ pub struct Lab {
 impl Lab {
     /// Starts everything on free ports of loopback.
     pub async fn start(spec: LabSpec) -> std::io::Result<Self> {
-        let LabSpec {
-            seed,
-            profile,
-            writers,
-            traffic,
-        } = spec;
-        let birth = WorldSpec {
-            seed,
-            profile,
-            traffic,
-            busy_history: writers > 0,
-            base_unix_ms: 0,
-        };
+        let LabSpec { seed, profile, writers, traffic } = spec;
+        let birth = WorldSpec { seed, profile, traffic, busy_history: writers > 0, base_unix_ms: 0 };
         let cloud = Arc::new(Cloud::new(birth));
         let room = Room::default();
         let aws = aws::start(&room, &cloud).await?;
@@ -159,21 +143,9 @@ impl Lab {
         let port = sites::start_sites(&room, &cloud).await?;
         let witness_urls = sites::start_witnesses(&room, &cloud).await?;
         let control_url = control::start(&room, &cloud).await?;
-        let addresses = addresses(
-            &cloud,
-            traffic,
-            port,
-            format!("http://{aws}"),
-            dns.to_string(),
-            control_url,
-            witness_urls,
-        );
+        let addresses = addresses(&cloud, traffic, port, format!("http://{aws}"), dns.to_string(), control_url, witness_urls);
         writers::start(&room, &cloud, writers, dns, names::FRONT_DOOR, port);
-        Ok(Self {
-            cloud,
-            room,
-            addresses,
-        })
+        Ok(Self { cloud, room, addresses })
     }
 
     /// Where everything is.
@@ -203,12 +175,7 @@ impl Lab {
 
     /// What happened, from this position of the log on.
     pub fn events_since(&self, seq: usize) -> Vec<Event> {
-        self.cloud
-            .world()
-            .events()
-            .get(seq..)
-            .map(<[Event]>::to_vec)
-            .unwrap_or_default()
+        self.cloud.world().events().get(seq..).map(<[Event]>::to_vec).unwrap_or_default()
     }
 
     /// Calls by service, region and operation.
@@ -250,14 +217,8 @@ impl Lab {
     pub async fn shutdown(self) {
         self.room.token.cancel();
         self.room.tasks.close();
-        if tokio::time::timeout(Duration::from_secs(2), self.room.tasks.wait())
-            .await
-            .is_err()
-        {
-            tracing::warn!(
-                left = self.room.tasks.len(),
-                "tasks of the lab did not end in time"
-            );
+        if tokio::time::timeout(Duration::from_secs(2), self.room.tasks.wait()).await.is_err() {
+            tracing::warn!(left = self.room.tasks.len(), "tasks of the lab did not end in time");
         }
     }
 }
@@ -284,12 +245,7 @@ fn addresses(
         SiteAddresses {
             region: site.region.clone(),
             load_balancer: site.balancer.dns_name.clone(),
-            addresses: site
-                .balancer
-                .addresses
-                .iter()
-                .map(ToString::to_string)
-                .collect(),
+            addresses: site.balancer.addresses.iter().map(ToString::to_string).collect(),
             group: site.group.clone(),
             target_group_arn: site.balancer.target_group_arn.clone(),
             database: site.database.clone(),
@@ -318,10 +274,6 @@ fn addresses(
         key: names::KEY.to_owned(),
         bucket_region: world::SWITCH_REGION.to_owned(),
         health_check_ids: world.checks().iter().map(|c| c.id.clone()).collect(),
-        topic_arn: world
-            .topics()
-            .first()
-            .map(|t| t.arn.clone())
-            .unwrap_or_default(),
+        topic_arn: world.topics().first().map(|t| t.arn.clone()).unwrap_or_default(),
     }
 }

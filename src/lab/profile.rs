@@ -108,63 +108,26 @@ impl Profile {
     pub fn describe(&self) -> Vec<String> {
         let real = Self::realistic();
         let durations = [
-            (
-                "TTL of records",
-                u64::from(self.record_ttl_s) * 1_000,
-                u64::from(real.record_ttl_s) * 1_000,
-            ),
-            (
-                "TTL of load balancer names",
-                u64::from(self.balancer_ttl_s) * 1_000,
-                u64::from(real.balancer_ttl_s) * 1_000,
-            ),
+            ("TTL of records", u64::from(self.record_ttl_s) * 1_000, u64::from(real.record_ttl_s) * 1_000),
+            ("TTL of load balancer names", u64::from(self.balancer_ttl_s) * 1_000, u64::from(real.balancer_ttl_s) * 1_000),
             ("Route 53 change to INSYNC", self.insync, real.insync),
-            (
-                "promotion of a read replica",
-                self.promotion(),
-                real.promotion(),
-            ),
-            (
-                "backup after a promotion",
-                self.promote_backing_up,
-                real.promote_backing_up,
-            ),
-            (
-                "other database changes",
-                self.database_change,
-                real.database_change,
-            ),
-            (
-                "creation of a read replica",
-                self.replica_creation,
-                real.replica_creation,
-            ),
+            ("promotion of a read replica", self.promotion(), real.promotion()),
+            ("backup after a promotion", self.promote_backing_up, real.promote_backing_up),
+            ("other database changes", self.database_change, real.database_change),
+            ("creation of a read replica", self.replica_creation, real.replica_creation),
             ("instance launch to InService", self.launch, real.launch),
-            (
-                "new target to healthy",
-                self.target_register,
-                real.target_register,
-            ),
-            (
-                "dead target to ejected",
-                self.target_eject,
-                real.target_eject,
-            ),
+            ("new target to healthy", self.target_register, real.target_register),
+            ("dead target to ejected", self.target_eject, real.target_eject),
             ("instance termination", self.terminate, real.terminate),
             ("dead instance to replaced", self.replace, real.replace),
         ];
         let mut lines: Vec<String> = durations
             .into_iter()
             .filter(|(_, ours, aws)| ours != aws)
-            .map(|(what, ours, aws)| {
-                format!("{what}: {} instead of {}", seconds(ours), seconds(aws))
-            })
+            .map(|(what, ours, aws)| format!("{what}: {} instead of {}", seconds(ours), seconds(aws)))
             .collect();
         if let (Some(interval), Some(threshold)) = (self.health_interval, self.health_threshold) {
-            lines.push(format!(
-                "Route 53 health checks: {} x {threshold} instead of 10 s x 3",
-                seconds(interval)
-            ));
+            lines.push(format!("Route 53 health checks: {} x {threshold} instead of 10 s x 3", seconds(interval)));
         }
         lines
     }
@@ -177,11 +140,7 @@ impl Profile {
 
 fn seconds(millis: u64) -> String {
     let (whole, rest) = (millis / 1_000, millis % 1_000);
-    if rest == 0 {
-        format!("{whole} s")
-    } else {
-        format!("{whole}.{} s", format!("{rest:03}").trim_end_matches('0'))
-    }
+    if rest == 0 { format!("{whole} s") } else { format!("{whole}.{} s", format!("{rest:03}").trim_end_matches('0')) }
 }
 
 #[cfg(test)]
@@ -191,12 +150,7 @@ mod tests {
     #[test]
     fn says_what_it_shortens_and_nothing_when_it_does_not() {
         let lines = Profile::lab().describe();
-        assert!(
-            lines
-                .iter()
-                .any(|l| l == "Route 53 change to INSYNC: 1.5 s instead of 30 s"),
-            "{lines:?}"
-        );
+        assert!(lines.iter().any(|l| l == "Route 53 change to INSYNC: 1.5 s instead of 30 s"), "{lines:?}");
         assert!(Profile::realistic().describe().is_empty());
     }
 }

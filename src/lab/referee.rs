@@ -42,37 +42,17 @@ fn seen(name: &'static str, detail: String) -> Violation {
 fn one_writer(world: &World, events: &[Event]) -> Vec<Violation> {
     let mut found = Vec::new();
     for database in world.databases().iter().filter(|d| d.promotions > 1) {
-        found.push(seen(
-            "one-writer",
-            format!("{} was promoted {} times", database.id, database.promotions),
-        ));
+        found.push(seen("one-writer", format!("{} was promoted {} times", database.id, database.promotions)));
     }
-    let accepted: Vec<&Event> = events
-        .iter()
-        .filter(|e| e.kind == "promotion-accepted")
-        .collect();
+    let accepted: Vec<&Event> = events.iter().filter(|e| e.kind == "promotion-accepted").collect();
     if accepted.len() > 1 && found.is_empty() {
-        found.push(seen(
-            "one-writer",
-            format!("{} promotions took effect", accepted.len()),
-        ));
+        found.push(seen("one-writer", format!("{} promotions took effect", accepted.len())));
     }
-    let first_there = world
-        .acks()
-        .iter()
-        .find(|a| a.site == SiteName::Standby)
-        .map(|a| a.at_ms);
+    let first_there = world.acks().iter().find(|a| a.site == SiteName::Standby).map(|a| a.at_ms);
     if let Some(from) = first_there {
-        let late: Vec<u64> = world
-            .acks()
-            .iter()
-            .filter(|a| a.site == SiteName::Primary && a.at_ms > from)
-            .map(|a| a.at_ms)
-            .collect();
+        let late: Vec<u64> = world.acks().iter().filter(|a| a.site == SiteName::Primary && a.at_ms > from).map(|a| a.at_ms).collect();
         if let (Some(first), count) = (late.first(), late.len()) {
-            let detail = format!(
-                "{count} writes at the primary after the standby took its first at {from} ms, the first at {first} ms"
-            );
+            let detail = format!("{count} writes at the primary after the standby took its first at {from} ms, the first at {first} ms");
             found.push(seen("one-writer", detail));
         }
     }
@@ -90,10 +70,7 @@ fn order(world: &World, events: &[Event]) -> Vec<Violation> {
             "front-door" if event.detail.contains("standby") && !writable => {
                 found.push(seen(
                     "order",
-                    format!(
-                        "the front door pointed to {} at {} ms, before {standby} was writable",
-                        event.detail, event.at_ms
-                    ),
+                    format!("the front door pointed to {} at {} ms, before {standby} was writable", event.detail, event.at_ms),
                 ));
             }
             _ => {}
@@ -103,28 +80,13 @@ fn order(world: &World, events: &[Event]) -> Vec<Violation> {
 }
 
 fn never_empty(events: &[Event]) -> Vec<Violation> {
-    let empty = events
-        .iter()
-        .filter(|e| e.kind == "front-door" && e.detail == "nowhere");
-    empty
-        .map(|e| {
-            seen(
-                "dns-never-empty",
-                format!("the front door pointed nowhere at {} ms", e.at_ms),
-            )
-        })
-        .collect()
+    let empty = events.iter().filter(|e| e.kind == "front-door" && e.detail == "nowhere");
+    empty.map(|e| seen("dns-never-empty", format!("the front door pointed nowhere at {} ms", e.at_ms))).collect()
 }
 
 fn no_move(events: &[Event]) -> Vec<Violation> {
     let made = events.iter().filter(|e| e.by == Cause::Api);
-    made.map(|e| {
-        seen(
-            "no-move",
-            format!("{} of {} at {} ms", e.kind, e.subject, e.at_ms),
-        )
-    })
-    .collect()
+    made.map(|e| seen("no-move", format!("{} of {} at {} ms", e.kind, e.subject, e.at_ms))).collect()
 }
 
 #[cfg(test)]
@@ -133,27 +95,13 @@ mod tests {
     use crate::lab::world::{ChangeAction, STANDBY_REGION, WorldSpec, names};
 
     fn names_of(world: &World, expect: Expect) -> Vec<&'static str> {
-        violations(world, expect)
-            .into_iter()
-            .map(|v| v.name)
-            .collect()
+        violations(world, expect).into_iter().map(|v| v.name).collect()
     }
 
     fn to_standby(world: &mut World, now: u64) {
         let turned = |weight: u64, to: u64| {
-            let set = world.zones()[0]
-                .records
-                .values()
-                .find(|r| r.weight == Some(weight))
-                .unwrap()
-                .clone();
-            (
-                ChangeAction::Upsert,
-                crate::lab::world::RecordSet {
-                    weight: Some(to),
-                    ..set
-                },
-            )
+            let set = world.zones()[0].records.values().find(|r| r.weight == Some(weight)).unwrap().clone();
+            (ChangeAction::Upsert, crate::lab::world::RecordSet { weight: Some(to), ..set })
         };
         let batch = [turned(100, 0), turned(0, 100)];
         world.change_records(names::ZONE_ID, &batch, now).unwrap();
@@ -163,9 +111,7 @@ mod tests {
     fn a_proper_move_is_clean() {
         let mut world = World::new(&WorldSpec::lab(1));
         world.write(SiteName::Primary, 10).unwrap();
-        world
-            .promote_read_replica(STANDBY_REGION, "shop-replica", None, 2_000)
-            .unwrap();
+        world.promote_read_replica(STANDBY_REGION, "shop-replica", None, 2_000).unwrap();
         to_standby(&mut world, 9_000);
         world.advance(12_000);
         world.write(SiteName::Standby, 12_000).unwrap();
@@ -177,9 +123,7 @@ mod tests {
     fn traffic_before_data_and_two_writers_are_seen() {
         let mut world = World::new(&WorldSpec::lab(1));
         to_standby(&mut world, 10);
-        world
-            .promote_read_replica(STANDBY_REGION, "shop-replica", None, 2_000)
-            .unwrap();
+        world.promote_read_replica(STANDBY_REGION, "shop-replica", None, 2_000).unwrap();
         world.advance(9_000);
         world.write(SiteName::Standby, 9_000).unwrap();
         world.write(SiteName::Primary, 9_001).unwrap();

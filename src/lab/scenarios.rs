@@ -64,10 +64,7 @@ pub struct Scenario {
 /// All scenarios, in the order in which they are listed.
 pub fn all() -> Vec<Scenario> {
     let at = Duration::from_secs;
-    let dark = || Action::Region {
-        region: PRIMARY_REGION.to_owned(),
-        dark: true,
-    };
+    let dark = || Action::Region { region: PRIMARY_REGION.to_owned(), dark: true };
     let plain = |name, summary, expected, steps| Scenario {
         name,
         summary,
@@ -75,11 +72,7 @@ pub fn all() -> Vec<Scenario> {
         traffic: Traffic::Route53,
         steps,
         crash: None,
-        watch: if expected == Expected::Moved {
-            at(60)
-        } else {
-            at(15)
-        },
+        watch: if expected == Expected::Moved { at(60) } else { at(15) },
         loses_nothing: expected != Expected::Moved,
     };
     vec![
@@ -95,26 +88,14 @@ pub fn all() -> Vec<Scenario> {
                 "app-stopped",
                 "The web server dies on every machine of the primary; the region and its APIs live. The old primary is fenced and drained, and nothing is lost.",
                 Expected::Moved,
-                vec![(
-                    at(0),
-                    Action::App {
-                        site: SiteName::Primary,
-                        running: false,
-                    },
-                )],
+                vec![(at(0), Action::App { site: SiteName::Primary, running: false })],
             )
         },
         plain(
             "instance-terminated",
             "One machine of the primary dies. The load balancer ejects it, its group replaces it, nobody else does anything.",
             Expected::NoAction,
-            vec![(
-                at(0),
-                Action::Terminate {
-                    group: Some("shop-primary".to_owned()),
-                    id: None,
-                },
-            )],
+            vec![(at(0), Action::Terminate { group: Some("shop-primary".to_owned()), id: None })],
         ),
         plain(
             "bastion-isolated",
@@ -126,16 +107,7 @@ pub fn all() -> Vec<Scenario> {
             "standby-down",
             "The app in the standby is dead, and then the primary region goes dark. There is nowhere to go.",
             Expected::Held,
-            vec![
-                (
-                    at(0),
-                    Action::App {
-                        site: SiteName::Standby,
-                        running: false,
-                    },
-                ),
-                (at(4), dark()),
-            ],
+            vec![(at(0), Action::App { site: SiteName::Standby, running: false }), (at(4), dark())],
         ),
         Scenario {
             traffic: Traffic::S3Switch,
@@ -164,10 +136,7 @@ pub fn all() -> Vec<Scenario> {
             )
         },
         Scenario {
-            crash: Some(Crash {
-                after_event: "promotion-accepted",
-                away: at(1),
-            }),
+            crash: Some(Crash { after_event: "promotion-accepted", away: at(1) }),
             ..plain(
                 "crash-mid-failover",
                 "As region-loss, and the daemon is killed right after the promotion was accepted, and started again.",

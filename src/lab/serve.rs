@@ -67,9 +67,7 @@ where
                 Door::Open => {
                     let (token, handler) = (token.clone(), handler.clone());
                     tasks.spawn(async move {
-                        token
-                            .run_until_cancelled(connection(stream, peer, handler))
-                            .await;
+                        token.run_until_cancelled(connection(stream, peer, handler)).await;
                     });
                 }
                 Door::Silent => {
@@ -93,11 +91,7 @@ where
         let handler = handler.clone();
         async move {
             let (parts, body) = request.into_parts();
-            let body = body
-                .collect()
-                .await
-                .map_err(std::io::Error::other)?
-                .to_bytes();
+            let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
             match handler(Request::from_parts(parts, body), peer).await {
                 Reply::Answer(response) => Ok(response),
                 Reply::Late(delay, response) => {
@@ -109,9 +103,7 @@ where
             }
         }
     });
-    let served = hyper::server::conn::http1::Builder::new()
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+    let served = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
     if let Err(error) = served {
         tracing::trace!(%peer, %error, "a connection of the lab ended early");
     }

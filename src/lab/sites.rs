@@ -21,19 +21,13 @@ const TRIES: usize = 50;
 pub async fn start_sites(room: &Room, cloud: &Arc<Cloud>) -> std::io::Result<u16> {
     let places: Vec<(SiteName, Ipv4Addr)> = {
         let world = cloud.world();
-        world
-            .sites()
-            .iter()
-            .flat_map(|s| s.balancer.addresses.iter().map(|a| (s.name, *a)))
-            .collect()
+        world.sites().iter().flat_map(|s| s.balancer.addresses.iter().map(|a| (s.name, *a))).collect()
     };
     let (port, listeners) = common_port(&places).await?;
     for (site, listener) in listeners {
         let (at_door, inside) = (cloud.clone(), cloud.clone());
         let door = move |peer: SocketAddr| door(&at_door, site, peer);
-        serve(room, listener, door, move |request, peer| {
-            answer(inside.clone(), site, request, peer)
-        });
+        serve(room, listener, door, move |request, peer| answer(inside.clone(), site, request, peer));
     }
     Ok(port)
 }
@@ -46,22 +40,14 @@ pub async fn start_witnesses(room: &Room, cloud: &Arc<Cloud>) -> std::io::Result
         urls.push(format!("http://{}/", listener.local_addr()?));
         let cloud = cloud.clone();
         let door = move |peer: SocketAddr| {
-            if cloud.cut_off(peer.ip()) {
-                Door::Silent
-            } else {
-                Door::Open
-            }
+            if cloud.cut_off(peer.ip()) { Door::Silent } else { Door::Open }
         };
-        serve(room, listener, door, |_, _| async {
-            Reply::Answer(text(204, "text/plain", ""))
-        });
+        serve(room, listener, door, |_, _| async { Reply::Answer(text(204, "text/plain", "")) });
     }
     Ok(urls)
 }
 
-async fn common_port(
-    places: &[(SiteName, Ipv4Addr)],
-) -> std::io::Result<(u16, Vec<(SiteName, TcpListener)>)> {
+async fn common_port(places: &[(SiteName, Ipv4Addr)]) -> std::io::Result<(u16, Vec<(SiteName, TcpListener)>)> {
     let mut last = std::io::Error::other("no load balancer to bind");
     for _ in 0..TRIES {
         match bind_all(places).await {
@@ -72,9 +58,7 @@ async fn common_port(
     Err(last)
 }
 
-async fn bind_all(
-    places: &[(SiteName, Ipv4Addr)],
-) -> std::io::Result<(u16, Vec<(SiteName, TcpListener)>)> {
+async fn bind_all(places: &[(SiteName, Ipv4Addr)]) -> std::io::Result<(u16, Vec<(SiteName, TcpListener)>)> {
     let mut port = 0;
     let mut listeners = Vec::new();
     for (site, address) in places {
@@ -93,11 +77,7 @@ fn door(cloud: &Cloud, site: SiteName, peer: SocketAddr) -> Door {
         _ if cut_off || world.is_dark(&place.region) => Door::Silent,
         SiteMode::Refuse | SiteMode::Reset => Door::Reset,
         SiteMode::Hang => Door::Silent,
-        SiteMode::Ok
-        | SiteMode::Error
-        | SiteMode::Slow { .. }
-        | SiteMode::WrongBody
-        | SiteMode::Share { .. } => Door::Open,
+        SiteMode::Ok | SiteMode::Error | SiteMode::Slow { .. } | SiteMode::WrongBody | SiteMode::Share { .. } => Door::Open,
     }
 }
 
@@ -115,21 +95,12 @@ async fn answer(cloud: Arc<Cloud>, site: SiteName, request: Whole, peer: SocketA
     match reply {
         SiteReply::Hang => Reply::Hang,
         SiteReply::Reset => Reply::Drop,
-        SiteReply::Answer {
-            status,
-            marker,
-            body,
-            delay,
-        } => {
+        SiteReply::Answer { status, marker, body, delay } => {
             let mut response = text(status, "text/plain", body);
             if let Some(region) = marker {
                 header(&mut response, "x-region", &region);
             }
-            if delay == 0 {
-                Reply::Answer(response)
-            } else {
-                Reply::Late(Duration::from_millis(delay), response)
-            }
+            if delay == 0 { Reply::Answer(response) } else { Reply::Late(Duration::from_millis(delay), response) }
         }
     }
 }

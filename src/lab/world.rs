@@ -34,19 +34,13 @@ pub use events::{ApiError, Cause, Event};
 pub use health::{CheckConfig, CheckKind, HealthCheck};
 pub use metrics::{MetricKey, Sample};
 pub use model::{
-    Activity, Balancer, Database, Group, Instance, Lifecycle, MetricMode, Promotion, Replication,
-    Site, SiteMode, SiteName, Target,
+    Activity, Balancer, Database, Group, Instance, Lifecycle, MetricMode, Promotion, Replication, Site, SiteMode, SiteName, Target,
 };
 pub use rds::{Modify, NewReplica};
-pub use records::{
-    Alias, Change, ChangeAction, Failover, RecordSet, Zone, normal as normal_name,
-    reversed as reversed_labels,
-};
+pub use records::{Alias, Change, ChangeAction, Failover, RecordSet, Zone, normal as normal_name, reversed as reversed_labels};
 pub use replication::{Ack, TrueLoss};
 pub use resolve::{Answer, AnswerRecord, Outcome};
-pub use seeded::{
-    ACCOUNT, PRIMARY_REGION, STANDBY_REGION, SWITCH_REGION, Traffic, WorldSpec, names,
-};
+pub use seeded::{ACCOUNT, PRIMARY_REGION, STANDBY_REGION, SWITCH_REGION, Traffic, WorldSpec, names};
 pub use sites::{Ask, SiteReply};
 
 use super::profile::Profile;
@@ -92,11 +86,7 @@ enum Tick {
     Gone(String),
     Replace(String),
     Targets(SiteName),
-    Database {
-        region: String,
-        id: String,
-        epoch: u64,
-    },
+    Database { region: String, id: String, epoch: u64 },
     Propagate(String),
     InSync(String),
     HealthCheck(String),
@@ -245,8 +235,7 @@ impl World {
 
     fn later(&mut self, delay: u64, tick: Tick) {
         self.ticks += 1;
-        self.queue
-            .push(Reverse((self.now + delay, self.ticks, tick)));
+        self.queue.push(Reverse((self.now + delay, self.ticks, tick)));
     }
 
     fn play(&mut self, tick: Tick) {

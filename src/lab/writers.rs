@@ -57,42 +57,23 @@ impl Log {
                 last.to_ms = last.to_ms.max(at);
                 last.requests += 1;
             }
-            _ => self.stretches.push(Stretch {
-                from_ms: at,
-                to_ms: at,
-                region,
-                requests: 1,
-            }),
+            _ => self.stretches.push(Stretch { from_ms: at, to_ms: at, region, requests: 1 }),
         }
     }
 
     /// When users began to be served by this region for good, if they are.
     pub fn served_again_at(&self, region: &str) -> Option<Millis> {
         let good = |s: &&Stretch| s.region.as_deref() == Some(region);
-        self.stretches
-            .iter()
-            .rev()
-            .take_while(good)
-            .last()
-            .map(|s| s.from_ms)
+        self.stretches.iter().rev().take_while(good).last().map(|s| s.from_ms)
     }
 }
 
 /// Starts this many users.
-pub fn start(
-    room: &Room,
-    cloud: &Arc<Cloud>,
-    count: usize,
-    dns: SocketAddr,
-    name: &str,
-    port: u16,
-) {
+pub fn start(room: &Room, cloud: &Arc<Cloud>, count: usize, dns: SocketAddr, name: &str, port: u16) {
     for _ in 0..count {
         let (token, cloud, name) = (room.token.clone(), cloud.clone(), name.to_owned());
         room.tasks.spawn(async move {
-            token
-                .run_until_cancelled(write_for_ever(cloud, dns, name, port))
-                .await;
+            token.run_until_cancelled(write_for_ever(cloud, dns, name, port)).await;
         });
     }
 }
@@ -104,13 +85,8 @@ async fn write_for_ever(cloud: Arc<Cloud>, dns: SocketAddr, name: String, port: 
     let mut turn: usize = 0;
     loop {
         clock.tick().await;
-        if cached
-            .as_ref()
-            .is_none_or(|(_, until)| Instant::now() >= *until)
-        {
-            cached = resolve(dns, &name)
-                .await
-                .map(|(addresses, ttl)| (addresses, Instant::now() + ttl));
+        if cached.as_ref().is_none_or(|(_, until)| Instant::now() >= *until) {
+            cached = resolve(dns, &name).await.map(|(addresses, ttl)| (addresses, Instant::now() + ttl));
         }
         let region = match &cached {
             Some((addresses, _)) if !addresses.is_empty() => {
@@ -125,31 +101,20 @@ async fn write_for_ever(cloud: Arc<Cloud>, dns: SocketAddr, name: String, port: 
 }
 
 async fn resolve(dns: SocketAddr, name: &str) -> Option<(Vec<Ipv4Addr>, Duration)> {
-    let socket = UdpSocket::bind((Ipv4Addr::from(USER_ADDRESS), 0))
-        .await
-        .ok()?;
+    let socket = UdpSocket::bind((Ipv4Addr::from(USER_ADDRESS), 0)).await.ok()?;
     let mut message = Message::query();
     message.metadata.recursion_desired = true;
-    message.add_query(Query::query(
-        Name::from_str(&format!("{name}.")).ok()?,
-        RecordType::A,
-    ));
+    message.add_query(Query::query(Name::from_str(&format!("{name}.")).ok()?, RecordType::A));
     socket.send_to(&message.to_vec().ok()?, dns).await.ok()?;
     let mut buffer = vec![0; 4_096];
-    let (length, _) = timeout(PATIENCE, socket.recv_from(&mut buffer))
-        .await
-        .ok()?
-        .ok()?;
+    let (length, _) = timeout(PATIENCE, socket.recv_from(&mut buffer)).await.ok()?.ok()?;
     let answer = Message::from_vec(&buffer[..length]).ok()?;
     let address = |record: &hickory_proto::rr::Record| match &record.data {
         RData::A(a) => Some(a.0),
         _ => None,
     };
     let ttl = answer.answers.iter().map(|r| r.ttl).min()?;
-    Some((
-        answer.answers.iter().filter_map(address).collect(),
-        Duration::from_secs(u64::from(ttl)),
-    ))
+    Some((answer.answers.iter().filter_map(address).collect(), Duration::from_secs(u64::from(ttl))))
 }
 
 /// One write; the region that acknowledged it.
@@ -157,18 +122,14 @@ async fn write(to: SocketAddr, host: &str) -> Option<String> {
     let socket = TcpSocket::new_v4().ok()?;
     socket.bind((Ipv4Addr::from(USER_ADDRESS), 0).into()).ok()?;
     let mut stream = socket.connect(to).await.ok()?;
-    let request = format!(
-        "POST /write HTTP/1.1\r\nhost: {host}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-    );
+    let request = format!("POST /write HTTP/1.1\r\nhost: {host}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.ok()?;
     if !answer.starts_with("HTTP/1.1 200") {
         return None;
     }
-    let marker = answer
-        .lines()
-        .find_map(|line| line.strip_prefix("x-region: "));
+    let marker = answer.lines().find_map(|line| line.strip_prefix("x-region: "));
     Some(marker.unwrap_or("unknown").to_owned())
 }
 
@@ -179,15 +140,9 @@ mod tests {
     #[test]
     fn knows_since_when_users_are_served_again() {
         let mut log = Log::default();
-        for (at, region) in [
-            (0, Some("a")),
-            (50, Some("a")),
-            (100, None),
-            (150, Some("b")),
-            (200, None),
-            (250, Some("b")),
-            (300, Some("b")),
-        ] {
+        for (at, region) in
+            [(0, Some("a")), (50, Some("a")), (100, None), (150, Some("b")), (200, None), (250, Some("b")), (300, Some("b"))]
+        {
             log.note(at, region.map(str::to_owned));
         }
         assert_eq!(log.served_again_at("b"), Some(250));

@@ -25,8 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::clock::Clock;
 use super::control::Message;
-pub use super::listen::bind_unix;
 use super::listen;
+pub use super::listen::bind_unix;
 use super::metrics::Metrics;
 use super::steer;
 use crate::domain::ledger::{Entry, Record};
@@ -77,7 +77,12 @@ const PAGE: &str = include_str!("page.html");
 ///
 /// # Errors
 /// A listener that this runtime cannot take over.
-pub async fn serve(state: State, tcp: std::net::TcpListener, unix: std::os::unix::net::UnixListener, stop: CancellationToken) -> std::io::Result<()> {
+pub async fn serve(
+    state: State,
+    tcp: std::net::TcpListener,
+    unix: std::os::unix::net::UnixListener,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
     tcp.set_nonblocking(true)?;
     unix.set_nonblocking(true)?;
     let tcp = tokio::net::TcpListener::from_std(tcp)?;
@@ -96,7 +101,8 @@ pub fn read_only(state: &State, stop: &CancellationToken) -> Router {
 
 /// The router for the Unix socket: the same, and orders.
 pub fn steering(state: &State, stop: &CancellationToken) -> Router {
-    let orders = Router::new().route("/api/v1/orders", post(steer::orders)).route("/api/v1/reload", post(steer::reload)).with_state(state.clone());
+    let orders =
+        Router::new().route("/api/v1/orders", post(steer::orders)).route("/api/v1/reload", post(steer::reload)).with_state(state.clone());
     routes(state, stop).merge(orders).layer(from_fn(harden))
 }
 
@@ -231,7 +237,8 @@ async fn status(Held(shared): Held<Shared>, Query(which): Query<Which>) -> Respo
     let Some(found) = found else {
         return problem(StatusCode::NOT_FOUND, format!("no app {app:?} is configured; known: {}", apps(&document).join(", ")));
     };
-    let rest = document.as_object().into_iter().flatten().filter(|(key, _)| *key != "apps").map(|(key, value)| (key.clone(), value.clone()));
+    let rest =
+        document.as_object().into_iter().flatten().filter(|(key, _)| *key != "apps").map(|(key, value)| (key.clone(), value.clone()));
     Json(Value::Object(rest.chain([("apps".to_owned(), json!([found]))]).collect())).into_response()
 }
 

@@ -119,7 +119,8 @@ impl<H: Hands> Control<H> {
                 (policy.name.clone(), App::new(Arc::clone(policy), ledger, last_epoch + 1))
             })
             .collect();
-        let mut control = Control { fleet: Fleet { apps, around }, journal, hands, clock, boot_id, epoch, beat: None, stirred: BTreeSet::new() };
+        let mut control =
+            Control { fleet: Fleet { apps, around }, journal, hands, clock, boot_id, epoch, beat: None, stirred: BTreeSet::new() };
         let mut record = control.record(None, None, started, now);
         record.seq = control.journal.append(std::slice::from_ref(&record))?;
         control.hands.written(&[record]);
@@ -253,10 +254,13 @@ impl<H: Hands> Control<H> {
         let waits = |app: &&App| {
             let incident = app.ledger().incident.as_ref();
             matches!(app.ledger().state, State::Confirmed | State::Held)
-                && incident.is_some_and(|open| open.gates.iter().all(|gate| gate.name == "blast-radius" || gate.state == crate::domain::ledger::GateState::Open))
+                && incident.is_some_and(|open| {
+                    open.gates.iter().all(|gate| gate.name == "blast-radius" || gate.state == crate::domain::ledger::GateState::Open)
+                })
         };
         let ahead = own.and_then(|(priority, group)| {
-            let first = self.fleet.apps.values().filter(waits).filter(|app| app.policy().group != group && app.policy().priority > priority);
+            let first =
+                self.fleet.apps.values().filter(waits).filter(|app| app.policy().group != group && app.policy().priority > priority);
             first.max_by_key(|app| app.policy().priority).map(|app| app.policy().group.clone())
         });
         self.fleet.around.moving = groups;
@@ -386,7 +390,15 @@ impl<H: Hands> Control<H> {
     }
 
     fn record(&self, app: Option<&AppName>, incident: Option<String>, entry: Entry, now: Moment) -> Record {
-        Record { seq: 0, at: now, boot_id: self.boot_id.clone(), app: app.map(ToString::to_string), incident, epoch: self.epoch.load(Ordering::SeqCst), entry }
+        Record {
+            seq: 0,
+            at: now,
+            boot_id: self.boot_id.clone(),
+            app: app.map(ToString::to_string),
+            incident,
+            epoch: self.epoch.load(Ordering::SeqCst),
+            entry,
+        }
     }
 
     /// Readable, sortable, unique: one app opens at most one incident a millisecond.

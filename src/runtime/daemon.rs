@@ -97,7 +97,8 @@ async fn serve(config: Config, stop: CancellationToken) -> Result<(), DaemonErro
     metrics.install(&policies);
 
     // What is outside.
-    let adapters = Arc::new(Adapters::new(&config, hook(&metrics), supervisor.tracker(), &stop).map_err(|cause| build_error(&config, vec![cause]))?);
+    let adapters =
+        Arc::new(Adapters::new(&config, hook(&metrics), supervisor.tracker(), &stop).map_err(|cause| build_error(&config, vec![cause]))?);
     let lookers = Lookers::build(&config, &adapters).map_err(|faults| build_error(&config, faults))?;
     let journal = SqliteJournal::open(&config.daemon.state_dir, &config.daemon.observer)?;
     let journal = Timed { inner: journal, metrics: Arc::clone(&metrics) };
@@ -105,7 +106,8 @@ async fn serve(config: Config, stop: CancellationToken) -> Result<(), DaemonErro
     // What talks: bound before anything acts, so that a second daemon or a wrong address is found at once.
     let tcp = tokio::net::TcpListener::bind(config.daemon.listen).await.map_err(system(format!("listen on {}", config.daemon.listen)))?;
     let listen = tcp.local_addr().map_err(system("read the listening address".into()))?;
-    let unix = admin::bind_unix(&config.daemon.admin_socket).map_err(system(format!("listen on {}", config.daemon.admin_socket.display())))?;
+    let unix =
+        admin::bind_unix(&config.daemon.admin_socket).map_err(system(format!("listen on {}", config.daemon.admin_socket.display())))?;
 
     // What decides.
     let (to, messages) = mpsc::channel::<Message>(MESSAGES);
@@ -114,8 +116,10 @@ async fn serve(config: Config, stop: CancellationToken) -> Result<(), DaemonErro
         let adapters = Arc::clone(&adapters);
         Arc::new(move |step: &crate::domain::plan::PlannedStep| steps::build(step, &adapters))
     };
-    let executor = Executor::new(builder, clock.clone(), Arc::clone(&epoch), to.clone(), supervisor.tracker().clone(), handle.clone(), stop.clone());
-    let beats: BTreeMap<AppName, watch::Sender<Beat>> = policies.iter().map(|policy| (policy.name.clone(), watch::Sender::default())).collect();
+    let executor =
+        Executor::new(builder, clock.clone(), Arc::clone(&epoch), to.clone(), supervisor.tracker().clone(), handle.clone(), stop.clone());
+    let beats: BTreeMap<AppName, watch::Sender<Beat>> =
+        policies.iter().map(|policy| (policy.name.clone(), watch::Sender::default())).collect();
     let witness_beat: watch::Sender<Beat> = watch::Sender::default();
     let (mut ears, witness_ear) = (ears(&beats), witness_beat.subscribe());
     let hands = DaemonHands {
@@ -130,7 +134,8 @@ async fn serve(config: Config, stop: CancellationToken) -> Result<(), DaemonErro
         observer: config.daemon.observer.clone(),
         shown: None,
     };
-    let (events, status, pending, summary) = (hands.events.clone(), hands.status.subscribe(), hands.pending.subscribe(), hands.summary.subscribe());
+    let (events, status, pending, summary) =
+        (hands.events.clone(), hands.status.subscribe(), hands.pending.subscribe(), hands.summary.subscribe());
     let beat = Arc::new(AtomicI64::new(clock.now().mono));
     let started = Entry::Started {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -138,7 +143,8 @@ async fn serve(config: Config, stop: CancellationToken) -> Result<(), DaemonErro
         config: config.path.display().to_string(),
     };
     let control = Control::open(Box::new(journal), &policies, &config.fleet, started, hands, clock.clone(), clock::boot_id(), epoch)?;
-    let decision = decision_thread(control, messages, &stop, &clock, &beat, &metrics).map_err(system("start the decision thread".into()))?;
+    let decision =
+        decision_thread(control, messages, &stop, &clock, &beat, &metrics).map_err(system("start the decision thread".into()))?;
 
     // What is shown, on a thread of its own: readers never slow the decision, nor the looks.
     let (reload_tx, mut reloads) = mpsc::channel::<oneshot::Sender<Result<(), String>>>(4);
@@ -165,7 +171,8 @@ async fn serve(config: Config, stop: CancellationToken) -> Result<(), DaemonErro
     watchers.start(lookers, &ears, &witness_ear);
     identify(&supervisor, &adapters, &config);
     if let Some(dead_man) = &config.daemon.dead_man {
-        let switch = DeadMan::new(adapters.web.clone(), dead_man.url.expose(), dead_man.every).map_err(|cause| build_error(&config, vec![cause]))?;
+        let switch =
+            DeadMan::new(adapters.web.clone(), dead_man.url.expose(), dead_man.every).map_err(|cause| build_error(&config, vec![cause]))?;
         supervisor.vital("dead-man".into(), stop.clone(), tell_that_we_live(switch, Arc::clone(&beat), clock.clone(), stop.clone()));
     }
     supervisor.vital("systemd".into(), stop.clone(), super::systemd::keep(summary, Arc::clone(&beat), clock.clone(), stop.clone()));
@@ -199,7 +206,8 @@ async fn serve(config: Config, stop: CancellationToken) -> Result<(), DaemonErro
     super::systemd::stopping();
     stop.cancel();
     let orderly = async {
-        supervisor.drain(DRAIN).await && tokio::task::spawn_blocking(move || decision.join().is_ok() && surface.join().is_ok()).await.unwrap_or(false)
+        supervisor.drain(DRAIN).await
+            && tokio::task::spawn_blocking(move || decision.join().is_ok() && surface.join().is_ok()).await.unwrap_or(false)
     };
     tokio::select! {
         _ = signals.next() => tracing::warn!("told twice: leaving at once"),
@@ -209,7 +217,8 @@ async fn serve(config: Config, stop: CancellationToken) -> Result<(), DaemonErro
             }
         }
     }
-    std::fs::remove_file(&config.daemon.admin_socket).unwrap_or_else(|cause| tracing::debug!(%cause, "the admin socket could not be removed"));
+    std::fs::remove_file(&config.daemon.admin_socket)
+        .unwrap_or_else(|cause| tracing::debug!(%cause, "the admin socket could not be removed"));
     Ok(())
 }
 
@@ -238,7 +247,12 @@ fn decision_thread(
     })
 }
 
-fn surface_thread(state: admin::State, tcp: tokio::net::TcpListener, unix: std::os::unix::net::UnixListener, stop: &CancellationToken) -> std::io::Result<std::thread::JoinHandle<()>> {
+fn surface_thread(
+    state: admin::State,
+    tcp: tokio::net::TcpListener,
+    unix: std::os::unix::net::UnixListener,
+    stop: &CancellationToken,
+) -> std::io::Result<std::thread::JoinHandle<()>> {
     let stop = stop.clone();
     let tcp = tcp.into_std()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -275,7 +289,12 @@ fn look_hook(metrics: &Arc<Metrics>, config: &Config) -> Seen {
         .iter()
         .flat_map(|app| {
             SiteName::ALL.iter().flat_map(move |site| {
-                app.policy.site(*site).signals.iter().enumerate().map(move |(at, signal)| ((app.policy.name.clone(), *site, at), signal.name.clone()))
+                app.policy
+                    .site(*site)
+                    .signals
+                    .iter()
+                    .enumerate()
+                    .map(move |(at, signal)| ((app.policy.name.clone(), *site, at), signal.name.clone()))
             })
         })
         .collect();

@@ -80,9 +80,23 @@ pub struct Executor {
 
 impl Executor {
     /// Jobs run on the runtime `on`, whichever thread sends them. Reports go to `back`; `epoch` is the takeover in force, read right before every change.
-    pub fn new(build: Builder, clock: Clock, epoch: Arc<AtomicU64>, back: mpsc::Sender<Message>, tasks: TaskTracker, on: Handle, stop: CancellationToken) -> Arc<Executor> {
+    pub fn new(
+        build: Builder,
+        clock: Clock,
+        epoch: Arc<AtomicU64>,
+        back: mpsc::Sender<Message>,
+        tasks: TaskTracker,
+        on: Handle,
+        stop: CancellationToken,
+    ) -> Arc<Executor> {
         Arc::new(Executor {
-            build, clock, epoch, back, tasks, on, stop,
+            build,
+            clock,
+            epoch,
+            back,
+            tasks,
+            on,
+            stop,
             running: Mutex::default(),
             steps: Mutex::default(),
             preflights: Arc::new(tokio::sync::Semaphore::new(PREFLIGHTS_AT_ONCE)),
@@ -152,7 +166,11 @@ impl Executor {
         let began = Instant::now();
         let mut said = String::new();
         loop {
-            let context = StepContext { now: self.clock.now().wall, time_left: limit.saturating_duration_since(Instant::now()), ..job.context.clone() };
+            let context = StepContext {
+                now: self.clock.now().wall,
+                time_left: limit.saturating_duration_since(Instant::now()),
+                ..job.context.clone()
+            };
             match bounded(limit, step.verify(&context)).await {
                 Some(Ok(Verification::So(facts))) => return Report::Verified(Ok(facts)),
                 Some(Ok(Verification::NotYet(words))) => {

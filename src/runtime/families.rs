@@ -19,7 +19,8 @@ pub struct MetricDoc {
 
 /// Where a phase of minutes and a phase of milliseconds share a histogram: 5 ms to 4 h. The steps are finest around
 /// the times that users notice and objectives name.
-const MOVES: &[f64] = &[0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 180.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 14400.0];
+const MOVES: &[f64] =
+    &[0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 180.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 14400.0];
 /// Single calls and looks: their timeouts end them long before the last of these.
 const CALLS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.8, 1.0, 2.5, 5.0, 10.0, 30.0];
 

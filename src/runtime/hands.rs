@@ -119,7 +119,8 @@ fn job(app: &App, step: &str, action: Action, now: Moment) -> Option<Job> {
     let planned: &PlannedStep = incident.plan.as_ref()?.step(step)?;
     let run = incident.steps.get(step)?;
     let running = run.started.map(|at| now.since(at)).unwrap_or_default();
-    let facts = incident.steps.iter().filter(|(_, run)| !run.facts.is_null()).map(|(name, run)| (name.clone(), run.facts.clone())).collect();
+    let facts =
+        incident.steps.iter().filter(|(_, run)| !run.facts.is_null()).map(|(name, run)| (name.clone(), run.facts.clone())).collect();
     // An undo has its own time: the deadline of the step is long used up when it is called off.
     // And a step whose deadline passed while we were not running is looked at once more.
     let time_left = match action {
@@ -151,8 +152,12 @@ fn log(record: &Record) {
     let (app, incident) = (record.app.as_deref().unwrap_or("-"), record.incident.as_deref().unwrap_or("-"));
     let words = record.entry.words();
     match &record.entry {
-        Entry::Stuck { .. } | Entry::StepFailed { .. } => tracing::error!(app, incident, seq = record.seq, "{}: {words}", record.entry.kind()),
-        Entry::Confirmed { .. } | Entry::Gap { .. } | Entry::StepTrouble { .. } => tracing::warn!(app, incident, seq = record.seq, "{}: {words}", record.entry.kind()),
+        Entry::Stuck { .. } | Entry::StepFailed { .. } => {
+            tracing::error!(app, incident, seq = record.seq, "{}: {words}", record.entry.kind())
+        }
+        Entry::Confirmed { .. } | Entry::Gap { .. } | Entry::StepTrouble { .. } => {
+            tracing::warn!(app, incident, seq = record.seq, "{}: {words}", record.entry.kind())
+        }
         _ => tracing::info!(app, incident, seq = record.seq, "{}: {words}", record.entry.kind()),
     }
 }

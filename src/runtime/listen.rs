@@ -58,7 +58,9 @@ pub fn bind_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     // Short, as a socket's path may have 107 bytes; two daemons in one directory differ by process.
     let hidden = dir.join(format!(".wo{}", std::process::id()));
     match std::fs::remove_dir_all(&hidden) {
-        Err(cause) if cause.kind() != ErrorKind::NotFound => return Err(named("what an earlier run left beside it cannot be removed", cause)),
+        Err(cause) if cause.kind() != ErrorKind::NotFound => {
+            return Err(named("what an earlier run left beside it cannot be removed", cause));
+        }
         _ => {}
     }
     std::fs::DirBuilder::new().mode(0o700).create(&hidden).map_err(|cause| named("nothing can be made beside it", cause))?;

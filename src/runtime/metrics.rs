@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use prometheus::{Registry, TextEncoder};
 
 use super::control::Fleet;
+pub use super::families::MetricDoc;
 use super::families::{DOCS, Families};
 use super::series::{LOOK_PHASES, REASONS, RTO_PHASES, Series, Wanted, count, flag, observe, one_hot, set, touch};
-pub use super::families::MetricDoc;
 use crate::domain::decide::App;
 use crate::domain::gates::Around;
 use crate::domain::ledger::{Entry, Figures, GateState, Record};
@@ -151,7 +151,12 @@ impl Metrics {
         let (all, policy, ledger) = (&self.families, app.policy(), app.ledger());
         let direction = app.direction();
         for site in SiteName::ALL {
-            one_hot(&all.site_state, &[name, site.as_str()], Health::ALL.iter().map(|one| one.as_str()), app.site(*site, now).health.as_str());
+            one_hot(
+                &all.site_state,
+                &[name, site.as_str()],
+                Health::ALL.iter().map(|one| one.as_str()),
+                app.site(*site, now).health.as_str(),
+            );
             for (signal, health) in policy.site(*site).signals.iter().zip(app.signals(*site)) {
                 let verdict = health.last().map_or(Health::Unknown, |last| last.verdict.health());
                 let verdicts = Health::ALL.iter().map(|one| one.as_str());
@@ -177,7 +182,12 @@ impl Metrics {
             set(&all.gate_open, &[name, &gate.name], flag(gate.state == GateState::Open));
         }
         one_hot(&all.app_state, &[name], State::ALL.iter().map(|one| one.as_str()), ledger.state.as_str());
-        one_hot(&all.active_site, &[name], ["primary", "standby", "unknown"].into_iter(), ledger.active.map_or("unknown", SiteName::as_str));
+        one_hot(
+            &all.active_site,
+            &[name],
+            ["primary", "standby", "unknown"].into_iter(),
+            ledger.active.map_or("unknown", SiteName::as_str),
+        );
         set(&all.paused, &[name], flag(ledger.paused.as_ref().is_some_and(|pause| pause.until > now.wall)));
         set(&all.incident_active, &[name], flag(ledger.incident.is_some()));
         let elapsed = ledger.incident.as_ref().map_or(0.0, |incident| now.since(incident.clock_start()).as_secs_f64());
@@ -212,7 +222,9 @@ impl Metrics {
             return;
         }
         let Some(open) = kept.open.get_mut(incident) else { return };
-        let ends = |open: &Open, outcome: Outcome| count(&all.incidents, &[app, open.direction.as_str(), open.trigger.as_str(), outcome.as_str()], 1);
+        let ends = |open: &Open, outcome: Outcome| {
+            count(&all.incidents, &[app, open.direction.as_str(), open.trigger.as_str(), outcome.as_str()], 1)
+        };
         match &record.entry {
             Entry::Commanded { .. } => open.trigger = Trigger::Operator,
             Entry::Planned { plan } => open.steps = plan.steps.iter().map(|step| (step.name.clone(), (step.kind.clone(), None))).collect(),
@@ -353,16 +365,35 @@ mod tests {
 
     fn signal(name: &str, replica: bool) -> SignalPolicy {
         SignalPolicy {
-            name: name.into(), kind: "http".into(), interval: Duration::from_secs(1), fast_interval: Duration::from_millis(250),
-            timeout: Duration::from_millis(800), fall: 3, rise: 5, window: None, required: Required::Start, replica, counts: !replica,
+            name: name.into(),
+            kind: "http".into(),
+            interval: Duration::from_secs(1),
+            fast_interval: Duration::from_millis(250),
+            timeout: Duration::from_millis(800),
+            fall: 3,
+            rise: 5,
+            window: None,
+            required: Required::Start,
+            replica,
+            counts: !replica,
         }
     }
 
     fn step(name: &str) -> PlannedStep {
         PlannedStep {
-            name: name.into(), kind: "rds-promote-replica".into(), class: Class::Data, reversibility: Reversibility::ForwardOnly,
-            repeat: Repeat::Inspectable, after: Vec::new(), deadline: Duration::from_secs(60), attempts: 3, on_failure: OnFailure::Halt,
-            only: None, account: None, region: "us-east-1".into(), keys: serde_json::Value::Null,
+            name: name.into(),
+            kind: "rds-promote-replica".into(),
+            class: Class::Data,
+            reversibility: Reversibility::ForwardOnly,
+            repeat: Repeat::Inspectable,
+            after: Vec::new(),
+            deadline: Duration::from_secs(60),
+            attempts: 3,
+            on_failure: OnFailure::Halt,
+            only: None,
+            account: None,
+            region: "us-east-1".into(),
+            keys: serde_json::Value::Null,
         }
     }
 
@@ -370,9 +401,20 @@ mod tests {
         let site = |region: &str, signals| SitePolicy { region: region.into(), down_when: DownWhen::All, min_known: 1, signals };
         let time = Duration::from_secs(300);
         Arc::new(AppPolicy {
-            name: name.into(), group: name.into(), priority: 0, mode: Mode::Automatic, rto_objective: time, rpo_objective: time,
-            on_rpo_exceeded: OnRpoExceeded::Approve, min_outage: time, startup_grace: time, cooldown: time, approval_timeout: time,
-            move_timeout: time, prove_timeout: time, traffic_is_autonomous: false,
+            name: name.into(),
+            group: name.into(),
+            priority: 0,
+            mode: Mode::Automatic,
+            rto_objective: time,
+            rpo_objective: time,
+            on_rpo_exceeded: OnRpoExceeded::Approve,
+            min_outage: time,
+            startup_grace: time,
+            cooldown: time,
+            approval_timeout: time,
+            move_timeout: time,
+            prove_timeout: time,
+            traffic_is_autonomous: false,
             front_door: Pace { interval: time, fast_interval: time, timeout: time },
             primary: site("ap-south-1", vec![signal("alb", false)]),
             standby: site("us-east-1", vec![signal("alb", false), signal("replica", true)]),
@@ -408,7 +450,9 @@ mod tests {
             assert!(text.contains(&format!("# HELP {} {}\n", doc.name, doc.help)), "{}: {text}", doc.name);
             assert!(text.contains(&format!("# TYPE {} {}\n", doc.name, doc.kind)), "{}", doc.name);
             let suffix = if doc.kind == "histogram" { "_count" } else { "" };
-            let series = text.lines().find(|line| line.starts_with(&format!("{}{suffix}{{", doc.name)) || line.starts_with(&format!("{}{suffix} ", doc.name)));
+            let series = text
+                .lines()
+                .find(|line| line.starts_with(&format!("{}{suffix}{{", doc.name)) || line.starts_with(&format!("{}{suffix} ", doc.name)));
             let series = series.unwrap_or_else(|| panic!("{} has no series", doc.name));
             for label in doc.labels {
                 assert!(series.contains(&format!("{label}=\"")), "{series} lacks {label}");
@@ -429,7 +473,14 @@ mod tests {
                 for line in text.lines().filter(|line| line.starts_with(&format!("watchover_{family}{{"))) {
                     let (series, value) = line.rsplit_once(' ').unwrap();
                     // Labels are sorted by name: what varies is taken out.
-                    let fixed: Vec<&str> = series.split(['{', ',', '}']).filter(|label| !label.starts_with("state=") && !label.starts_with("verdict=") && !(family == "active_site" && label.starts_with("site="))).collect();
+                    let fixed: Vec<&str> = series
+                        .split(['{', ',', '}'])
+                        .filter(|label| {
+                            !label.starts_with("state=")
+                                && !label.starts_with("verdict=")
+                                && !(family == "active_site" && label.starts_with("site="))
+                        })
+                        .collect();
                     *sums.entry(fixed.join(",")).or_default() += value.parse::<f64>().unwrap();
                 }
             }
@@ -443,7 +494,13 @@ mod tests {
     fn a_reload_removes_what_is_gone_and_keeps_the_counts_of_what_stays() {
         let (metrics, shop, till) = (Metrics::new("abc"), policy("shop"), policy("till"));
         metrics.install(&[Arc::clone(&shop), till]);
-        metrics.look(&"shop".into(), SiteName::Primary, "alb", Verdict::Down(Cause::Refused), &Phases { connect: Some(Duration::from_millis(3)), ..Phases::default() });
+        metrics.look(
+            &"shop".into(),
+            SiteName::Primary,
+            "alb",
+            Verdict::Down(Cause::Refused),
+            &Phases { connect: Some(Duration::from_millis(3)), ..Phases::default() },
+        );
         metrics.look(&"shop".into(), SiteName::Primary, "nobody", Verdict::Up, &Phases::default());
         metrics.install(&[shop]);
         let text = metrics.render();
@@ -456,7 +513,8 @@ mod tests {
     fn a_move_is_counted_from_its_rows() {
         let metrics = Metrics::new("abc");
         metrics.install(&[policy("shop")]);
-        let phases = [("detect", 3.0), ("hold", 0.0), ("approve", 0.0), ("execute", 40.0), ("prove", 2.0)].map(|(name, seconds)| (name.to_owned(), seconds));
+        let phases = [("detect", 3.0), ("hold", 0.0), ("approve", 0.0), ("execute", 40.0), ("prove", 2.0)]
+            .map(|(name, seconds)| (name.to_owned(), seconds));
         let exposure = Exposure { seconds: Some(f64::INFINITY), sample: None, end_of_writes: 0, assumption: Assumption::WritesUntilNow };
         let figures = Figures { rto_seconds: Some(45.0), phases: phases.into(), rpo: Some(exposure), ..Figures::default() };
         let closed = Entry::Closed { outcome: Outcome::Moved, active: Some(SiteName::Standby), figures: Box::new(figures), by: None };
@@ -464,7 +522,15 @@ mod tests {
             row(0, Entry::Opened { trigger: Trigger::Outage, direction: Direction::ToStandby, first_failed: None, words: String::new() }),
             row(3, Entry::Planned { plan: Plan { direction: Direction::ToStandby, steps: vec![step("promote")] } }),
             row(3, Entry::StepStarted { step: "promote".into() }),
-            row(13, Entry::StepFailed { step: "promote".into(), code: "InvalidDBInstanceState".into(), words: String::new(), needs_person: false }),
+            row(
+                13,
+                Entry::StepFailed {
+                    step: "promote".into(),
+                    code: "InvalidDBInstanceState".into(),
+                    words: String::new(),
+                    needs_person: false,
+                },
+            ),
             row(14, Entry::StepStarted { step: "promote".into() }),
             row(43, Entry::StepVerified { step: "promote".into(), already: false, facts: serde_json::Value::Null }),
             row(45, closed),

@@ -96,7 +96,8 @@ fn judge(table: &Table, given: &[String], who: &str, known: &[String]) -> Option
     let step = needed("step", "the step's name");
     let site = if keys.is_some() && belongs("site") { site(table) } else { None };
     let accept_loss = if belongs("accept_data_loss") { accepted(table) } else { None };
-    let (force, graceful) = if belongs("force") { (table.boolean("force", false), table.boolean("graceful", false)) } else { (false, false) };
+    let (force, graceful) =
+        if belongs("force") { (table.boolean("force", false), table.boolean("graceful", false)) } else { (false, false) };
     let length = if belongs("for_seconds") { table.number("for_seconds", 1.0, MAX_PAUSE.as_secs_f64(), 0.0) } else { 0.0 };
     if verb == "pause" && !table.has("for_seconds") {
         table.fault("for_seconds", "is missing; give how long, in seconds");
@@ -144,7 +145,9 @@ fn apps(table: &Table, verb: &str, incident: Option<&str>, known: &[String]) -> 
     let named = table.string("app");
     let list = || if known.is_empty() { "none is known yet".to_owned() } else { format!("known: {}", known.join(", ")) };
     // The longest name that fits: one app's name may begin another's.
-    let of = |id: &str| known.iter().filter(|name| id.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with('-'))).max_by_key(|name| name.len());
+    let of = |id: &str| {
+        known.iter().filter(|name| id.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with('-'))).max_by_key(|name| name.len())
+    };
     match (named, incident) {
         (Some(name), _) if known.contains(&name) => Some((vec![name], false)),
         (Some(name), _) => {
@@ -197,7 +200,13 @@ mod tests {
             assert!(said.contains(part), "{part}: {said}");
         }
         let said = problems(r#"{"order":"skip","site":"standby","reason":"  ","accept_data_loss":-1}"#);
-        for part in ["site: does not belong to \"skip\"", "accept_data_loss: does not belong", "reason: is empty", "incident: is missing", "step: is missing"] {
+        for part in [
+            "site: does not belong to \"skip\"",
+            "accept_data_loss: does not belong",
+            "reason: is empty",
+            "incident: is missing",
+            "step: is missing",
+        ] {
             assert!(said.contains(part), "{part}: {said}");
         }
         let said = problems(&format!(r#"{{"order":"pause","reason":"{}"}}"#, "x".repeat(501)));

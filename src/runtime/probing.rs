@@ -112,7 +112,11 @@ impl Prober {
         let done = self.clock.now();
         // Measured again from outside: after a stop of our process the timeout fires late, and blames the wrong one.
         let finding = if done.since(sent) > longest + SLACK && finding.verdict != Verdict::Up {
-            Finding { verdict: Verdict::Unknown(Cause::LoopLate), detail: format!("ours: the look took {:.1}s", done.since(sent).as_secs_f64()), ..finding }
+            Finding {
+                verdict: Verdict::Unknown(Cause::LoopLate),
+                detail: format!("ours: the look took {:.1}s", done.since(sent).as_secs_f64()),
+                ..finding
+            }
         } else {
             finding
         };

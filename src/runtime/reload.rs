@@ -27,7 +27,9 @@ pub(super) async fn reload(
 ) -> Result<Config, String> {
     super::systemd::reloading();
     let path = old.path.clone();
-    let read = tokio::task::spawn_blocking(move || config::load(&path, &Kinds).map_err(|errors| errors.to_string())).await.unwrap_or_else(|error| Err(error.to_string()));
+    let read = tokio::task::spawn_blocking(move || config::load(&path, &Kinds).map_err(|errors| errors.to_string()))
+        .await
+        .unwrap_or_else(|error| Err(error.to_string()));
     let judged = read.and_then(|new| {
         fixed_parts(old, &new)?;
         let lookers = Lookers::build(&new, adapters).map_err(|faults| faults.join("; "))?;
@@ -79,5 +81,9 @@ fn fixed_parts(old: &Config, new: &Config) -> Result<(), String> {
     check(old.accounts.keys().eq(new.accounts.keys()), "account");
     let names = |config: &Config| config.apps.iter().map(|app| app.policy.name.to_string()).collect::<std::collections::BTreeSet<_>>();
     check(names(new).is_subset(&names(old)), "app (a new app)");
-    if changed.is_empty() { Ok(()) } else { Err(format!("{} cannot change while running; restart the daemon (an open incident goes on)", changed.join(", "))) }
+    if changed.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("{} cannot change while running; restart the daemon (an open incident goes on)", changed.join(", ")))
+    }
 }

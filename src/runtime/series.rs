@@ -100,7 +100,13 @@ impl Wanted<'_> {
         if replica {
             self.gauge("replication_lag_seconds", &all.replication_lag, &[app, signal], f64::NAN);
             self.gauge("replication_lag_sample_age_seconds", &all.replication_age, &[app, signal], f64::NAN);
-            self.one_hot("replication_state", &all.replication_state, &[app, signal], ReplicaState::ALL.iter().map(|one| one.as_str()), "unknown");
+            self.one_hot(
+                "replication_state",
+                &all.replication_state,
+                &[app, signal],
+                ReplicaState::ALL.iter().map(|one| one.as_str()),
+                "unknown",
+            );
         }
     }
 

@@ -16,7 +16,9 @@ pub fn fleet(fleet: &Fleet, observer: &str, now: Moment) -> Value {
         .witnesses
         .iter()
         .map(|last| match last {
-            Some(last) => json!({"verdict": last.verdict.health(), "cause": last.verdict.cause(), "at": last.done.rfc3339(), "detail": last.detail}),
+            Some(last) => {
+                json!({"verdict": last.verdict.health(), "cause": last.verdict.cause(), "at": last.done.rfc3339(), "detail": last.detail})
+            }
             None => Value::Null,
         })
         .collect();

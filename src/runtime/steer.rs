@@ -61,7 +61,10 @@ pub(super) async fn orders(Held(state): Held<State>, Extension(peer): Extension<
     let known = apps(&state.status.borrow());
     let orders = match order::read(&body, &who, &known) {
         Ok(orders) => orders,
-        Err(problems) => return (StatusCode::BAD_REQUEST, Json(json!({"schema_version": 1, "error": problems.join("; "), "problems": problems}))).into_response(),
+        Err(problems) => {
+            return (StatusCode::BAD_REQUEST, Json(json!({"schema_version": 1, "error": problems.join("; "), "problems": problems})))
+                .into_response();
+        }
     };
     let (mut followed, mut refused) = (Vec::new(), Vec::new());
     for Ordered { app, order } in orders.each {
@@ -102,7 +105,10 @@ async fn give(state: &State, app: &str, order: crate::domain::orders::Order) -> 
         Ok(Some(result)) => Ok(result),
         Ok(None) => Err(fault(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping; nothing was done")),
         Err(_) => {
-            let words = format!("{app}: the decision loop did not answer within {}s; the order may still be followed: look at the status before you give it again", PATIENCE.as_secs());
+            let words = format!(
+                "{app}: the decision loop did not answer within {}s; the order may still be followed: look at the status before you give it again",
+                PATIENCE.as_secs()
+            );
             Err(fault(StatusCode::SERVICE_UNAVAILABLE, words))
         }
     }

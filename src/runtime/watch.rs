@@ -55,12 +55,19 @@ impl Lookers {
             let spec = front_door(app);
             let pace = app.policy.front_door;
             match FrontDoorProbe::new(spec.clone(), &adapters.http) {
-                Ok(probe) => probes.push((format!("{name}.front-door"), Whose::App(name.clone(), Subject::FrontDoor), Arc::new(probe), pace)),
+                Ok(probe) => {
+                    probes.push((format!("{name}.front-door"), Whose::App(name.clone(), Subject::FrontDoor), Arc::new(probe), pace))
+                }
                 Err(cause) => faults.push(format!("{name}.front_door: {cause}")),
             }
             // The zone's servers are asked to date the move, not to decide it: no faster than users' resolvers would.
             let pace = Pace { interval: pace.interval * 5, fast_interval: pace.fast_interval, timeout: pace.timeout };
-            probes.push((format!("{name}.authority"), Whose::App(name.clone(), Subject::Authority), AuthorityProbe::new(spec, &adapters.dns), pace));
+            probes.push((
+                format!("{name}.authority"),
+                Whose::App(name.clone(), Subject::Authority),
+                AuthorityProbe::new(spec, &adapters.dns),
+                pace,
+            ));
         }
         for (at, url) in config.witness.urls.iter().enumerate() {
             match Witness::new(url.clone(), &adapters.http) {
@@ -89,7 +96,8 @@ impl Watchers {
                 Whose::App(app, _) => beats.get(app).cloned(),
             };
             let Some(beat) = beat else { continue };
-            let prober = Prober { whose, probe, pace, beat, to: self.to.clone(), clock: self.clock.clone(), seen: Some(Arc::clone(&self.seen)) };
+            let prober =
+                Prober { whose, probe, pace, beat, to: self.to.clone(), clock: self.clock.clone(), seen: Some(Arc::clone(&self.seen)) };
             self.supervisor.vital(label, self.running.clone(), prober.run(self.running.clone()));
         }
     }

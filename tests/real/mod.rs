@@ -31,7 +31,8 @@ pub fn until<T>(what: &str, mut question: impl FnMut() -> Option<T>) -> T {
 /// This program, in an environment without settings of the machine's.
 pub fn watchover() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_watchover"));
-    let foreign = |name: &str| name.starts_with("AWS_") || name.starts_with("WATCHOVER_") || name == "NOTIFY_SOCKET" || name == "WATCHDOG_USEC";
+    let foreign =
+        |name: &str| name.starts_with("AWS_") || name.starts_with("WATCHOVER_") || name == "NOTIFY_SOCKET" || name == "WATCHDOG_USEC";
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(foreign) {
             command.env_remove(name);
@@ -164,7 +165,13 @@ impl World {
 
     /// How often that operation was called.
     pub fn calls(&self, operation: &str) -> u64 {
-        self.read("/calls").as_array().unwrap().iter().filter(|call| call["operation"] == operation).filter_map(|call| call["count"].as_u64()).sum()
+        self.read("/calls")
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|call| call["operation"] == operation)
+            .filter_map(|call| call["count"].as_u64())
+            .sum()
     }
 
     /// The referee has nothing to say.

@@ -73,14 +73,29 @@ impl World {
     /// A step that takes that long, microseconds.
     pub fn step(takes: i64) -> WorldStep {
         WorldStep {
-            on: false, pending_until: None, takes, effects: 0, applies: 0, silent: false, lose_answers: 0, drop_requests: 0, refuse: false, on_since: 0, repeats: 0,
+            on: false,
+            pending_until: None,
+            takes,
+            effects: 0,
+            applies: 0,
+            silent: false,
+            lose_answers: 0,
+            drop_requests: 0,
+            refuse: false,
+            on_since: 0,
+            repeats: 0,
         }
     }
 
     fn new() -> World {
         let steps = [("fence", 500 * MILLI), ("promote", 4 * SECOND), ("capacity", 2 * SECOND), ("traffic", 500 * MILLI)];
         World {
-            primary: Answer::Up, standby: Answer::Up, witness: Answer::Up, replica: Answer::Up, lag: 1.0, lag_stops: false,
+            primary: Answer::Up,
+            standby: Answer::Up,
+            witness: Answer::Up,
+            replica: Answer::Up,
+            lag: 1.0,
+            lag_stops: false,
             steps: steps.into_iter().map(|(name, takes)| (name.to_owned(), World::step(takes))).collect(),
             looks: [0; TARGETS],
         }
@@ -127,7 +142,8 @@ impl Hands for SimHands {
             return;
         }
         let incident = app.ledger().incident.as_ref();
-        let facts = incident.map(|open| open.steps.iter().map(|(name, run)| (name.clone(), run.facts.clone())).collect()).unwrap_or_default();
+        let facts =
+            incident.map(|open| open.steps.iter().map(|(name, run)| (name.clone(), run.facts.clone())).collect()).unwrap_or_default();
         let id = incident.map(|open| open.id.clone()).unwrap_or_default();
         self.0.lock().unwrap().push(Out::Effect(effect.clone(), facts, id, app.epoch()));
     }
@@ -244,9 +260,21 @@ impl Sim {
     pub fn new(policy: AppPolicy) -> Sim {
         let hand: Hand = Arc::new((AtomicI64::new(0), AtomicI64::new(WALL)));
         let mut sim = Sim {
-            world: World::new(), journal: MemJournal::default(), policy, fleet: FleetPolicy { need_up: 1, witnesses: 1, max_concurrent_groups: 1 },
-            hand, control: None, hands: SimHands::default(), queue: BinaryHeap::new(), order: 0, fast: false, generation: [0; TARGETS],
-            front_log: Vec::new(), applied: Vec::new(), seen: Vec::new(), after: None,
+            world: World::new(),
+            journal: MemJournal::default(),
+            policy,
+            fleet: FleetPolicy { need_up: 1, witnesses: 1, max_concurrent_groups: 1 },
+            hand,
+            control: None,
+            hands: SimHands::default(),
+            queue: BinaryHeap::new(),
+            order: 0,
+            fast: false,
+            generation: [0; TARGETS],
+            front_log: Vec::new(),
+            applied: Vec::new(),
+            seen: Vec::new(),
+            after: None,
         };
         sim.boot();
         sim
@@ -295,7 +323,8 @@ impl Sim {
     /// Kills the daemon: what it had in hand is gone, what it had sent to the world arrives all the same.
     pub fn kill(&mut self) {
         self.control = None;
-        let kept: Vec<Reverse<Queued>> = self.queue.drain().filter(|Reverse(Queued(.., ev))| matches!(ev, Ev::Step { what: What::ApplyArrives, .. })).collect();
+        let kept: Vec<Reverse<Queued>> =
+            self.queue.drain().filter(|Reverse(Queued(.., ev))| matches!(ev, Ev::Step { what: What::ApplyArrives, .. })).collect();
         self.queue.extend(kept);
         self.hands.0.lock().unwrap().clear();
     }
@@ -402,7 +431,15 @@ impl Sim {
             Ev::Send(..) => {}
             Ev::Done(target, sent, finding) => self.look_done(target, sent, *finding),
             Ev::Preflight(direction) => {
-                let found = |step: &WorldStep| if step.on { Found::AlreadySo } else if step.refuse { Found::Refused("no".into()) } else { Found::Possible };
+                let found = |step: &WorldStep| {
+                    if step.on {
+                        Found::AlreadySo
+                    } else if step.refuse {
+                        Found::Refused("no".into())
+                    } else {
+                        Found::Possible
+                    }
+                };
                 let steps = self.world.steps.iter().map(|(name, step)| (name.clone(), found(step))).collect();
                 let preflight = Preflight { at: self.moment(now), direction, steps };
                 self.tell(Input::Preflight(preflight));
@@ -625,12 +662,18 @@ fn line(record: &Record) -> Option<String> {
         }
         Entry::Closed { outcome, active, figures, .. } => {
             let rto = figures.rto_seconds.map(|seconds| format!(", rto {seconds:.1}")).unwrap_or_default();
-            let rpo = figures.rpo.as_ref().map(|rpo| format!(", rpo {:.0} ({})", rpo.seconds.unwrap_or(f64::NAN), rpo.assumption)).unwrap_or_default();
+            let rpo = figures
+                .rpo
+                .as_ref()
+                .map(|rpo| format!(", rpo {:.0} ({})", rpo.seconds.unwrap_or(f64::NAN), rpo.assumption))
+                .unwrap_or_default();
             let site = active.map(|site| format!(", {site} active")).unwrap_or_default();
             format!("closed {outcome}{site}{rto}{rpo}")
         }
         Entry::Active { site, by } => format!("active {site} ({})", by.who),
-        Entry::StepFailed { step, code, needs_person, .. } => format!("step-failed {step} {code}{}", if *needs_person { " needs-person" } else { "" }),
+        Entry::StepFailed { step, code, needs_person, .. } => {
+            format!("step-failed {step} {code}{}", if *needs_person { " needs-person" } else { "" })
+        }
         Entry::StepVerified { step, already, .. } => format!("step-verified {step}{}", if *already { " already" } else { "" }),
         Entry::StepIntent { step, attempt, .. } => format!("step-intent {step} {attempt}"),
         Entry::Stuck { words, .. } => format!("stuck: {words}"),
@@ -648,17 +691,45 @@ fn line(record: &Record) -> Option<String> {
 pub fn policy() -> AppPolicy {
     let pace = Pace { interval: Duration::from_secs(1), fast_interval: Duration::from_millis(250), timeout: Duration::from_millis(800) };
     let http = |required: Required| SignalPolicy {
-        name: "alb".into(), kind: "http".into(), interval: pace.interval, fast_interval: pace.fast_interval, timeout: pace.timeout,
-        fall: 3, rise: 5, window: Some(Window { span: Duration::from_secs(90), down_rate: 0.5, min_looks: 20 }), required, replica: false, counts: true,
+        name: "alb".into(),
+        kind: "http".into(),
+        interval: pace.interval,
+        fast_interval: pace.fast_interval,
+        timeout: pace.timeout,
+        fall: 3,
+        rise: 5,
+        window: Some(Window { span: Duration::from_secs(90), down_rate: 0.5, min_looks: 20 }),
+        required,
+        replica: false,
+        counts: true,
     };
     let replica = SignalPolicy {
-        name: "replica".into(), kind: "rds-replica".into(), interval: Duration::from_secs(15), fast_interval: Duration::from_secs(15),
-        timeout: Duration::from_secs(5), fall: 2, rise: 1, window: None, required: Required::Start, replica: true, counts: false,
+        name: "replica".into(),
+        kind: "rds-replica".into(),
+        interval: Duration::from_secs(15),
+        fast_interval: Duration::from_secs(15),
+        timeout: Duration::from_secs(5),
+        fall: 2,
+        rise: 1,
+        window: None,
+        required: Required::Start,
+        replica: true,
+        counts: false,
     };
     let step = |name: &str, class: Class, reversibility: Reversibility, after: &[&str], deadline: u64, on_failure: OnFailure| PlannedStep {
-        name: name.into(), kind: name.into(), class, reversibility, repeat: Repeat::Inspectable,
-        after: after.iter().map(|name| (*name).to_owned()).collect(), deadline: Duration::from_secs(deadline), attempts: 3, on_failure,
-        only: None, account: None, region: "us-east-1".into(), keys: Value::Null,
+        name: name.into(),
+        kind: name.into(),
+        class,
+        reversibility,
+        repeat: Repeat::Inspectable,
+        after: after.iter().map(|name| (*name).to_owned()).collect(),
+        deadline: Duration::from_secs(deadline),
+        attempts: 3,
+        on_failure,
+        only: None,
+        account: None,
+        region: "us-east-1".into(),
+        keys: Value::Null,
     };
     let failover = Plan {
         direction: Direction::ToStandby,
@@ -670,12 +741,28 @@ pub fn policy() -> AppPolicy {
         ],
     };
     AppPolicy {
-        name: "shop".into(), group: "shop".into(), priority: 10, mode: Mode::Automatic, rto_objective: Duration::from_secs(300),
-        rpo_objective: Duration::from_secs(300), on_rpo_exceeded: OnRpoExceeded::Approve, min_outage: Duration::from_secs(3),
-        startup_grace: Duration::from_secs(10), cooldown: Duration::from_secs(3600), approval_timeout: Duration::from_secs(1800),
-        move_timeout: Duration::from_secs(1800), prove_timeout: Duration::from_secs(300), traffic_is_autonomous: false, front_door: pace,
+        name: "shop".into(),
+        group: "shop".into(),
+        priority: 10,
+        mode: Mode::Automatic,
+        rto_objective: Duration::from_secs(300),
+        rpo_objective: Duration::from_secs(300),
+        on_rpo_exceeded: OnRpoExceeded::Approve,
+        min_outage: Duration::from_secs(3),
+        startup_grace: Duration::from_secs(10),
+        cooldown: Duration::from_secs(3600),
+        approval_timeout: Duration::from_secs(1800),
+        move_timeout: Duration::from_secs(1800),
+        prove_timeout: Duration::from_secs(300),
+        traffic_is_autonomous: false,
+        front_door: pace,
         primary: SitePolicy { region: "ap-south-1".into(), down_when: DownWhen::All, min_known: 1, signals: vec![http(Required::Start)] },
-        standby: SitePolicy { region: "us-east-1".into(), down_when: DownWhen::All, min_known: 1, signals: vec![http(Required::Traffic), replica] },
+        standby: SitePolicy {
+            region: "us-east-1".into(),
+            down_when: DownWhen::All,
+            min_known: 1,
+            signals: vec![http(Required::Traffic), replica],
+        },
         failover,
         failback: Plan { direction: Direction::ToPrimary, steps: Vec::new() },
     }

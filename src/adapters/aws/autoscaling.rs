@@ -84,7 +84,11 @@ impl Whereabouts {
                 }
             }
             Group {
-                sizes: Sizes { min: one.min_size().unwrap_or(0), max: one.max_size().unwrap_or(0), desired: one.desired_capacity().unwrap_or(0) },
+                sizes: Sizes {
+                    min: one.min_size().unwrap_or(0),
+                    max: one.max_size().unwrap_or(0),
+                    desired: one.desired_capacity().unwrap_or(0),
+                },
                 members: one
                     .instances()
                     .iter()
@@ -98,7 +102,9 @@ impl Whereabouts {
                 suspended: one
                     .suspended_processes()
                     .iter()
-                    .map(|process| (process.process_name().unwrap_or_default().to_owned(), process.suspension_reason().unwrap_or_default().to_owned()))
+                    .map(|process| {
+                        (process.process_name().unwrap_or_default().to_owned(), process.suspension_reason().unwrap_or_default().to_owned())
+                    })
                     .collect(),
                 target_groups,
             }
@@ -133,8 +139,14 @@ impl Whereabouts {
 
     /// Permissions to read and to size the group. Describe calls take no resource.
     pub fn permissions(&self) -> Vec<Permission> {
-        let arn = format!("arn:{}:autoscaling:{}:*:autoScalingGroup:*:autoScalingGroupName/{}", super::partition(&self.region), self.region, self.group);
-        let of = |action: &str, resource: &str| Permission { action: action.into(), resource: resource.into(), account: self.account.clone() };
+        let arn = format!(
+            "arn:{}:autoscaling:{}:*:autoScalingGroup:*:autoScalingGroupName/{}",
+            super::partition(&self.region),
+            self.region,
+            self.group
+        );
+        let of =
+            |action: &str, resource: &str| Permission { action: action.into(), resource: resource.into(), account: self.account.clone() };
         vec![of("autoscaling:DescribeAutoScalingGroups", "*"), of("autoscaling:UpdateAutoScalingGroup", &arn)]
     }
 }

@@ -156,7 +156,9 @@ fn heading(op: &Op) -> String {
 fn hint(op: &Op, kind: Kind) -> String {
     match kind {
         Kind::AccessDenied => format!("; allow {} (`watchover iam-policy` prints the whole policy)", op.action),
-        Kind::NoCredentials => "; give the daemon credentials (instance role, profile or environment) and look at `watchover check`".to_owned(),
+        Kind::NoCredentials => {
+            "; give the daemon credentials (instance role, profile or environment) and look at `watchover check`".to_owned()
+        }
         Kind::Throttled => "; others share this account's rate".to_owned(),
         Kind::Timeout | Kind::NoAnswer | Kind::Server | Kind::Malformed | Kind::Rejected => String::new(),
     }
@@ -164,12 +166,34 @@ fn hint(op: &Op, kind: Kind) -> String {
 
 fn kind_of(code: &str, status: u16) -> Kind {
     match code {
-        "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" | "NotAuthorized" | "Forbidden" | "AllAccessDisabled" => Kind::AccessDenied,
-        "InvalidClientTokenId" | "SignatureDoesNotMatch" | "ExpiredToken" | "ExpiredTokenException" | "UnrecognizedClientException"
-        | "InvalidAccessKeyId" | "InvalidToken" | "MissingAuthenticationToken" | "MissingAuthenticationTokenException" | "IncompleteSignature"
-        | "InvalidSignatureException" | "RequestExpired" | "RequestTimeTooSkewed" | "AuthFailure" => Kind::NoCredentials,
-        "Throttling" | "ThrottlingException" | "ThrottledException" | "RequestThrottled" | "RequestThrottledException" | "RequestLimitExceeded"
-        | "TooManyRequestsException" | "SlowDown" | "BandwidthLimitExceeded" | "PriorRequestNotComplete" | "LimitExceededException" => Kind::Throttled,
+        "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" | "NotAuthorized" | "Forbidden" | "AllAccessDisabled" => {
+            Kind::AccessDenied
+        }
+        "InvalidClientTokenId"
+        | "SignatureDoesNotMatch"
+        | "ExpiredToken"
+        | "ExpiredTokenException"
+        | "UnrecognizedClientException"
+        | "InvalidAccessKeyId"
+        | "InvalidToken"
+        | "MissingAuthenticationToken"
+        | "MissingAuthenticationTokenException"
+        | "IncompleteSignature"
+        | "InvalidSignatureException"
+        | "RequestExpired"
+        | "RequestTimeTooSkewed"
+        | "AuthFailure" => Kind::NoCredentials,
+        "Throttling"
+        | "ThrottlingException"
+        | "ThrottledException"
+        | "RequestThrottled"
+        | "RequestThrottledException"
+        | "RequestLimitExceeded"
+        | "TooManyRequestsException"
+        | "SlowDown"
+        | "BandwidthLimitExceeded"
+        | "PriorRequestNotComplete"
+        | "LimitExceededException" => Kind::Throttled,
         "RequestTimeout" | "RequestTimeoutException" => Kind::Timeout,
         _ if status == 429 => Kind::Throttled,
         _ if status >= 500 => Kind::Server,

@@ -72,7 +72,10 @@ pub struct AccountSpec {
 
 impl fmt::Debug for AccountSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AccountSpec").field("role_arn", &self.role_arn).field("external_id", &self.external_id.as_ref().map(|_| "…")).finish()
+        f.debug_struct("AccountSpec")
+            .field("role_arn", &self.role_arn)
+            .field("external_id", &self.external_id.as_ref().map(|_| "…"))
+            .finish()
     }
 }
 
@@ -234,7 +237,12 @@ impl Aws {
             let op = Op::new("sts", "AssumeRole", "sts:AssumeRole", region, format!("account {name}"));
             let Some(spec) = self.0.spec.accounts.get(name) else {
                 let known: Vec<&str> = self.0.spec.accounts.keys().map(String::as_str).collect();
-                return Err(Failure::before(&op, Kind::Rejected, "unknown-account", &format!("no [account.{name}] in the config; known: {}", known.join(", "))));
+                return Err(Failure::before(
+                    &op,
+                    Kind::Rejected,
+                    "unknown-account",
+                    &format!("no [account.{name}] in the config; known: {}", known.join(", ")),
+                ));
             };
             // The region's own STS: the role must not hang on the region that is left, nor on us-east-1.
             let mut role = AssumeRoleProvider::builder(&spec.role_arn).session_name("watchover").configure(&config);
@@ -266,7 +274,12 @@ impl Aws {
     fn timeouts(&self, attempts: u32) -> TimeoutConfig {
         let call = self.0.spec.call_timeout;
         let whole = call.saturating_mul(attempts).saturating_add(LAST_PAUSE.saturating_mul(attempts.saturating_sub(1)));
-        TimeoutConfig::builder().connect_timeout(CONNECT.min(call)).read_timeout(call).operation_attempt_timeout(call).operation_timeout(whole).build()
+        TimeoutConfig::builder()
+            .connect_timeout(CONNECT.min(call))
+            .read_timeout(call)
+            .operation_attempt_timeout(call)
+            .operation_timeout(whole)
+            .build()
     }
 }
 
@@ -311,4 +324,3 @@ pub fn shell_word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
     if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
-

@@ -110,7 +110,8 @@ pub async fn resolve(dns: &Dns, mut name: Name) -> Result<Vec<IpAddr>, DnsError>
 /// Follows the CNAMEs within the answer as far as they stay in the zone: beyond it, the server is no authority.
 fn walk(zone: &Name, mut name: Name, answer: &Message) -> (Name, Vec<IpAddr>) {
     for _ in 0..CHAIN {
-        let addresses: Vec<IpAddr> = answer.answers.iter().filter(|record| record.name == name).filter_map(|record| record.data.ip_addr()).collect();
+        let addresses: Vec<IpAddr> =
+            answer.answers.iter().filter(|record| record.name == name).filter_map(|record| record.data.ip_addr()).collect();
         if !addresses.is_empty() {
             return (name, addresses);
         }
@@ -161,7 +162,10 @@ async fn look_up(dns: &Dns, name: &Name) -> Result<Zone, DnsError> {
             let addresses: Vec<SocketAddr> =
                 answers.iter().flatten().filter_map(|answer| answer.addresses.first()).map(|ip| SocketAddr::new(*ip, 53)).collect();
             if addresses.is_empty() {
-                return Err(answers.into_iter().find_map(Result::err).unwrap_or_else(|| DnsError::Failed(format!("no server of zone {cut} has an address"))));
+                return Err(answers
+                    .into_iter()
+                    .find_map(Result::err)
+                    .unwrap_or_else(|| DnsError::Failed(format!("no server of zone {cut} has an address"))));
             }
             return Ok(Zone::new(cut, &addresses));
         }

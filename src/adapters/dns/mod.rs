@@ -139,13 +139,16 @@ impl Dns {
         for text in &spec.resolvers {
             if text.trim() == "system" {
                 let (system, _) = system_conf::read_system_conf().map_err(|cause| {
-                    DnsSetupError(format!("reading the system's resolvers (/etc/resolv.conf) failed: {cause}; mend it or name addresses in dns.resolvers"))
+                    DnsSetupError(format!(
+                        "reading the system's resolvers (/etc/resolv.conf) failed: {cause}; mend it or name addresses in dns.resolvers"
+                    ))
                 })?;
                 servers.extend(system.into_parts().2);
                 hosts = ResolveHosts::Always;
             } else {
-                let address = resolver_address(text)
-                    .ok_or_else(|| DnsSetupError(format!("resolver {text:?} is neither \"system\" nor an address like \"192.0.2.1:53\"")))?;
+                let address = resolver_address(text).ok_or_else(|| {
+                    DnsSetupError(format!("resolver {text:?} is neither \"system\" nor an address like \"192.0.2.1:53\""))
+                })?;
                 servers.push(name_server(address));
             }
         }

@@ -122,7 +122,9 @@ async fn the_authority_says_whose_addresses_it_gives() {
 #[test]
 fn proofs_are_judged() {
     let problems = crate::config::judge::Problems::default();
-    let serde_json::Value::Object(map) = serde_json::json!({"load_balancer": "http://alb/", "marker": {"header": "a b", "value": "x", "valeu": 1}}) else {
+    let serde_json::Value::Object(map) =
+        serde_json::json!({"load_balancer": "http://alb/", "marker": {"header": "a b", "value": "x", "valeu": 1}})
+    else {
         unreachable!()
     };
     ProofSpec::judge(&Table::new("primary", map, &problems));

@@ -108,9 +108,10 @@ pub async fn read(mut body: Incoming, spec: &HttpSpec) -> Result<bool, Bad> {
         }
         if part.len() < data.len() || seen >= limit {
             return match needle {
-                Some(_) if part.len() < data.len() || !body.is_ended() => {
-                    Err((Verdict::Down(Cause::TooLarge), format!("the first {limit} bytes of the body lack the expected text, and there is more")))
-                }
+                Some(_) if part.len() < data.len() || !body.is_ended() => Err((
+                    Verdict::Down(Cause::TooLarge),
+                    format!("the first {limit} bytes of the body lack the expected text, and there is more"),
+                )),
                 Some(_) => Err(lacks()),
                 None => Ok(false),
             };
@@ -170,13 +171,18 @@ pub fn io_classed(error: &io::Error, doing: &str) -> Bad {
     use io::ErrorKind as Kind;
     let verdict = match error.kind() {
         Kind::ConnectionRefused => Verdict::Down(Cause::Refused),
-        Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe | Kind::UnexpectedEof | Kind::NotConnected => Verdict::Down(Cause::Reset),
+        Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe | Kind::UnexpectedEof | Kind::NotConnected => {
+            Verdict::Down(Cause::Reset)
+        }
         Kind::TimedOut => Verdict::Down(Cause::TimedOut),
         Kind::InvalidData | Kind::InvalidInput => Verdict::Down(Cause::Malformed),
         // No way out of this machine: no route, no source address or port, or a firewall of our own.
-        Kind::NetworkUnreachable | Kind::HostUnreachable | Kind::NetworkDown | Kind::AddrNotAvailable | Kind::AddrInUse | Kind::PermissionDenied => {
-            Verdict::Unknown(Cause::NoRoute)
-        }
+        Kind::NetworkUnreachable
+        | Kind::HostUnreachable
+        | Kind::NetworkDown
+        | Kind::AddrNotAvailable
+        | Kind::AddrInUse
+        | Kind::PermissionDenied => Verdict::Unknown(Cause::NoRoute),
         _ => Verdict::Unknown(Cause::Unclassified),
     };
     (verdict, format!("{doing}: {error}"))

@@ -167,7 +167,13 @@ mod tests {
         };
         Expect::judge(&Table::new("expect", map, &problems));
         let said: Vec<String> = problems.take().iter().map(ToString::to_string).collect();
-        for part in ["expect.status:", "expect.body_contains: is empty", "did you mean \"body_contains\"?", "expect.header.a b:", "expect.header.x-n:"] {
+        for part in [
+            "expect.status:",
+            "expect.body_contains: is empty",
+            "did you mean \"body_contains\"?",
+            "expect.header.a b:",
+            "expect.header.x-n:",
+        ] {
             assert!(said.iter().any(|line| line.contains(part)), "{part} in {said:?}");
         }
     }

@@ -156,9 +156,13 @@ impl Client {
         let whom = trace.address.map_or_else(String::new, |address| format!("{address}: "));
         let (verdict, detail) = match ended {
             Ok(Ok(words)) => (Verdict::Up, words),
-            _ if late => (Verdict::Unknown(Cause::LoopLate), format!("our own clock jumped: the look took {:.1?} of {timeout:?}", start.elapsed())),
+            _ if late => {
+                (Verdict::Unknown(Cause::LoopLate), format!("our own clock jumped: the look took {:.1?} of {timeout:?}", start.elapsed()))
+            }
             Ok(Err((verdict, words))) => (verdict, format!("{whom}{words}")),
-            Err(_) if phase == Phase::Resolve => (Verdict::Unknown(Cause::ResolverTimeout), format!("the name was not resolved within {timeout:?}")),
+            Err(_) if phase == Phase::Resolve => {
+                (Verdict::Unknown(Cause::ResolverTimeout), format!("the name was not resolved within {timeout:?}"))
+            }
             Err(_) => (Verdict::Down(Cause::TimedOut), format!("{whom}no answer within {timeout:?}, waiting {}", waiting(phase))),
         };
         Seen { verdict, detail, phases: trace.phases, address: trace.address, headers: trace.headers }
@@ -179,7 +183,9 @@ impl Client {
         let ours = url.host_str() == self.spec.url.host_str();
         let (host, port) = match (&self.spec.connect_to, url.port_or_known_default()) {
             // A redirect to another port of the same host stays with the site that is looked at.
-            (Some(target), Some(port)) if ours && url.port_or_known_default() != self.spec.url.port_or_known_default() => (target.host.as_str(), port),
+            (Some(target), Some(port)) if ours && url.port_or_known_default() != self.spec.url.port_or_known_default() => {
+                (target.host.as_str(), port)
+            }
             (Some(target), _) if ours => (target.host.as_str(), target.port),
             (_, Some(port)) => (url.host_str().unwrap_or_default(), port),
             (_, None) => return Err((Verdict::Down(Cause::Malformed), format!("the redirect leads to a {} address", url.scheme()))),
@@ -195,7 +201,9 @@ impl Client {
                 trace.enter(Phase::Wait);
                 match self.ask(open, url, method, followed, trace).await {
                     // Closed while nobody looked: the server's right, and no evidence. A new connection tells.
-                    Err((Verdict::Down(Cause::Reset), _)) if trace.phase == Phase::Wait => self.fresh(address, url, method, ours, followed, trace).await?,
+                    Err((Verdict::Down(Cause::Reset), _)) if trace.phase == Phase::Wait => {
+                        self.fresh(address, url, method, ours, followed, trace).await?
+                    }
                     other => other?,
                 }
             }
@@ -210,12 +218,21 @@ impl Client {
         Ok(found)
     }
 
-    async fn fresh(&self, address: SocketAddr, url: &Url, method: &Method, ours: bool, followed: u32, trace: &mut Trace) -> Result<(Hop, Option<Open>), Bad> {
+    async fn fresh(
+        &self,
+        address: SocketAddr,
+        url: &Url,
+        method: &Method,
+        ours: bool,
+        followed: u32,
+        trace: &mut Trace,
+    ) -> Result<(Hop, Option<Open>), Bad> {
         let tls = match url.scheme() {
             "https" => {
                 let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
                 let name = self.spec.server_name.as_deref().filter(|_| ours).unwrap_or(host).to_owned();
-                let name = ServerName::try_from(name).map_err(|cause| (Verdict::Down(Cause::Tls), format!("the TLS name is none: {cause}")))?;
+                let name =
+                    ServerName::try_from(name).map_err(|cause| (Verdict::Down(Cause::Tls), format!("the TLS name is none: {cause}")))?;
                 Some((self.tls().map_err(|cause| (Verdict::Unknown(Cause::Unclassified), cause))?, name))
             }
             _ => None,
@@ -240,11 +257,20 @@ impl Client {
         if !self.spec.keep_alive {
             request = request.header(header::CONNECTION, "close");
         }
-        let request = request.body(Empty::<Bytes>::new()).map_err(|cause| (Verdict::Unknown(Cause::Unclassified), format!("the request cannot be built: {cause}")))?;
+        let request = request
+            .body(Empty::<Bytes>::new())
+            .map_err(|cause| (Verdict::Unknown(Cause::Unclassified), format!("the request cannot be built: {cause}")))?;
         exchange::exchange(open, request, async |response| self.judge(response, url, method, followed, trace).await).await
     }
 
-    async fn judge(&self, response: Response<Incoming>, url: &Url, method: &Method, followed: u32, trace: &mut Trace) -> Result<(Hop, bool), Bad> {
+    async fn judge(
+        &self,
+        response: Response<Incoming>,
+        url: &Url,
+        method: &Method,
+        followed: u32,
+        trace: &mut Trace,
+    ) -> Result<(Hop, bool), Bad> {
         trace.enter(Phase::Body);
         let (head, body) = response.into_parts();
         let (status, expect) = (head.status, &self.spec.expect);
@@ -257,7 +283,8 @@ impl Client {
                 return Err((Verdict::Down(Cause::Redirects), format!("HTTP {status} after {followed} redirects")));
             }
             let next = location.to_str().ok().and_then(|text| url.join(text).ok()).filter(|next| matches!(next.scheme(), "http" | "https"));
-            let next = next.ok_or_else(|| (Verdict::Down(Cause::Malformed), format!("HTTP {status} with a Location that leads nowhere")))?;
+            let next =
+                next.ok_or_else(|| (Verdict::Down(Cause::Malformed), format!("HTTP {status} with a Location that leads nowhere")))?;
             let method = if status.as_u16() == 303 && method != Method::HEAD { Method::GET } else { method.clone() };
             return Ok((Hop::Redirect(next, method), false));
         }

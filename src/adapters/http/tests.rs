@@ -48,7 +48,10 @@ async fn a21_each_way_to_be_down_has_its_own_reason() {
     assert_eq!(verdict_of(Says::Once(Vec::new()), |_| {}).await, Verdict::Down(Cause::Reset));
     assert_eq!(verdict_of(Says::Silence, |_| {}).await, Verdict::Down(Cause::TimedOut));
     assert_eq!(verdict_of(text("HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n"), |_| {}).await, Verdict::Down(Cause::Status));
-    assert_eq!(verdict_of(ok("all is lost"), |spec| spec.expect.body_contains = Some("all is well".into())).await, Verdict::Down(Cause::Body));
+    assert_eq!(
+        verdict_of(ok("all is lost"), |spec| spec.expect.body_contains = Some("all is well".into())).await,
+        Verdict::Down(Cause::Body)
+    );
     let role = |spec: &mut HttpSpec| {
         spec.expect.header.insert("x-role".into(), "standby".into());
     };

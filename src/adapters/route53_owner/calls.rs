@@ -53,7 +53,13 @@ impl Shared {
 
     /// One page of records from `from` on.
     async fn page(&self, zone: &Zone, from: &Pick, most: i32) -> Result<Vec<Record>, Failure> {
-        let op = Op::new("route53", "ListResourceRecordSets", "route53:ListResourceRecordSets", HOME, format!("record {from} of zone {}", zone.id));
+        let op = Op::new(
+            "route53",
+            "ListResourceRecordSets",
+            "route53:ListResourceRecordSets",
+            HOME,
+            format!("record {from} of zone {}", zone.id),
+        );
         let client = self.aws.route53(zone.account.as_deref(), &zone.region, Purpose::Look).await?;
         self.pace.turn(zone.account.as_deref()).await;
         let call = client.list_resource_record_sets().hosted_zone_id(&zone.id).start_record_name(&from.name);

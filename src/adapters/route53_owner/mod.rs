@@ -158,7 +158,11 @@ impl Owner {
     /// refused because of another's is split until the culprit stands alone.
     pub async fn change(&self, zone: &Zone, records: Vec<Record>, within: Duration) -> Result<String, Failure> {
         if !batch::fits(&records) {
-            let why = format!("one step may change up to {} values of {} characters together; split the step", batch::MAX_UPSERTS, batch::MAX_CHARACTERS);
+            let why = format!(
+                "one step may change up to {} values of {} characters together; split the step",
+                batch::MAX_UPSERTS,
+                batch::MAX_CHARACTERS
+            );
             return Err(Failure::before(&change_op(zone, &records), Kind::Rejected, "batch-too-large", &why));
         }
         let (reply, answer) = oneshot::channel();

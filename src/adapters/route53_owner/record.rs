@@ -22,7 +22,11 @@ pub struct Pick {
 impl Pick {
     /// The same in the one spelling that compares.
     pub fn canonical(&self) -> Pick {
-        Pick { name: canonical(&self.name), kind: self.kind.to_ascii_uppercase(), set_identifier: self.set_identifier.clone().filter(|id| !id.is_empty()) }
+        Pick {
+            name: canonical(&self.name),
+            kind: self.kind.to_ascii_uppercase(),
+            set_identifier: self.set_identifier.clone().filter(|id| !id.is_empty()),
+        }
     }
 }
 
@@ -229,7 +233,9 @@ impl Record {
             geo_proximity_location: set.geo_proximity_location().map(|geo| GeoProximity {
                 aws_region: geo.aws_region().map(str::to_owned),
                 local_zone_group: geo.local_zone_group().map(str::to_owned),
-                coordinates: geo.coordinates().map(|at| Coordinates { latitude: at.latitude().to_owned(), longitude: at.longitude().to_owned() }),
+                coordinates: geo
+                    .coordinates()
+                    .map(|at| Coordinates { latitude: at.latitude().to_owned(), longitude: at.longitude().to_owned() }),
                 bias: geo.bias(),
             }),
         }
@@ -239,7 +245,9 @@ impl Record {
     pub fn written(&self) -> Result<sdk::ResourceRecordSet, BuildError> {
         let values = match &self.values {
             None => None,
-            Some(values) => Some(values.iter().map(|one| sdk::ResourceRecord::builder().value(&one.value).build()).collect::<Result<Vec<_>, _>>()?),
+            Some(values) => {
+                Some(values.iter().map(|one| sdk::ResourceRecord::builder().value(&one.value).build()).collect::<Result<Vec<_>, _>>()?)
+            }
         };
         let alias = match &self.alias_target {
             None => None,
@@ -253,7 +261,9 @@ impl Record {
         };
         let cidr = match &self.cidr_routing_config {
             None => None,
-            Some(cidr) => Some(sdk::CidrRoutingConfig::builder().collection_id(&cidr.collection_id).location_name(&cidr.location_name).build()?),
+            Some(cidr) => {
+                Some(sdk::CidrRoutingConfig::builder().collection_id(&cidr.collection_id).location_name(&cidr.location_name).build()?)
+            }
         };
         let proximity = match &self.geo_proximity_location {
             None => None,
@@ -326,7 +336,9 @@ mod tests {
 
     #[test]
     fn names_compare_by_meaning() {
-        for (a, b) in [("*.Example.com", "\\052.example.com."), ("shop.example.com.", "SHOP.example.com"), ("_x.example.com", "\\137x.example.com.")] {
+        for (a, b) in
+            [("*.Example.com", "\\052.example.com."), ("shop.example.com.", "SHOP.example.com"), ("_x.example.com", "\\137x.example.com.")]
+        {
             assert_eq!(canonical(a), canonical(b));
         }
         assert_ne!(canonical("a\\056b.example.com"), canonical("a.b.example.com"));

@@ -30,22 +30,42 @@ pub static KIND: SignalKind<Adapters> = SignalKind {
 };
 
 const KEYS: &[KeyDoc] = &[
-    KeyDoc { name: "url", form: "URL (http or https)", default: "", doc: "What is asked for. Its host is the Host header and the TLS name. It carries no credentials." },
+    KeyDoc {
+        name: "url",
+        form: "URL (http or https)",
+        default: "",
+        doc: "What is asked for. Its host is the Host header and the TLS name. It carries no credentials.",
+    },
     KeyDoc {
         name: "connect_to",
         form: "host:port",
         default: "the URL's host and port",
         doc: "Where it is connected: the site's own load balancer. Looks go round all addresses of that name, so that a half-dead set is seen.",
     },
-    KeyDoc { name: "server_name", form: "host name", default: "the URL's host", doc: "The TLS name, where it differs from the URL's host." },
-    KeyDoc { name: "method", form: "\"GET\", \"HEAD\" or \"OPTIONS\"", default: "\"GET\"", doc: "How it is asked for; nothing that changes anything." },
+    KeyDoc {
+        name: "server_name",
+        form: "host name",
+        default: "the URL's host",
+        doc: "The TLS name, where it differs from the URL's host.",
+    },
+    KeyDoc {
+        name: "method",
+        form: "\"GET\", \"HEAD\" or \"OPTIONS\"",
+        default: "\"GET\"",
+        doc: "How it is asked for; nothing that changes anything.",
+    },
     KeyDoc {
         name: "expect",
         form: "{ status, body_contains, header }",
         default: "{ status = \"200-399\" }",
         doc: "What the answer must be: a status within the set (\"200\", \"200,204,300-399\"), a piece of text within the first max_body bytes, headers with exactly these values.",
     },
-    KeyDoc { name: "ca_file", form: "path", default: "the machine's root certificates", doc: "PEM file of the only certificates to trust." },
+    KeyDoc {
+        name: "ca_file",
+        form: "path",
+        default: "the machine's root certificates",
+        doc: "PEM file of the only certificates to trust.",
+    },
     KeyDoc { name: "verify_tls", form: "boolean", default: "true", doc: "false accepts any certificate: an expired one is then not seen." },
     KeyDoc {
         name: "follow_redirects",
@@ -53,7 +73,12 @@ const KEYS: &[KeyDoc] = &[
         default: "0",
         doc: "Redirects to follow; 0 judges the redirect itself by its status. Each costs a connection out of the same timeout.",
     },
-    KeyDoc { name: "max_body", form: "size", default: "\"64KiB\"", doc: "Bytes read of the body at most; held in memory only as far as body_contains needs." },
+    KeyDoc {
+        name: "max_body",
+        form: "size",
+        default: "\"64KiB\"",
+        doc: "Bytes read of the body at most; held in memory only as far as body_contains needs.",
+    },
     KeyDoc {
         name: "keep_alive",
         form: "boolean",
@@ -71,7 +96,8 @@ fn judge(table: &Table, _place: &Place) -> Option<Value> {
         }
         Some(url)
     });
-    let connect_to = table.string("connect_to").and_then(|text| Target::parse(&text).map_err(|problem| table.fault("connect_to", problem)).ok());
+    let connect_to =
+        table.string("connect_to").and_then(|text| Target::parse(&text).map_err(|problem| table.fault("connect_to", problem)).ok());
     let server_name = table.string("server_name");
     if let Some(name) = &server_name
         && rustls::pki_types::ServerName::try_from(name.as_str()).is_err()
@@ -112,11 +138,29 @@ fn judge(table: &Table, _place: &Place) -> Option<Value> {
         return None;
     }
     let method = method.to_owned();
-    serde_json::to_value(HttpSpec { url: url?, connect_to, server_name, method, expect, ca_file, verify_tls, follow_redirects, max_body, keep_alive }).ok()
+    serde_json::to_value(HttpSpec {
+        url: url?,
+        connect_to,
+        server_name,
+        method,
+        expect,
+        ca_file,
+        verify_tls,
+        follow_redirects,
+        max_body,
+        keep_alive,
+    })
+    .ok()
 }
 
 fn build(spec: &SignalSpec, adapters: &Adapters) -> Result<Arc<dyn Probe>, StepError> {
-    let fail = |cause: String| StepError::new(ErrorClass::Refused, "signal-setup", format!("setting up signal {} of {}'s {} failed: {cause}", spec.name, spec.app, spec.site));
+    let fail = |cause: String| {
+        StepError::new(
+            ErrorClass::Refused,
+            "signal-setup",
+            format!("setting up signal {} of {}'s {} failed: {cause}", spec.name, spec.app, spec.site),
+        )
+    };
     let look: HttpSpec = serde_json::from_value(spec.keys.clone()).map_err(|cause| fail(cause.to_string()))?;
     Ok(Arc::new(adapters.http.client(look).map_err(fail)?))
 }
@@ -150,7 +194,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_judged_is_what_is_built() {
-        let (found, said) = judged(serde_json::json!({"url": "http://shop.example.com/healthz", "connect_to": "alb.example.net:80", "expect": {"status": 204}}));
+        let (found, said) = judged(
+            serde_json::json!({"url": "http://shop.example.com/healthz", "connect_to": "alb.example.net:80", "expect": {"status": 204}}),
+        );
         assert!(said.is_empty(), "{said:?}");
         let spec = SignalSpec {
             app: "shop".into(),
@@ -186,7 +232,9 @@ mod tests {
         ] {
             assert!(said.iter().any(|line| line.contains(part)), "{part}\n{said:#?}");
         }
-        for (connect_to, part) in [("h:0", "for a port"), ("h:99999", "for a port"), ("::1:443", "without brackets"), (":443", "names no host")] {
+        for (connect_to, part) in
+            [("h:0", "for a port"), ("h:99999", "for a port"), ("::1:443", "without brackets"), (":443", "names no host")]
+        {
             let (_, said) = judged(serde_json::json!({"url": "http://h/", "connect_to": connect_to}));
             assert!(said.iter().any(|line| line.contains(part)), "{connect_to}: {said:?}");
         }

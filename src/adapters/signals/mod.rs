@@ -29,7 +29,12 @@ pub fn kind(name: &str) -> Option<&'static SignalKind<Adapters>> {
 /// # Errors
 /// A kind that this build does not know, or what the kind says.
 pub fn build(spec: &SignalSpec, adapters: &Adapters) -> Result<Arc<dyn Probe>, StepError> {
-    let kind = kind(&spec.kind)
-        .ok_or_else(|| StepError::new(ErrorClass::Refused, "unknown-kind", format!("signal {}: this build does not know the kind {:?}", spec.name, spec.kind)))?;
+    let kind = kind(&spec.kind).ok_or_else(|| {
+        StepError::new(
+            ErrorClass::Refused,
+            "unknown-kind",
+            format!("signal {}: this build does not know the kind {:?}", spec.name, spec.kind),
+        )
+    })?;
     (kind.build)(spec, adapters)
 }

@@ -54,7 +54,10 @@ fn build(spec: &SignalSpec, adapters: &Adapters) -> Result<Arc<dyn Probe>, StepE
         account: spec.account.clone(),
         region: spec.region.clone(),
         db_instance: spec.keys["db_instance"].as_str().ok_or_else(|| bad("db_instance"))?.to_owned(),
-        stale_after: spec.keys["stale_after_seconds"].as_f64().and_then(|s| Duration::try_from_secs_f64(s).ok()).ok_or_else(|| bad("stale_after_seconds"))?,
+        stale_after: spec.keys["stale_after_seconds"]
+            .as_f64()
+            .and_then(|s| Duration::try_from_secs_f64(s).ok())
+            .ok_or_else(|| bad("stale_after_seconds"))?,
     }))
 }
 
@@ -100,7 +103,13 @@ impl RdsReplica {
 /// waits them out. States in which nothing can be promoted (`rebooting`, `stopped`, `failed` …) are down; states that
 /// we do not know say nothing. `replication degraded` is up: data still flows, and by how much it lags is the
 /// data-loss gate's business.
-fn judge_reading(id: &str, instance: Result<Option<Instance>, Failure>, lag: Result<LagHistory, Failure>, now: i64, stale_after: Duration) -> Finding {
+fn judge_reading(
+    id: &str,
+    instance: Result<Option<Instance>, Failure>,
+    lag: Result<LagHistory, Failure>,
+    now: i64,
+    stale_after: Duration,
+) -> Finding {
     let instance = match instance {
         Ok(Some(instance)) => instance,
         Ok(None) => return Finding::new(Verdict::Down(Cause::NotFound), format!("there is no DB instance {id}")),
@@ -136,7 +145,11 @@ fn link(instance: &Instance) -> (ReplicaState, Verdict, String) {
     let Some(link) = &instance.link else {
         return (ReplicaState::Replicating, Verdict::Up, "replicating (RDS reports no link status; the source is set)".to_owned());
     };
-    let said = if link.message.is_empty() { link.status.clone() } else { format!("{}: {}", link.status, link.message.chars().take(160).collect::<String>()) };
+    let said = if link.message.is_empty() {
+        link.status.clone()
+    } else {
+        format!("{}: {}", link.status, link.message.chars().take(160).collect::<String>())
+    };
     let (state, verdict) = match link.status.as_str() {
         "replicating" if link.normal => (ReplicaState::Replicating, Verdict::Up),
         "replicating" | "replication degraded" => (ReplicaState::Degraded, Verdict::Up),
@@ -152,12 +165,33 @@ fn link(instance: &Instance) -> (ReplicaState, Verdict, String) {
 /// What the instance's own status means for a promotion.
 fn status(status: &str) -> Verdict {
     match status {
-        "available" | "backing-up" | "storage-optimization" | "modifying" | "storage-config-upgrade" | "storage-initialization"
+        "available"
+        | "backing-up"
+        | "storage-optimization"
+        | "modifying"
+        | "storage-config-upgrade"
+        | "storage-initialization"
         | "resetting-master-credentials" => Verdict::Up,
         other if other.starts_with("configuring-") => Verdict::Up,
-        "creating" | "deleting" | "delete-precheck" | "failed" | "inaccessible-encryption-credentials" | "inaccessible-encryption-credentials-recoverable"
-        | "insufficient-capacity" | "maintenance" | "moving-to-vpc" | "converting-to-vpc" | "rebooting" | "renaming" | "restore-error" | "starting"
-        | "stopped" | "stopping" | "storage-full" | "upgrading" | "upgrade-failed" => Verdict::Down(Cause::InstanceStatus),
+        "creating"
+        | "deleting"
+        | "delete-precheck"
+        | "failed"
+        | "inaccessible-encryption-credentials"
+        | "inaccessible-encryption-credentials-recoverable"
+        | "insufficient-capacity"
+        | "maintenance"
+        | "moving-to-vpc"
+        | "converting-to-vpc"
+        | "rebooting"
+        | "renaming"
+        | "restore-error"
+        | "starting"
+        | "stopped"
+        | "stopping"
+        | "storage-full"
+        | "upgrading"
+        | "upgrade-failed" => Verdict::Down(Cause::InstanceStatus),
         other if other.starts_with("incompatible-") => Verdict::Down(Cause::InstanceStatus),
         _ => Verdict::Unknown(Cause::Unclassified),
     }

@@ -38,16 +38,34 @@ impl Row {
         serde_json::from_str::<Entry>(&json).map_err(|cause| format!("entry {seq} ({kind}) would not read back: {cause}"))?;
         let epoch = i64::try_from(record.epoch).map_err(|_| format!("epoch {} is beyond what the journal holds", record.epoch))?;
         Ok(Row {
-            seq, schema, wall: record.at.wall, boot_id: record.boot_id.clone(), mono: record.at.mono, app: record.app.clone(),
-            incident: record.incident.clone(), epoch, kind: kind.to_owned(), json, prev_hash,
+            seq,
+            schema,
+            wall: record.at.wall,
+            boot_id: record.boot_id.clone(),
+            mono: record.at.mono,
+            app: record.app.clone(),
+            incident: record.incident.clone(),
+            epoch,
+            kind: kind.to_owned(),
+            json,
+            prev_hash,
         })
     }
 
     /// A row as it stands in the table.
     pub(super) fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
         Ok(Row {
-            seq: row.get(0)?, schema: row.get(1)?, wall: row.get(2)?, boot_id: row.get(3)?, mono: row.get(4)?, app: row.get(5)?,
-            incident: row.get(6)?, epoch: row.get(7)?, kind: row.get(8)?, json: row.get(9)?, prev_hash: row.get(10)?,
+            seq: row.get(0)?,
+            schema: row.get(1)?,
+            wall: row.get(2)?,
+            boot_id: row.get(3)?,
+            mono: row.get(4)?,
+            app: row.get(5)?,
+            incident: row.get(6)?,
+            epoch: row.get(7)?,
+            kind: row.get(8)?,
+            json: row.get(9)?,
+            prev_hash: row.get(10)?,
         })
     }
 
@@ -57,9 +75,8 @@ impl Row {
         for number in [self.seq, self.schema, self.wall, self.mono, self.epoch] {
             hash.update(number.to_be_bytes());
         }
-        let texts = [
-            Some(&self.boot_id), self.app.as_ref(), self.incident.as_ref(), Some(&self.kind), Some(&self.json), Some(&self.prev_hash),
-        ];
+        let texts =
+            [Some(&self.boot_id), self.app.as_ref(), self.incident.as_ref(), Some(&self.kind), Some(&self.json), Some(&self.prev_hash)];
         for text in texts {
             match text {
                 Some(text) => {
@@ -78,15 +95,23 @@ impl Row {
             return Err(JournalError::Newer { path: file.display().to_string(), seq: self.seq, schema: self.schema, known });
         }
         // The chain holds, so this is what was written: by a version that knew more, or less.
-        let foreign = |cause: String| unwritable(file, "reading", format!("entry {} (kind {:?}) {cause}; run the version that wrote it", self.seq, self.kind));
-        let entry: Entry = serde_json::from_str(&self.json).map_err(|cause| foreign(format!("is none that this watchover knows: {cause}")))?;
+        let foreign = |cause: String| {
+            unwritable(file, "reading", format!("entry {} (kind {:?}) {cause}; run the version that wrote it", self.seq, self.kind))
+        };
+        let entry: Entry =
+            serde_json::from_str(&self.json).map_err(|cause| foreign(format!("is none that this watchover knows: {cause}")))?;
         if entry.kind() != self.kind {
             return Err(foreign(format!("holds the kind {:?}", entry.kind())));
         }
         let epoch = u64::try_from(self.epoch).map_err(|_| foreign(format!("has the epoch {}", self.epoch)))?;
         Ok(Record {
-            seq: self.seq, at: Moment { mono: self.mono, wall: self.wall }, boot_id: self.boot_id, app: self.app, incident: self.incident,
-            epoch, entry,
+            seq: self.seq,
+            at: Moment { mono: self.mono, wall: self.wall },
+            boot_id: self.boot_id,
+            app: self.app,
+            incident: self.incident,
+            epoch,
+            entry,
         })
     }
 }

@@ -42,10 +42,14 @@ fn refused(file: &Path, operation: &'static str, at: &Path, cause: &io::Error) -
 pub(super) fn explain(cause: &rusqlite::Error) -> String {
     let hint = match cause.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => "; the disk is full: free some space there",
-        Some(ErrorCode::NotADatabase) => "; it is not a journal: move the file away and state the active site with `watchover adopt`, or restore it",
+        Some(ErrorCode::NotADatabase) => {
+            "; it is not a journal: move the file away and state the active site with `watchover adopt`, or restore it"
+        }
         Some(ErrorCode::DatabaseCorrupt) => "; it is damaged: move it away and state the active site with `watchover adopt`, or restore it",
         Some(ErrorCode::ReadOnly) => "; the file or its file system is read-only: make it writable for this user",
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "; another process keeps it locked: end whatever has it open (`fuser`)",
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            "; another process keeps it locked: end whatever has it open (`fuser`)"
+        }
         Some(ErrorCode::CannotOpen) => "; the directory must be writable for this user",
         Some(ErrorCode::SystemIoFailure) => "; the disk fails: look at the kernel's log",
         _ => "",

@@ -60,10 +60,17 @@ impl Reserve {
         if self.held {
             return;
         }
-        let plenty = self.file.parent().and_then(|dir| statvfs(dir).ok()).is_some_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) >= 2 * SIZE);
+        let plenty = self
+            .file
+            .parent()
+            .and_then(|dir| statvfs(dir).ok())
+            .is_some_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) >= 2 * SIZE);
         if plenty {
             self.held = allocate(&self.file).is_ok();
-            if !self.held && let Err(cause) = fs::remove_file(&self.file) && cause.kind() != io::ErrorKind::NotFound {
+            if !self.held
+                && let Err(cause) = fs::remove_file(&self.file)
+                && cause.kind() != io::ErrorKind::NotFound
+            {
                 tracing::warn!(file = %self.file.display(), %cause, "half a reserve is left behind; remove the file");
             }
         }

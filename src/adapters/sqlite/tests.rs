@@ -22,7 +22,15 @@ fn record(turn: i64) -> Record {
         _ => Entry::Paused { until: turn, by: Actor { who: "uid 0 (root)".into(), reason: "maintenance".into() } },
     };
     let app = (turn % 3 != 0).then(|| "shop".to_owned());
-    Record { seq: 0, at: Moment { mono: turn, wall: 1_000 + turn }, boot_id: "boot".into(), app, incident: Some(format!("shop-{turn}")), epoch: 3, entry }
+    Record {
+        seq: 0,
+        at: Moment { mono: turn, wall: 1_000 + turn },
+        boot_id: "boot".into(),
+        app,
+        incident: Some(format!("shop-{turn}")),
+        epoch: 3,
+        entry,
+    }
 }
 
 fn numbered(count: i64) -> Vec<Record> {
@@ -152,13 +160,19 @@ fn a_change_within_is_refused_by_its_number() {
         ("DELETE FROM entries WHERE seq = 1", 1),
         ("DELETE FROM entries WHERE seq = 7", 7),
         ("DELETE FROM entries", 1),
-        ("UPDATE entries SET seq = 100 WHERE seq = 3; UPDATE entries SET seq = 3 WHERE seq = 4; UPDATE entries SET seq = 4 WHERE seq = 100", 2),
+        (
+            "UPDATE entries SET seq = 100 WHERE seq = 3; UPDATE entries SET seq = 3 WHERE seq = 4; UPDATE entries SET seq = 4 WHERE seq = 100",
+            2,
+        ),
         ("UPDATE entries SET epoch = 9 WHERE seq = 7", 7),
         ("UPDATE entries SET schema = 9 WHERE seq = 7", 7),
         ("UPDATE head SET seq = 6", 7),
         ("UPDATE head SET hash = 'x'", 7),
         ("DELETE FROM head", 7),
-        ("INSERT INTO entries SELECT 8, schema, wall, boot_id, mono, app, incident, epoch, kind, json, prev_hash FROM entries WHERE seq = 7", 7),
+        (
+            "INSERT INTO entries SELECT 8, schema, wall, boot_id, mono, app, incident, epoch, kind, json, prev_hash FROM entries WHERE seq = 7",
+            7,
+        ),
     ];
     for (sql, seq) in faults {
         let state = dir();

@@ -25,8 +25,18 @@ pub static KIND: StepKind<Adapters> = StepKind {
     at_source: false,
     keys: &[
         KeyDoc { name: "group", form: "string", default: "", doc: "The Auto Scaling group." },
-        KeyDoc { name: "desired", form: "whole number", default: "", doc: "Instances there shall be at least. Raising it costs their price and, where capacity is short, time." },
-        KeyDoc { name: "min_success", form: "percentage", default: "\"75%\"", doc: "Share of `desired` that must be in service before the step is done. Raising it waits for the slowest launches." },
+        KeyDoc {
+            name: "desired",
+            form: "whole number",
+            default: "",
+            doc: "Instances there shall be at least. Raising it costs their price and, where capacity is short, time.",
+        },
+        KeyDoc {
+            name: "min_success",
+            form: "percentage",
+            default: "\"75%\"",
+            doc: "Share of `desired` that must be in service before the step is done. Raising it waits for the slowest launches.",
+        },
     ],
     judge,
     build,
@@ -50,7 +60,11 @@ fn judge(table: &Table, _place: &Place) -> Option<Value> {
     let min_success = match table.string("min_success") {
         None => Some(0.75),
         Some(text) => {
-            let share = text.trim().strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok()).filter(|number| *number > 0.0 && *number <= 100.0);
+            let share = text
+                .trim()
+                .strip_suffix('%')
+                .and_then(|number| number.trim().parse::<f64>().ok())
+                .filter(|number| *number > 0.0 && *number <= 100.0);
             if share.is_none() {
                 table.fault("min_success", format!("{text:?} is not a percentage above 0; write \"75%\""));
             }
@@ -66,13 +80,22 @@ fn whereabouts(step: &PlannedStep, group: String) -> Whereabouts {
 
 fn build(step: &PlannedStep, adapters: &Adapters) -> Result<Arc<dyn Step>, StepError> {
     let keys: Keys = super::stored(step)?;
-    Ok(Arc::new(Capacity { aws: adapters.aws.clone(), place: whereabouts(step, keys.group), desired: keys.desired, min_success: keys.min_success }))
+    Ok(Arc::new(Capacity {
+        aws: adapters.aws.clone(),
+        place: whereabouts(step, keys.group),
+        desired: keys.desired,
+        min_success: keys.min_success,
+    }))
 }
 
 fn permissions(step: &PlannedStep) -> Vec<Permission> {
     let mut needed = whereabouts(step, step.keys["group"].as_str().unwrap_or("*").to_owned()).permissions();
     // DescribeTargetHealth takes no resource.
-    needed.push(Permission { action: "elasticloadbalancing:DescribeTargetHealth".into(), resource: "*".into(), account: step.account.clone() });
+    needed.push(Permission {
+        action: "elasticloadbalancing:DescribeTargetHealth".into(),
+        resource: "*".into(),
+        account: step.account.clone(),
+    });
     needed
 }
 
@@ -87,7 +110,10 @@ impl Capacity {
     async fn group(&self) -> Result<Group, StepError> {
         let found = self.place.read(&self.aws).await.map_err(|failure| failure.step())?;
         found.ok_or_else(|| {
-            let message = format!("autoscaling: there is no group {} in {}; mend `group`, `region` or `account` of the step", self.place.group, self.place.region);
+            let message = format!(
+                "autoscaling: there is no group {} in {}; mend `group`, `region` or `account` of the step",
+                self.place.group, self.place.region
+            );
             StepError::new(ErrorClass::Refused, "group-not-found", message)
         })
     }
@@ -107,11 +133,19 @@ impl Capacity {
     async fn healthy(&self, group: &Group) -> Result<Vec<(String, usize)>, StepError> {
         use crate::adapters::aws::{Op, Purpose};
         use aws_sdk_elasticloadbalancingv2::types::TargetHealthStateEnum;
-        let client = self.aws.elbv2(self.place.account.as_deref(), &self.place.region, Purpose::Look).await.map_err(|failure| failure.step())?;
+        let client =
+            self.aws.elbv2(self.place.account.as_deref(), &self.place.region, Purpose::Look).await.map_err(|failure| failure.step())?;
         let mut found = Vec::new();
         for arn in &group.target_groups {
-            let op = Op::new("elbv2", "DescribeTargetHealth", "elasticloadbalancing:DescribeTargetHealth", &self.place.region, format!("target group {arn}"));
-            let answer = self.aws.call(&op, client.describe_target_health().target_group_arn(arn).send()).await.map_err(|failure| failure.step())?;
+            let op = Op::new(
+                "elbv2",
+                "DescribeTargetHealth",
+                "elasticloadbalancing:DescribeTargetHealth",
+                &self.place.region,
+                format!("target group {arn}"),
+            );
+            let answer =
+                self.aws.call(&op, client.describe_target_health().target_group_arn(arn).send()).await.map_err(|failure| failure.step())?;
             // Only this group's own instances: another group's targets say nothing about ours.
             let ours = |id: &str| group.members.iter().any(|member| member.id == id);
             let healthy = answer.target_health_descriptions().iter().filter(|one| {
@@ -128,17 +162,25 @@ impl Capacity {
         if group.target_groups.is_empty() {
             return Ok(Vec::new());
         }
-        Err(StepError::new(ErrorClass::Refused, "no-elbv2", format!("group {} has target groups, but this build cannot look at them; build with feature elbv2", self.place.group)))
+        Err(StepError::new(
+            ErrorClass::Refused,
+            "no-elbv2",
+            format!("group {} has target groups, but this build cannot look at them; build with feature elbv2", self.place.group),
+        ))
     }
 
     /// `None`: enough serves. Else what is missing, in words.
     async fn missing(&self, group: &Group) -> Result<Option<String>, StepError> {
         let (needed, serving) = (self.needed(), group.in_service());
         if serving < needed {
-            return Ok(Some(format!("{serving} of {needed} needed instances in service and healthy ({} in the group)", group.members.len())));
+            return Ok(Some(format!(
+                "{serving} of {needed} needed instances in service and healthy ({} in the group)",
+                group.members.len()
+            )));
         }
         let short = self.healthy(group).await?.into_iter().find(|(_, healthy)| *healthy < needed);
-        Ok(short.map(|(arn, healthy)| format!("{healthy} of {needed} needed targets healthy in {}", arn.rsplit(':').next().unwrap_or(&arn))))
+        Ok(short
+            .map(|(arn, healthy)| format!("{healthy} of {needed} needed targets healthy in {}", arn.rsplit(':').next().unwrap_or(&arn))))
     }
 
     fn facts(&self, group: &Group) -> Value {
@@ -152,12 +194,17 @@ impl Capacity {
             "Launch" => "no instance would be launched",
             _ => "instances launched meanwhile are never registered with the load balancer, not even after a resume",
         };
-        let process = ["Launch", "AddToLoadBalancer"].into_iter().find(|process| {
-            group.suspended(process).is_some() && (*process == "Launch" || !group.target_groups.is_empty())
-        })?;
+        let process = ["Launch", "AddToLoadBalancer"]
+            .into_iter()
+            .find(|process| group.suspended(process).is_some() && (*process == "Launch" || !group.target_groups.is_empty()))?;
         let message = format!(
             "autoscaling: group {} in {} has the process {process} suspended ({}): {}; run `aws autoscaling resume-processes --region {} --auto-scaling-group-name {} --scaling-processes {process}`",
-            self.place.group, self.place.region, group.suspended(process).unwrap_or_default(), effect(process), self.place.region, crate::adapters::aws::shell_word(&self.place.group)
+            self.place.group,
+            self.place.region,
+            group.suspended(process).unwrap_or_default(),
+            effect(process),
+            self.place.region,
+            crate::adapters::aws::shell_word(&self.place.group)
         );
         Some(StepError::new(ErrorClass::NeedsPerson, "process-suspended", message))
     }
@@ -172,7 +219,11 @@ impl Step for Capacity {
             Inspection::NotYet(_) | Inspection::CannotTell => None,
         };
         let wanted = was.map(|was| self.wanted(was));
-        vec![self.place.resize_call(Some(wanted.map_or(self.desired, |s| s.min)), wanted.map(|s| s.max), wanted.map_or(self.desired, |s| s.desired))]
+        vec![self.place.resize_call(
+            Some(wanted.map_or(self.desired, |s| s.min)),
+            wanted.map(|s| s.max),
+            wanted.map_or(self.desired, |s| s.desired),
+        )]
     }
 
     async fn inspect(&self, _cx: &StepContext) -> Result<Inspection, StepError> {
@@ -201,7 +252,10 @@ impl Step for Capacity {
     async fn verify(&self, _cx: &StepContext) -> Result<Verification, StepError> {
         let group = self.group().await?;
         if self.wanted(group.sizes) != group.sizes {
-            return Ok(Verification::NotYet(format!("group {} is sized to {}, not {}", self.place.group, group.sizes.desired, self.desired)));
+            return Ok(Verification::NotYet(format!(
+                "group {} is sized to {}, not {}",
+                self.place.group, group.sizes.desired, self.desired
+            )));
         }
         Ok(match self.missing(&group).await? {
             Some(words) => Verification::NotYet(words),
@@ -210,6 +264,9 @@ impl Step for Capacity {
     }
 
     async fn undo(&self, _cx: &StepContext) -> Result<String, StepError> {
-        Ok(format!("the capacity of {} was left as it is: taking instances away from a site that may serve is a person's decision", self.place.group))
+        Ok(format!(
+            "the capacity of {} was left as it is: taking instances away from a site that may serve is a person's decision",
+            self.place.group
+        ))
     }
 }

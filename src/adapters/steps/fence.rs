@@ -26,7 +26,12 @@ pub static KIND: StepKind<Adapters> = StepKind {
     repeat: Repeat::Inspectable,
     default_deadline: "5s",
     at_source: true,
-    keys: &[KeyDoc { name: "group", form: "string", default: "", doc: "The writers' Auto Scaling group, in the region that is left unless the step names another." }],
+    keys: &[KeyDoc {
+        name: "group",
+        form: "string",
+        default: "",
+        doc: "The writers' Auto Scaling group, in the region that is left unless the step names another.",
+    }],
     judge,
     build,
     permissions,
@@ -64,7 +69,10 @@ impl Fence {
     async fn group(&self) -> Result<Group, StepError> {
         let found = self.place.read(&self.aws).await.map_err(|failure| failure.step())?;
         found.ok_or_else(|| {
-            let message = format!("autoscaling: there is no group {} in {}; mend `group`, `region` or `account` of the step", self.place.group, self.place.region);
+            let message = format!(
+                "autoscaling: there is no group {} in {}; mend `group`, `region` or `account` of the step",
+                self.place.group, self.place.region
+            );
             StepError::new(ErrorClass::Refused, "group-not-found", message)
         })
     }
@@ -121,7 +129,12 @@ impl Step for Fence {
         if group.members.is_empty() {
             return Ok(Verification::So(proven(cx, start, was)));
         }
-        let states: Vec<String> = group.members.iter().take(5).map(|one| format!("{} {}{}", one.id, one.state, if one.protected { " (scale-in protected)" } else { "" })).collect();
+        let states: Vec<String> = group
+            .members
+            .iter()
+            .take(5)
+            .map(|one| format!("{} {}{}", one.id, one.state, if one.protected { " (scale-in protected)" } else { "" }))
+            .collect();
         let why = group.suspended("Terminate").map(|why| format!("; the process Terminate is suspended ({why})")).unwrap_or_default();
         Ok(Verification::NotYet(format!("{} instances left that may still write: {}{why}", group.members.len(), states.join(", "))))
     }

@@ -56,13 +56,23 @@ pub fn kind(name: &str) -> Option<&'static StepKind<Adapters>> {
 /// # Errors
 /// A kind that this build does not know, or what the kind says.
 pub fn build(step: &PlannedStep, adapters: &Adapters) -> Result<Arc<dyn Step>, StepError> {
-    let kind = kind(&step.kind)
-        .ok_or_else(|| StepError::new(ErrorClass::Refused, "unknown-kind", format!("step {}: this build does not know the kind {:?}", step.name, step.kind)))?;
+    let kind = kind(&step.kind).ok_or_else(|| {
+        StepError::new(
+            ErrorClass::Refused,
+            "unknown-kind",
+            format!("step {}: this build does not know the kind {:?}", step.name, step.kind),
+        )
+    })?;
     (kind.build)(step, adapters)
 }
 
 /// Keys as a plan stored them, read back into a kind's own struct.
 fn stored<T: serde::de::DeserializeOwned>(step: &PlannedStep) -> Result<T, StepError> {
-    serde_json::from_value(step.keys.clone())
-        .map_err(|cause| StepError::new(ErrorClass::Refused, "bad-keys", format!("step {}: its stored keys do not fit kind {}: {cause}", step.name, step.kind)))
+    serde_json::from_value(step.keys.clone()).map_err(|cause| {
+        StepError::new(
+            ErrorClass::Refused,
+            "bad-keys",
+            format!("step {}: its stored keys do not fit kind {}: {cause}", step.name, step.kind),
+        )
+    })
 }

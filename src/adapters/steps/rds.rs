@@ -38,8 +38,18 @@ pub static KIND: StepKind<Adapters> = StepKind {
             default: "\"20s\"",
             doc: "After a proven fence: how long to wait for a lag sample that shows every write replicated. Raising it can save data (AWS shows samples up to three minutes late) and costs that time.",
         },
-        KeyDoc { name: "backup_retention", form: "whole number of days, 0 to 35", default: "7", doc: "Automated backups of the promoted instance." },
-        KeyDoc { name: "multi_az", form: "boolean", default: "true", doc: "Ask for a standby in another zone afterwards, off the critical path." },
+        KeyDoc {
+            name: "backup_retention",
+            form: "whole number of days, 0 to 35",
+            default: "7",
+            doc: "Automated backups of the promoted instance.",
+        },
+        KeyDoc {
+            name: "multi_az",
+            form: "boolean",
+            default: "true",
+            doc: "Ask for a standby in another zone afterwards, off the critical path.",
+        },
     ],
     judge,
     build,
@@ -112,12 +122,22 @@ impl Promote {
     }
 
     async fn instance(&self) -> Result<Instance, StepError> {
-        let found = rds::describe(&self.aws, self.account.as_deref(), &self.region, &self.keys.db_instance).await.map_err(|failure| failure.step())?;
+        let found = rds::describe(&self.aws, self.account.as_deref(), &self.region, &self.keys.db_instance)
+            .await
+            .map_err(|failure| failure.step())?;
         let instance = found.ok_or_else(|| {
-            StepError::new(ErrorClass::NeedsPerson, "DBInstanceNotFound", format!("{}: there is none; mend `db_instance`, `region` or `account` of the step, or rebuild the replica", self.heading()))
+            StepError::new(
+                ErrorClass::NeedsPerson,
+                "DBInstanceNotFound",
+                format!("{}: there is none; mend `db_instance`, `region` or `account` of the step, or rebuild the replica", self.heading()),
+            )
         })?;
         if lost(&instance.status) {
-            let message = format!("{}: its status is {}; no promotion can mend that: restore from a backup or repair it, then `watchover retry`", self.heading(), instance.status);
+            let message = format!(
+                "{}: its status is {}; no promotion can mend that: restore from a backup or repair it, then `watchover retry`",
+                self.heading(),
+                instance.status
+            );
             return Err(StepError::new(ErrorClass::NeedsPerson, "instance-status", message));
         }
         Ok(instance)
@@ -133,10 +153,18 @@ impl Promote {
         let words = match &found {
             Err(failure) => format!("the lag is not known: {}", failure.message),
             Ok(history) => {
-                if let Some(sample) = history.samples.iter().rev().find(|sample| sample.at >= fenced && (sample.seconds == 0.0 || sample.replicated_until() >= fenced)) {
+                if let Some(sample) = history
+                    .samples
+                    .iter()
+                    .rev()
+                    .find(|sample| sample.at >= fenced && (sample.seconds == 0.0 || sample.replicated_until() >= fenced))
+                {
                     return Ok(json!({ "drained": true, "fenced_at": fenced, "evidence": sample }));
                 }
-                let newest = history.samples.last().map_or_else(|| "no lag sample".to_owned(), |sample| format!("newest lag sample {}s", sample.seconds));
+                let newest = history
+                    .samples
+                    .last()
+                    .map_or_else(|| "no lag sample".to_owned(), |sample| format!("newest lag sample {}s", sample.seconds));
                 format!("{newest}; none yet from after the fence that shows lag 0")
             }
         };
@@ -164,8 +192,18 @@ impl Promote {
 
 /// States that nothing leads out of by itself.
 fn lost(status: &str) -> bool {
-    matches!(status, "deleting" | "delete-precheck" | "failed" | "restore-error" | "stopped" | "stopping" | "inaccessible-encryption-credentials" | "insufficient-capacity" | "storage-full")
-        || status.starts_with("incompatible-")
+    matches!(
+        status,
+        "deleting"
+            | "delete-precheck"
+            | "failed"
+            | "restore-error"
+            | "stopped"
+            | "stopping"
+            | "inaccessible-encryption-credentials"
+            | "insufficient-capacity"
+            | "storage-full"
+    ) || status.starts_with("incompatible-")
 }
 
 #[async_trait]
@@ -180,7 +218,12 @@ impl Step for Promote {
             operation: "PromoteReadReplica".into(),
             region: self.region.clone(),
             parameters: json!({ "DBInstanceIdentifier": id, "BackupRetentionPeriod": self.keys.backup_retention }),
-            shell: format!("aws rds promote-read-replica --region {} --db-instance-identifier {} --backup-retention-period {}", self.region, shell_word(id), self.keys.backup_retention),
+            shell: format!(
+                "aws rds promote-read-replica --region {} --db-instance-identifier {} --backup-retention-period {}",
+                self.region,
+                shell_word(id),
+                self.keys.backup_retention
+            ),
         }]
     }
 
@@ -198,7 +241,9 @@ impl Step for Promote {
                 }
                 Err(words) => Ok(Inspection::NotYet(format!("draining: {words}"))),
             },
-            (Some(_), "backing-up") => Ok(Inspection::NotYet("RDS refuses to promote while the replica is backing-up; it passes by itself".to_owned())),
+            (Some(_), "backing-up") => {
+                Ok(Inspection::NotYet("RDS refuses to promote while the replica is backing-up; it passes by itself".to_owned()))
+            }
             // With source and busy: ours if we asked for it already, else somebody else's change that passes.
             // `rebooting` and `modifying` are what a promotion passes through, so after our own call they are it.
             (Some(_), "modifying" | "rebooting") if !cx.before.is_null() => Ok(Inspection::UnderWay(facts)),

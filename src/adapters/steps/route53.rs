@@ -53,7 +53,13 @@ const FRESH: i64 = 5_000_000;
 fn build(step: &PlannedStep, adapters: &Adapters) -> Result<Arc<dyn Step>, StepError> {
     let keys: Keys = super::stored(step)?;
     let zone = Zone { account: step.account.clone(), region: step.region.clone(), id: keys.zone_id };
-    Ok(Arc::new(Records { owner: adapters.route53.clone(), aws: adapters.aws.clone(), zone, wishes: keys.records, memory: Mutex::default() }))
+    Ok(Arc::new(Records {
+        owner: adapters.route53.clone(),
+        aws: adapters.aws.clone(),
+        zone,
+        wishes: keys.records,
+        memory: Mutex::default(),
+    }))
 }
 
 fn permissions(step: &PlannedStep) -> Vec<Permission> {
@@ -105,14 +111,20 @@ impl Records {
         for (wish, found) in self.wishes.iter().zip(found) {
             match found {
                 Found::Record(record) if record.traffic_policy_instance_id.is_some() => {
-                    let message = format!("record {} of zone {} belongs to a traffic policy and cannot be changed by itself", wish.pick, self.zone.id);
+                    let message = format!(
+                        "record {} of zone {} belongs to a traffic policy and cannot be changed by itself",
+                        wish.pick, self.zone.id
+                    );
                     return Err(StepError::new(ErrorClass::Refused, "traffic-policy", message));
                 }
                 Found::Record(record) => records.push(*record),
                 Found::Missing(there) => {
                     let there: Vec<String> = there.iter().map(Pick::to_string).collect();
                     let there = if there.is_empty() { "nothing of that name".to_owned() } else { there.join(", ") };
-                    let message = format!("route53: zone {} has no record {}; there is {there}. Mend `name`, `type` or `set_identifier`", self.zone.id, wish.pick);
+                    let message = format!(
+                        "route53: zone {} has no record {}; there is {there}. Mend `name`, `type` or `set_identifier`",
+                        self.zone.id, wish.pick
+                    );
                     return Err(StepError::new(ErrorClass::Refused, "record-not-found", message));
                 }
             }
@@ -231,14 +243,27 @@ impl Step for Records {
         let (batch, shell) = match facts.get("becomes") {
             Some(sets) => {
                 let batch = upserts(sets);
-                let line = format!("aws route53 change-resource-record-sets --hosted-zone-id {} --change-batch {}", shell_word(&self.zone.id), shell_word(&batch.to_string()));
+                let line = format!(
+                    "aws route53 change-resource-record-sets --hosted-zone-id {} --change-batch {}",
+                    shell_word(&self.zone.id),
+                    shell_word(&batch.to_string())
+                );
                 (batch, line)
             }
             // Without a reading the whole record is not known, and a guessed UPSERT would wipe what is not named.
-            None => (json!({ "wanted": self.wishes }), format!("aws route53 list-resource-record-sets --hosted-zone-id {}", shell_word(&self.zone.id))),
+            None => (
+                json!({ "wanted": self.wishes }),
+                format!("aws route53 list-resource-record-sets --hosted-zone-id {}", shell_word(&self.zone.id)),
+            ),
         };
         let parameters = json!({ "HostedZoneId": self.zone.id, "ChangeBatch": batch });
-        vec![Call { service: "route53".to_owned(), operation: "ChangeResourceRecordSets".to_owned(), region: String::new(), parameters, shell }]
+        vec![Call {
+            service: "route53".to_owned(),
+            operation: "ChangeResourceRecordSets".to_owned(),
+            region: String::new(),
+            parameters,
+            shell,
+        }]
     }
 
     async fn inspect(&self, cx: &StepContext) -> Result<Inspection, StepError> {
@@ -279,7 +304,9 @@ impl Step for Records {
         if let Some(change) = &change {
             match self.owner.synced(&self.zone, change).await {
                 Ok(true) => {}
-                Ok(false) => return Ok(Verification::NotYet(format!("change {change} is accepted and not on all of Route 53's servers yet"))),
+                Ok(false) => {
+                    return Ok(Verification::NotYet(format!("change {change} is accepted and not on all of Route 53's servers yet")));
+                }
                 Err(failure) if failure.code == "NoSuchChange" => {
                     // Accelerated recovery strands changes in flight; the records tell whether to ask again.
                     self.memory(|memory| memory.change = None);

@@ -4,8 +4,8 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -37,7 +37,12 @@ pub static KIND: StepKind<Adapters> = StepKind {
         KeyDoc { name: "bucket", form: "string", default: "", doc: "The bucket; in neither site's region." },
         KeyDoc { name: "key", form: "string", default: "", doc: "The object; this one key must be publicly readable." },
         KeyDoc { name: "region", form: "string", default: "", doc: "The bucket's region." },
-        KeyDoc { name: "health_check_id", form: "string", default: "", doc: "The inverted check on the object, attached to the PRIMARY record." },
+        KeyDoc {
+            name: "health_check_id",
+            form: "string",
+            default: "",
+            doc: "The inverted check on the object, attached to the PRIMARY record.",
+        },
         KeyDoc { name: "zone_id", form: "string", default: "", doc: "The hosted zone of the record." },
         KeyDoc { name: "record", form: "string", default: "", doc: "The failover record's name." },
         KeyDoc {
@@ -89,7 +94,13 @@ fn build(step: &PlannedStep, adapters: &Adapters) -> Result<Arc<dyn Step>, StepE
     let keys: Keys = super::stored(step)?;
     let zone = Zone { account: step.account.clone(), region: keys.region.clone(), id: keys.zone_id.clone() };
     let core = Core { aws: adapters.aws.clone(), owner: adapters.route53.clone(), zone, keys };
-    Ok(Arc::new(Switch { core: Arc::new(core), authority: Arc::clone(&adapters.authority), followups: adapters.followups.clone(), pinning: AtomicBool::new(false), gone_back: Arc::default() }))
+    Ok(Arc::new(Switch {
+        core: Arc::new(core),
+        authority: Arc::clone(&adapters.authority),
+        followups: adapters.followups.clone(),
+        pinning: AtomicBool::new(false),
+        gone_back: Arc::default(),
+    }))
 }
 
 fn permissions(step: &PlannedStep) -> Vec<Permission> {
@@ -149,7 +160,8 @@ impl Core {
     }
 
     async fn set(&self, present: bool) -> Result<(), StepError> {
-        let client = self.aws.s3(self.zone.account.as_deref(), &self.keys.region, Purpose::Change).await.map_err(|failure| failure.step())?;
+        let client =
+            self.aws.s3(self.zone.account.as_deref(), &self.keys.region, Purpose::Change).await.map_err(|failure| failure.step())?;
         let (bucket, key) = (&self.keys.bucket, &self.keys.key);
         if present {
             let body = ByteStream::from_static(b"traffic is on the standby site\n");
@@ -206,7 +218,11 @@ fn swapped(records: &[Record], check: &str, pin: bool) -> Result<Swap, String> {
         let pinned = match (first.health_check_id.as_deref(), second.health_check_id.as_deref()) {
             (Some(id), None) if id == check => false,
             (None, None) => true,
-            _ => return Err(format!("type {kind}: the checks are not as expected (PRIMARY with {check}, SECONDARY with none); nothing is swapped")),
+            _ => {
+                return Err(format!(
+                    "type {kind}: the checks are not as expected (PRIMARY with {check}, SECONDARY with none); nothing is swapped"
+                ));
+            }
         };
         if pinned == pin {
             continue;
@@ -288,12 +304,15 @@ impl Step for Switch {
         let wanted = cx.direction == Direction::ToStandby;
         let (present, answered) = tokio::join!(self.core.present(), self.answered());
         if present? != wanted {
-            let what = if wanted { "is not there for the world: look at Block Public Access and the bucket policy" } else { "is still there" };
+            let what =
+                if wanted { "is not there for the world: look at Block Public Access and the bucket policy" } else { "is still there" };
             return Ok(Verification::NotYet(format!("object {}/{} {what}", self.core.keys.bucket, self.core.keys.key)));
         }
         let now = match answered {
             Ok(now) => now,
-            Err(why) => return Ok(Verification::NotYet(format!("the zone's own servers do not say where {} points: {why}", self.core.keys.record))),
+            Err(why) => {
+                return Ok(Verification::NotYet(format!("the zone's own servers do not say where {} points: {why}", self.core.keys.record)));
+            }
         };
         if addresses(&cx.before).is_some_and(|before| !moved(&before, &now)) {
             return Ok(Verification::NotYet(format!("the zone's own servers still answer {} as before", self.core.keys.record)));
@@ -321,7 +340,8 @@ impl Step for Switch {
 
     async fn undo(&self, cx: &StepContext) -> Result<String, StepError> {
         let Some(was) = cx.before.get("present").and_then(Value::as_bool) else {
-            let message = format!("s3: nothing is recorded of object {}/{}; put it back by hand", self.core.keys.bucket, self.core.keys.key);
+            let message =
+                format!("s3: nothing is recorded of object {}/{}; put it back by hand", self.core.keys.bucket, self.core.keys.key);
             return Err(StepError::new(ErrorClass::NeedsPerson, "no-record", message));
         };
         self.gone_back.store(true, Ordering::SeqCst);

@@ -93,14 +93,26 @@ impl Teller {
             lines.push((record.at.wall, kind.to_owned(), record.entry.words(), style(&record.entry), value));
             if let Entry::Gated { gates, .. } = &record.entry {
                 for gate in gates {
-                    lines.push((record.at.wall, String::new(), format!("  {:15} {:5} {}", gate.name, gate.state, gate.words), Style::new().dimmed(), Value::Null));
+                    lines.push((
+                        record.at.wall,
+                        String::new(),
+                        format!("  {:15} {:5} {}", gate.name, gate.state, gate.words),
+                        Style::new().dimmed(),
+                        Value::Null,
+                    ));
                 }
             }
         }
         for event in self.events.get(events..).unwrap_or_default() {
             let at = i64::try_from(event.unix_ms).unwrap_or(i64::MAX / 1000) * 1000;
             let words = format!("{} {} {} {}", event.kind, event.region, event.subject, event.detail);
-            lines.push((at, "  world".to_owned(), words, Style::new().fg_color(Some(AnsiColor::Cyan.into())), json!({"event": "world", "world": event})));
+            lines.push((
+                at,
+                "  world".to_owned(),
+                words,
+                Style::new().fg_color(Some(AnsiColor::Cyan.into())),
+                json!({"event": "world", "world": event}),
+            ));
         }
         lines.sort_by_key(|line| line.0);
         for (at, kind, words, style, value) in lines {
@@ -149,7 +161,19 @@ impl Teller {
         let number = |key: &str| verdict.summary[key].as_f64().map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.3}s"));
         anstream::println!("\ntimeline");
         for record in self.since_steady().iter().filter(|record| record.incident.is_some()) {
-            if matches!(record.entry, Entry::Opened { .. } | Entry::Confirmed { .. } | Entry::Planned { .. } | Entry::StepIntent { .. } | Entry::StepVerified { .. } | Entry::StepFailed { .. } | Entry::Executed | Entry::Proven { .. } | Entry::Closed { .. } | Entry::Stuck { .. }) {
+            if matches!(
+                record.entry,
+                Entry::Opened { .. }
+                    | Entry::Confirmed { .. }
+                    | Entry::Planned { .. }
+                    | Entry::StepIntent { .. }
+                    | Entry::StepVerified { .. }
+                    | Entry::StepFailed { .. }
+                    | Entry::Executed
+                    | Entry::Proven { .. }
+                    | Entry::Closed { .. }
+                    | Entry::Stuck { .. }
+            ) {
                 self.row(record.at.wall, record.entry.kind(), &record.entry.words(), style(&record.entry));
             }
         }
@@ -162,16 +186,32 @@ impl Teller {
                 anstream::println!("  {phase:13} {seconds:.3}s");
             }
         }
-        anstream::println!("RPO reported    {} ({})", number("rpo_reported_seconds"), verdict.summary["rpo_assumption"].as_str().unwrap_or("-"));
+        anstream::println!(
+            "RPO reported    {} ({})",
+            number("rpo_reported_seconds"),
+            verdict.summary["rpo_assumption"].as_str().unwrap_or("-")
+        );
         anstream::println!("RPO true        {} ({} writes lost)", number("rpo_true_seconds"), verdict.summary["writes_lost"]);
         anstream::println!("first effect    {} after the first failed look", number("first_effect_seconds"));
         anstream::println!("own overhead    {}", number("own_overhead_seconds"));
-        anstream::println!("memory          {} anonymous", verdict.summary["daemon_anonymous_bytes"].as_f64().map_or_else(|| "-".to_owned(), |bytes| format!("{:.1} MiB", bytes / 1_048_576.0)));
+        anstream::println!(
+            "memory          {} anonymous",
+            verdict.summary["daemon_anonymous_bytes"]
+                .as_f64()
+                .map_or_else(|| "-".to_owned(), |bytes| format!("{:.1} MiB", bytes / 1_048_576.0))
+        );
         for violation in verdict.summary["violations"].as_array().into_iter().flatten() {
             anstream::println!("VIOLATION       {violation}");
         }
-        let ended = format!("{} (expected {})", verdict.summary["outcome"].as_str().unwrap_or("-"), verdict.summary["expected"].as_str().unwrap_or("-"));
-        anstream::println!("outcome         {ended}: {}", if verdict.good { "as it should be; every invariant held" } else { "NOT as it should be" });
+        let ended = format!(
+            "{} (expected {})",
+            verdict.summary["outcome"].as_str().unwrap_or("-"),
+            verdict.summary["expected"].as_str().unwrap_or("-")
+        );
+        anstream::println!(
+            "outcome         {ended}: {}",
+            if verdict.good { "as it should be; every invariant held" } else { "NOT as it should be" }
+        );
     }
 }
 

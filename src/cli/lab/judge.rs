@@ -35,7 +35,8 @@ pub fn judge(lab: &Lab, scenario: &Scenario, seed: u64, tell: &Teller, holds: bo
         _ => None,
     });
     let expect = if scenario.expected == Expected::Moved { Expect::Anything } else { Expect::NoMove };
-    let mut violations: Vec<Value> = lab.violations(expect).into_iter().map(|found| json!({"name": found.name, "detail": found.detail})).collect();
+    let mut violations: Vec<Value> =
+        lab.violations(expect).into_iter().map(|found| json!({"name": found.name, "detail": found.detail})).collect();
     let truth = lab.true_loss();
     let reported = figures.as_ref().and_then(|figures| figures.rpo.as_ref()).and_then(|rpo| rpo.seconds);
     let lost = truth.as_ref().map_or(0.0, |truth| truth.seconds);

@@ -103,18 +103,39 @@ impl Chapter<'_> {
         let mut epochs: Vec<u64> = self.records.iter().map(|record| record.epoch).collect();
         epochs.dedup();
         let first_failed = incident.first_failed.map(|at| clock.when(at, &anchor.boot_id));
-        let first_line = first_failed.clone().map(|at| Line { seq: 0, at, kind: "first-failed", words: "First failed look of the run".into() });
-        let line = |record: &&Record| Line { seq: record.seq, at: clock.of(record), kind: record.entry.kind(), words: lines::words(&record.entry) };
+        let first_line =
+            first_failed.clone().map(|at| Line { seq: 0, at, kind: "first-failed", words: "First failed look of the run".into() });
+        let line = |record: &&Record| Line {
+            seq: record.seq,
+            at: clock.of(record),
+            kind: record.entry.kind(),
+            words: lines::words(&record.entry),
+        };
         Some(Story {
             schema_version: 1,
-            id: self.id.to_owned(), app: self.app.to_owned(), trigger: incident.trigger, direction: incident.direction, state: ledger.state,
-            outcome, words: words.clone(), active_before: self.active_before, active_after: ledger.active, first_failed,
-            opened: clock.of(opening), confirmed: confirming.map(|record| clock.of(record)), closed: closing.map(|record| clock.of(record)),
-            epochs, crossed_boot: self.records.iter().any(|record| record.boot_id != opening.boot_id),
-            figures, decided: self.decided(&clock), steps: self.steps(&clock, &incident), waits: self.waits(&clock, &states),
+            id: self.id.to_owned(),
+            app: self.app.to_owned(),
+            trigger: incident.trigger,
+            direction: incident.direction,
+            state: ledger.state,
+            outcome,
+            words: words.clone(),
+            active_before: self.active_before,
+            active_after: ledger.active,
+            first_failed,
+            opened: clock.of(opening),
+            confirmed: confirming.map(|record| clock.of(record)),
+            closed: closing.map(|record| clock.of(record)),
+            epochs,
+            crossed_boot: self.records.iter().any(|record| record.boot_id != opening.boot_id),
+            figures,
+            decided: self.decided(&clock),
+            steps: self.steps(&clock, &incident),
+            waits: self.waits(&clock, &states),
             people: self.records.iter().filter_map(|record| deed(record, &clock)).collect(),
             timeline: first_line.into_iter().chain(self.records.iter().map(line)).collect(),
-            exposure: incident.exposure, faults,
+            exposure: incident.exposure,
+            faults,
         })
     }
 
@@ -135,14 +156,31 @@ impl Chapter<'_> {
     }
 
     fn steps(&self, clock: &Clock<'_>, incident: &Incident) -> Vec<StepTold> {
-        let mut steps: Vec<StepTold> = incident.plan.iter().flat_map(|plan: &Plan| &plan.steps).map(|step| {
-            let state = incident.steps.get(&step.name).map_or(StepState::Waiting, |run| run.state);
-            StepTold {
-                name: step.name.clone(), kind: step.kind.clone(), class: step.class, reversibility: step.reversibility, state: state.as_str(),
-                started: None, asked: None, ended: None, seconds: None, attempts: 0, already: false, found: Value::Null, facts: Value::Null,
-                remark: None, trouble: Vec::new(),
-            }
-        }).collect();
+        let mut steps: Vec<StepTold> = incident
+            .plan
+            .iter()
+            .flat_map(|plan: &Plan| &plan.steps)
+            .map(|step| {
+                let state = incident.steps.get(&step.name).map_or(StepState::Waiting, |run| run.state);
+                StepTold {
+                    name: step.name.clone(),
+                    kind: step.kind.clone(),
+                    class: step.class,
+                    reversibility: step.reversibility,
+                    state: state.as_str(),
+                    started: None,
+                    asked: None,
+                    ended: None,
+                    seconds: None,
+                    attempts: 0,
+                    already: false,
+                    found: Value::Null,
+                    facts: Value::Null,
+                    remark: None,
+                    trouble: Vec::new(),
+                }
+            })
+            .collect();
         for record in &self.records {
             let named = crate::domain::ledger::step_of(&record.entry);
             if let Some(step) = named.and_then(|name| steps.iter_mut().find(|step| step.name == name)) {

@@ -19,9 +19,16 @@ pub(super) fn words(entry: &Entry) -> String {
         Entry::Commanded { wish } => format!("Asked for by {}{}: {}", wish.by.who, terms(wish), wish.by.reason),
         Entry::Confirmed { words, .. } => format!("Outage confirmed: {words}"),
         Entry::Gated { ruling, gates, .. } => {
-            let not_open: Vec<String> =
-                gates.iter().filter(|gate| gate.state != GateState::Open).map(|gate| format!("{} {}: {}", gate.name, gate.state, gate.words)).collect();
-            if not_open.is_empty() { format!("Gates say {ruling}: all open") } else { format!("Gates say {ruling}: {}", not_open.join("; ")) }
+            let not_open: Vec<String> = gates
+                .iter()
+                .filter(|gate| gate.state != GateState::Open)
+                .map(|gate| format!("{} {}: {}", gate.name, gate.state, gate.words))
+                .collect();
+            if not_open.is_empty() {
+                format!("Gates say {ruling}: all open")
+            } else {
+                format!("Gates say {ruling}: {}", not_open.join("; "))
+            }
         }
         Entry::Approved { wish } => format!("Approved by {}{}: {}", wish.by.who, terms(wish), wish.by.reason),
         Entry::Declined { by } => format!("Declined by {}: {}", by.who, by.reason),
@@ -35,7 +42,7 @@ pub(super) fn words(entry: &Entry) -> String {
         Entry::StepPermitted { step, gates } => {
             let count = gates.len();
             format!("{step}: permitted after a second look at {count} {}", if count == 1 { "gate" } else { "gates" })
-        },
+        }
         Entry::StepIntent { step, attempt, .. } => format!("{step}: about to ask (attempt {attempt})"),
         Entry::StepAsked { step, .. } => format!("{step}: asked for"),
         Entry::StepTrouble { step, code, words } => format!("{step}: trouble ({code}): {words}"),

@@ -57,9 +57,16 @@ pub fn history_json(stories: &[Story]) -> serde_json::Result<String> {
 
 fn summary(story: &Story) -> Summary<'_> {
     Summary {
-        id: &story.id, app: &story.app, opened: &story.opened.wall, closed: story.closed.as_ref().map(|at| at.wall.as_str()), trigger: story.trigger,
-        direction: story.direction, state: story.state.as_str(), outcome: story.outcome.map(|outcome| outcome.as_str()),
-        rto_seconds: story.figures.as_ref().and_then(|figures| figures.rto_seconds), rpo: story.rpo(),
+        id: &story.id,
+        app: &story.app,
+        opened: &story.opened.wall,
+        closed: story.closed.as_ref().map(|at| at.wall.as_str()),
+        trigger: story.trigger,
+        direction: story.direction,
+        state: story.state.as_str(),
+        outcome: story.outcome.map(|outcome| outcome.as_str()),
+        rto_seconds: story.figures.as_ref().and_then(|figures| figures.rto_seconds),
+        rpo: story.rpo(),
     }
 }
 

@@ -37,12 +37,15 @@ impl Story {
     /// The outcome, or where an open incident stands.
     pub(super) fn standing(&self) -> Cell {
         match self.outcome {
-            Some(outcome) => Cell::toned(outcome.as_str(), match outcome {
-                Outcome::Moved | Outcome::Returned => Tone::Good,
-                Outcome::NoAction | Outcome::CalledOff => Tone::Plain,
-                Outcome::Declined => Tone::Warn,
-                Outcome::Aborted | Outcome::Stuck => Tone::Bad,
-            }),
+            Some(outcome) => Cell::toned(
+                outcome.as_str(),
+                match outcome {
+                    Outcome::Moved | Outcome::Returned => Tone::Good,
+                    Outcome::NoAction | Outcome::CalledOff => Tone::Plain,
+                    Outcome::Declined => Tone::Warn,
+                    Outcome::Aborted | Outcome::Stuck => Tone::Bad,
+                },
+            ),
             None => Cell::toned(format!("open: {}", self.state), Tone::Warn),
         }
     }
@@ -55,7 +58,9 @@ impl Story {
     fn blocks(&self) -> Vec<Block> {
         let mut page = vec![Block::Heading(1, self.title()), self.summary()];
         if !self.faults.is_empty() {
-            page.push(Block::Para("The journal holds entries that could not have followed what stood before them; a daemon refuses it:".into()));
+            page.push(Block::Para(
+                "The journal holds entries that could not have followed what stood before them; a daemon refuses it:".into(),
+            ));
             page.push(Block::List(self.faults.clone()));
         }
         page.push(Block::Heading(2, "Timeline".into()));
@@ -83,7 +88,9 @@ impl Story {
         }
         if !self.people.is_empty() {
             page.push(Block::Heading(2, "People".into()));
-            let row = |deed: &super::Deed| vec![clock(&deed.at).into(), deed.who.as_str().into(), deed.what.as_str().into(), deed.why.as_str().into()];
+            let row = |deed: &super::Deed| {
+                vec![clock(&deed.at).into(), deed.who.as_str().into(), deed.what.as_str().into(), deed.why.as_str().into()]
+            };
             page.push(Block::Table(vec!["time (UTC)", "who", "what", "why"], self.people.iter().map(row).collect()));
         }
         page
@@ -104,7 +111,9 @@ impl Story {
         }
         rows.push(vec!["Seen".into(), self.words.as_str().into()]);
         rows.push(vec!["RTO".into(), figure(self.figures.as_ref().and_then(|figures| figures.rto_seconds)).into()]);
-        let rpo = self.rpo().map_or_else(|| "–".to_owned(), |rpo| rpo.seconds.map_or_else(|| "unknown".to_owned(), |s| format!("at most {}", span(s))));
+        let rpo = self
+            .rpo()
+            .map_or_else(|| "–".to_owned(), |rpo| rpo.seconds.map_or_else(|| "unknown".to_owned(), |s| format!("at most {}", span(s))));
         rows.push(vec!["RPO".into(), rpo.into()]);
         if self.epochs.len() > 1 {
             let epochs: Vec<String> = self.epochs.iter().map(u64::to_string).collect();
@@ -137,11 +146,18 @@ impl Story {
                 "waiting" => Tone::Dim,
                 _ => Tone::Warn,
             };
-            let started = step.started.as_ref().map_or_else(|| "–".to_owned(), |at| offset(at.boot_clock_seconds.unwrap_or(at.wall_clock_seconds)));
+            let started =
+                step.started.as_ref().map_or_else(|| "–".to_owned(), |at| offset(at.boot_clock_seconds.unwrap_or(at.wall_clock_seconds)));
             vec![
-                step.name.as_str().into(), step.kind.as_str().into(), step.class.as_str().into(), step.reversibility.as_str().into(),
-                Cell::toned(step.state, tone), started.into(), step.seconds.map_or_else(|| "–".to_owned(), span).into(),
-                step.attempts.to_string().into(), remarks(step).into(),
+                step.name.as_str().into(),
+                step.kind.as_str().into(),
+                step.class.as_str().into(),
+                step.reversibility.as_str().into(),
+                Cell::toned(step.state, tone),
+                started.into(),
+                step.seconds.map_or_else(|| "–".to_owned(), span).into(),
+                step.attempts.to_string().into(),
+                remarks(step).into(),
             ]
         };
         let heads = vec!["step", "kind", "class", "reversibility", "state", "started", "took", "attempts", "remarks"];
@@ -160,7 +176,9 @@ impl Story {
 /// Rulings that differ only in their figures, as one: the last of them, and how many there were.
 fn runs(decided: &[Decided]) -> Vec<(&Decided, &Decided, usize)> {
     let alike = |a: &Decided, b: &Decided| {
-        a.ruling.is_some() && a.ruling == b.ruling && a.gates.len() == b.gates.len()
+        a.ruling.is_some()
+            && a.ruling == b.ruling
+            && a.gates.len() == b.gates.len()
             && a.gates.iter().zip(&b.gates).all(|(a, b)| a.name == b.name && a.state == b.state)
     };
     let mut runs: Vec<(&Decided, &Decided, usize)> = Vec::new();
@@ -180,7 +198,8 @@ pub(super) fn ruling(page: &mut Vec<Block>, (first, last, times): &(&Decided, &D
         (None, Some(step)) => format!("Second look before {step}"),
         (None, None) => "Second look".to_owned(),
     };
-    let at = if *times == 1 { first.at.wall.clone() } else { format!("{} to {}, {times} times alike; the last", first.at.wall, last.at.wall) };
+    let at =
+        if *times == 1 { first.at.wall.clone() } else { format!("{} to {}, {times} times alike; the last", first.at.wall, last.at.wall) };
     page.push(Block::Heading(3, format!("{what} ({at})")));
     let row = |gate: &crate::domain::ledger::Gate| {
         let tone = match gate.state {
@@ -235,7 +254,9 @@ fn remarks(step: &StepTold) -> String {
 fn assumption(word: Assumption) -> &'static str {
     match word {
         Assumption::FenceProven => "the old writers were read back as gone, and wrote nothing after that",
-        Assumption::NoWritesPastFrontDoor => "nobody wrote past the front door, which had stopped answering from the old site; the old writers were not proven gone",
+        Assumption::NoWritesPastFrontDoor => {
+            "nobody wrote past the front door, which had stopped answering from the old site; the old writers were not proven gone"
+        }
         Assumption::WritesUntilNow => "the old site may have taken writes until this was computed",
         Assumption::Drained => "the old writers were read back as gone, and the replica as caught up after that",
         Assumption::NoData => "no data changed hands",

@@ -30,7 +30,13 @@ impl Book {
     fn put(&mut self, millis: i64, app: Option<&str>, entry: Entry) {
         let seq = self.records.len() as i64 + 1;
         self.records.push(Record {
-            seq, at: at(millis), boot_id: self.boot.into(), app: app.map(str::to_owned), incident: app.and(self.incident.clone()), epoch: self.epoch, entry,
+            seq,
+            at: at(millis),
+            boot_id: self.boot.into(),
+            app: app.map(str::to_owned),
+            incident: app.and(self.incident.clone()),
+            epoch: self.epoch,
+            entry,
         });
     }
 
@@ -79,14 +85,28 @@ fn exposure(seconds: Option<f64>) -> Exposure {
 
 fn plan() -> Plan {
     let step = |name: &str, kind: &str, class, reversibility, after: &[&str]| PlannedStep {
-        name: name.into(), kind: kind.into(), class, reversibility, repeat: Repeat::Inspectable, after: after.iter().map(|s| (*s).into()).collect(),
-        deadline: Duration::from_secs(600), attempts: 3, on_failure: OnFailure::Halt, only: None, account: None, region: "us-east-1".into(), keys: json!({}),
+        name: name.into(),
+        kind: kind.into(),
+        class,
+        reversibility,
+        repeat: Repeat::Inspectable,
+        after: after.iter().map(|s| (*s).into()).collect(),
+        deadline: Duration::from_secs(600),
+        attempts: 3,
+        on_failure: OnFailure::Halt,
+        only: None,
+        account: None,
+        region: "us-east-1".into(),
+        keys: json!({}),
     };
-    Plan { direction: Direction::ToStandby, steps: vec![
-        step("promote", "rds-promote-replica", Class::Data, Reversibility::ForwardOnly, &[]),
-        step("capacity", "autoscaling-capacity", Class::Capacity, Reversibility::Reversible, &[]),
-        step("traffic", "route53-records", Class::Traffic, Reversibility::Reversible, &["promote", "capacity"]),
-    ] }
+    Plan {
+        direction: Direction::ToStandby,
+        steps: vec![
+            step("promote", "rds-promote-replica", Class::Data, Reversibility::ForwardOnly, &[]),
+            step("capacity", "autoscaling-capacity", Class::Capacity, Reversibility::Reversible, &[]),
+            step("traffic", "route53-records", Class::Traffic, Reversibility::Reversible, &["promote", "capacity"]),
+        ],
+    }
 }
 
 fn through(book: &mut Book, step: &str, from: i64, to: i64, attempt: u32) {
@@ -106,9 +126,22 @@ fn moved() -> Book {
     book.write(3_030, gated(Ruling::Go, Some(90.512), GateState::Open, "at most 90.5s, objective 300s"));
     book.write(3_031, Entry::Planned { plan: plan() });
     book.write(3_040, Entry::StepStarted { step: "promote".into() });
-    book.write(3_050, Entry::StepPermitted { step: "promote".into(), gates: vec![Gate { name: "target-healthy".into(), state: GateState::Open, words: "replica up".into() }] });
+    book.write(
+        3_050,
+        Entry::StepPermitted {
+            step: "promote".into(),
+            gates: vec![Gate { name: "target-healthy".into(), state: GateState::Open, words: "replica up".into() }],
+        },
+    );
     book.write(3_051, Entry::StepIntent { step: "promote".into(), attempt: 1, found: json!({"status": "available"}) });
-    book.write(3_055, Entry::StepTrouble { step: "promote".into(), code: "Throttling".into(), words: "rds:PromoteReadReplica on shop|replica: slow down".into() });
+    book.write(
+        3_055,
+        Entry::StepTrouble {
+            step: "promote".into(),
+            code: "Throttling".into(),
+            words: "rds:PromoteReadReplica on shop|replica: slow down".into(),
+        },
+    );
     book.write(3_058, Entry::StepIntent { step: "promote".into(), attempt: 2, found: json!({"status": "available"}) });
     through(&mut book, "capacity", 3_060, 40_060, 1);
     book.write(95_000, Entry::StepVerified { step: "promote".into(), already: false, facts: Value::Null });
@@ -118,8 +151,11 @@ fn moved() -> Book {
     book.write(131_500, Entry::Proven { first: at(130_500) });
     let phases = [("detect", 3.02), ("hold", 0.011), ("approve", 0.0), ("execute", 126.97), ("prove", 0.499)];
     let figures = Figures {
-        rto_seconds: Some(130.5), phases: phases.map(|(name, s)| (name.to_owned(), s)).into(), rpo: Some(exposure(Some(90.512))),
-        authority_seconds: Some(120.0), uncertainty_seconds: 0.0,
+        rto_seconds: Some(130.5),
+        phases: phases.map(|(name, s)| (name.to_owned(), s)).into(),
+        rpo: Some(exposure(Some(90.512))),
+        authority_seconds: Some(120.0),
+        uncertainty_seconds: 0.0,
     };
     book.close(131_501, Outcome::Moved, Some(SiteName::Standby), figures, None);
     book
@@ -139,7 +175,8 @@ fn called_off(book: &mut Book) {
 /// A person forces it, a step fails, the daemon is restarted on another boot, a person aborts and adopts.
 fn adopted(book: &mut Book) {
     book.open("shop-20261121T060000Z-7", 8_000_000, Trigger::Operator);
-    let wish = Wish { by: actor("uid 1000 (alice)", "drill <1>"), accept_loss: Some(f64::INFINITY), shown: None, force: true, graceful: false };
+    let wish =
+        Wish { by: actor("uid 1000 (alice)", "drill <1>"), accept_loss: Some(f64::INFINITY), shown: None, force: true, graceful: false };
     book.write(8_000_001, Entry::Commanded { wish });
     book.write(8_000_002, gated(Ruling::Go, None, GateState::Open, "unknown, accepted by uid 1000 (alice)"));
     book.write(8_000_003, Entry::Planned { plan: plan() });
@@ -147,10 +184,24 @@ fn adopted(book: &mut Book) {
     book.write(8_000_020, Entry::StepIntent { step: "promote".into(), attempt: 1, found: Value::Null });
     (book.boot, book.epoch) = ("boot-2", 2);
     book.daemon(8_060_000, Entry::Started { version: "0.1.0".into(), observer: "bastion".into(), config: "config.toml".into() });
-    book.write(8_060_100, Entry::StepFailed { step: "promote".into(), code: "InvalidDBInstanceState".into(), words: "shop-replica is incompatible-restore".into(), needs_person: true });
+    book.write(
+        8_060_100,
+        Entry::StepFailed {
+            step: "promote".into(),
+            code: "InvalidDBInstanceState".into(),
+            words: "shop-replica is incompatible-restore".into(),
+            needs_person: true,
+        },
+    );
     book.write(8_060_101, Entry::Stuck { words: "promote needs a person".into(), waits_for: "`watchover retry` or `abort`".into() });
     book.write(8_100_000, Entry::AbortedBy { by: actor("uid 1000 (alice)", "restore by hand") });
-    book.close(8_200_000, Outcome::Aborted, Some(SiteName::Primary), Figures::default(), Some(actor("uid 1001 (bob)", "primary serves again")));
+    book.close(
+        8_200_000,
+        Outcome::Aborted,
+        Some(SiteName::Primary),
+        Figures::default(),
+        Some(actor("uid 1001 (bob)", "primary serves again")),
+    );
 }
 
 fn all() -> Vec<Record> {
@@ -500,7 +551,21 @@ fn every_prefix_can_be_told() {
 
 #[test]
 fn spans_read_well() {
-    let said: Vec<String> = [0.0, 0.0421, 59.9994, 59.9999, 119.97, 3599.9, 3599.96, 4000.0, 100_000.4, f64::INFINITY, f64::NAN, -1.5].map(lines::span).into();
-    let expected = ["0.000s", "0.042s", "59.999s", "1m 00.0s", "2m 00.0s", "59m 59.9s", "1h 00m 00s", "1h 06m 40s", "27h 46m 40s", "unbounded", "unknown", "-1.500s"];
+    let said: Vec<String> =
+        [0.0, 0.0421, 59.9994, 59.9999, 119.97, 3599.9, 3599.96, 4000.0, 100_000.4, f64::INFINITY, f64::NAN, -1.5].map(lines::span).into();
+    let expected = [
+        "0.000s",
+        "0.042s",
+        "59.999s",
+        "1m 00.0s",
+        "2m 00.0s",
+        "59m 59.9s",
+        "1h 00m 00s",
+        "1h 06m 40s",
+        "27h 46m 40s",
+        "unbounded",
+        "unknown",
+        "-1.500s",
+    ];
     assert_eq!(said, expected);
 }

@@ -15,31 +15,18 @@ pub fn handle(world: &mut World, call: &Call, now: Millis) -> Result<Answer, Api
         "DescribeAutoScalingInstances" => return instances(world, call),
         "DescribeScalingActivities" => return activities(world, call),
         "UpdateAutoScalingGroup" => {
-            let sizes = Sizes {
-                min: form.parse("MinSize")?,
-                desired: form.parse("DesiredCapacity")?,
-                max: form.parse("MaxSize")?,
-            };
+            let sizes = Sizes { min: form.parse("MinSize")?, desired: form.parse("DesiredCapacity")?, max: form.parse("MaxSize")? };
             world.update_group(region, group()?, sizes, now)?;
         }
         "SetDesiredCapacity" => {
-            let desired = form
-                .parse("DesiredCapacity")?
-                .ok_or_else(|| ApiError::validation("DesiredCapacity is missing"))?;
+            let desired = form.parse("DesiredCapacity")?.ok_or_else(|| ApiError::validation("DesiredCapacity is missing"))?;
             world.set_desired(region, group()?, desired, now)?;
         }
-        "SuspendProcesses" => {
-            world.suspend(region, group()?, &form.list("ScalingProcesses"), true, now)?
-        }
-        "ResumeProcesses" => {
-            world.suspend(region, group()?, &form.list("ScalingProcesses"), false, now)?
-        }
+        "SuspendProcesses" => world.suspend(region, group()?, &form.list("ScalingProcesses"), true, now)?,
+        "ResumeProcesses" => world.suspend(region, group()?, &form.list("ScalingProcesses"), false, now)?,
         "TerminateInstanceInAutoScalingGroup" => {
-            let decrement = form
-                .parse("ShouldDecrementDesiredCapacity")?
-                .unwrap_or(false);
-            let done =
-                world.terminate_in_group(region, form.need("InstanceId")?, decrement, now)?;
+            let decrement = form.parse("ShouldDecrementDesiredCapacity")?.unwrap_or(false);
+            let done = world.terminate_in_group(region, form.need("InstanceId")?, decrement, now)?;
             let world = &*world;
             return Ok(query(call, NAMESPACE, |x| {
                 x.node("Activity", |x| activity(x, world, &done));
@@ -51,48 +38,29 @@ pub fn handle(world: &mut World, call: &Call, now: Millis) -> Result<Answer, Api
 }
 
 fn start(call: &Call) -> Result<(usize, usize), ApiError> {
-    let size = call
-        .form
-        .parse::<usize>("MaxRecords")?
-        .unwrap_or(50)
-        .clamp(1, 100);
+    let size = call.form.parse::<usize>("MaxRecords")?.unwrap_or(50).clamp(1, 100);
     let bad = |_| ApiError::new(400, "InvalidNextToken", "The NextToken value is not valid.");
-    let start = call
-        .form
-        .get("NextToken")
-        .map_or(Ok(0), str::parse::<usize>)
-        .map_err(bad)?;
+    let start = call.form.get("NextToken").map_or(Ok(0), str::parse::<usize>).map_err(bad)?;
     Ok((start, size))
 }
 
 fn groups(world: &World, call: &Call) -> Result<Answer, ApiError> {
     let wanted = call.form.list("AutoScalingGroupNames");
-    let fits =
-        |g: &&Group| g.region == call.region && (wanted.is_empty() || wanted.contains(&g.name));
+    let fits = |g: &&Group| g.region == call.region && (wanted.is_empty() || wanted.contains(&g.name));
     let all: Vec<&Group> = world.groups().iter().filter(fits).collect();
     let (from, size) = start(call)?;
     let (items, next) = page(&all, from, size);
     Ok(query(call, NAMESPACE, |x| {
-        x.each("AutoScalingGroups", "member", items, |x, g| {
-            group(x, world, g)
-        });
+        x.each("AutoScalingGroups", "member", items, |x, g| group(x, world, g));
         x.maybe("NextToken", next);
     }))
 }
 
 fn group(x: &mut Xml, world: &World, g: &Group) {
-    let arn = format!(
-        "arn:aws:autoscaling:{}:{}:autoScalingGroup:lab:autoScalingGroupName/{}",
-        g.region,
-        crate::lab::world::ACCOUNT,
-        g.name
-    );
-    x.leaf("AutoScalingGroupName", &g.name)
-        .leaf("AutoScalingGroupARN", arn);
-    x.leaf("MinSize", g.min)
-        .leaf("MaxSize", g.max)
-        .leaf("DesiredCapacity", g.desired)
-        .leaf("DefaultCooldown", 300);
+    let arn =
+        format!("arn:aws:autoscaling:{}:{}:autoScalingGroup:lab:autoScalingGroupName/{}", g.region, crate::lab::world::ACCOUNT, g.name);
+    x.leaf("AutoScalingGroupName", &g.name).leaf("AutoScalingGroupARN", arn);
+    x.leaf("MinSize", g.min).leaf("MaxSize", g.max).leaf("DesiredCapacity", g.desired).leaf("DefaultCooldown", 300);
     x.node("AvailabilityZones", |x| {
         for zone in ["a", "b", "c"] {
             x.leaf("member", format!("{}{zone}", g.region));
@@ -103,22 +71,12 @@ fn group(x: &mut Xml, world: &World, g: &Group) {
             x.leaf("member", &site.balancer.target_group_arn);
         }
     });
-    x.leaf("HealthCheckType", "EC2")
-        .leaf("HealthCheckGracePeriod", 0);
+    x.leaf("HealthCheckType", "EC2").leaf("HealthCheckGracePeriod", 0);
     x.each("Instances", "member", &g.instances, instance);
-    x.leaf(
-        "CreatedTime",
-        iso(world.unix_ms(0).saturating_sub(86_400_000 * 90)),
-    );
-    x.each(
-        "SuspendedProcesses",
-        "member",
-        &g.suspended,
-        |x, process| {
-            x.leaf("ProcessName", process)
-                .leaf("SuspensionReason", "User suspended");
-        },
-    );
+    x.leaf("CreatedTime", iso(world.unix_ms(0).saturating_sub(86_400_000 * 90)));
+    x.each("SuspendedProcesses", "member", &g.suspended, |x, process| {
+        x.leaf("ProcessName", process).leaf("SuspensionReason", "User suspended");
+    });
     x.node("TerminationPolicies", |x| {
         x.leaf("member", "Default");
     });
@@ -131,12 +89,8 @@ fn instance(x: &mut Xml, i: &Instance) {
         Lifecycle::InService => "InService",
         Lifecycle::Terminating => "Terminating",
     };
-    x.leaf("InstanceId", &i.id)
-        .leaf("InstanceType", "m6i.large")
-        .leaf("AvailabilityZone", &i.zone);
-    x.leaf("LifecycleState", lifecycle)
-        .leaf("HealthStatus", "Healthy")
-        .leaf("ProtectedFromScaleIn", false);
+    x.leaf("InstanceId", &i.id).leaf("InstanceType", "m6i.large").leaf("AvailabilityZone", &i.zone);
+    x.leaf("LifecycleState", lifecycle).leaf("HealthStatus", "Healthy").leaf("ProtectedFromScaleIn", false);
 }
 
 fn instances(world: &World, call: &Call) -> Result<Answer, ApiError> {
@@ -168,17 +122,9 @@ fn activities(world: &World, call: &Call) -> Result<Answer, ApiError> {
 }
 
 fn activity(x: &mut Xml, world: &World, a: &Activity) {
-    x.leaf("ActivityId", &a.id)
-        .leaf("AutoScalingGroupName", &a.group)
-        .leaf("Description", &a.description);
-    x.leaf("Cause", &a.cause)
-        .leaf("StartTime", iso(world.unix_ms(a.start)));
+    x.leaf("ActivityId", &a.id).leaf("AutoScalingGroupName", &a.group).leaf("Description", &a.description);
+    x.leaf("Cause", &a.cause).leaf("StartTime", iso(world.unix_ms(a.start)));
     x.maybe("EndTime", a.end.map(|end| iso(world.unix_ms(end))));
-    x.leaf("StatusCode", a.status)
-        .leaf("Progress", if a.end.is_some() { 100 } else { 50 })
-        .leaf("Details", "{}");
-    x.maybe(
-        "StatusMessage",
-        (a.status == "Failed").then_some(&a.description),
-    );
+    x.leaf("StatusCode", a.status).leaf("Progress", if a.end.is_some() { 100 } else { 50 }).leaf("Details", "{}");
+    x.maybe("StatusMessage", (a.status == "Failed").then_some(&a.description));
 }

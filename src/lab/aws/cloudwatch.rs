@@ -23,10 +23,7 @@ pub fn handle(world: &mut World, call: &Call, now: Millis) -> Result<Answer, Api
             Value::Map(Vec::new())
         }
         "ListMetrics" => list(world, call, &input),
-        "DescribeAlarms" => map([
-            ("MetricAlarms", Value::List(Vec::new())),
-            ("CompositeAlarms", Value::List(Vec::new())),
-        ]),
+        "DescribeAlarms" => map([("MetricAlarms", Value::List(Vec::new())), ("CompositeAlarms", Value::List(Vec::new()))]),
         _ => return Err(unknown(call)),
     };
     Ok(output.answer(call.style, &call.operation, 200))
@@ -35,8 +32,7 @@ pub fn handle(world: &mut World, call: &Call, now: Millis) -> Result<Answer, Api
 /// Newer SDKs compress large metric bodies; the lab has no use for that and says so.
 fn body(call: &Call) -> Result<Vec<u8>, ApiError> {
     if call.header("content-encoding").contains("gzip") {
-        let message =
-            "the lab takes no compressed bodies: set AWS_DISABLE_REQUEST_COMPRESSION=true";
+        let message = "the lab takes no compressed bodies: set AWS_DISABLE_REQUEST_COMPRESSION=true";
         return Err(ApiError::new(400, "InvalidParameterValue", message));
     }
     Ok(call.body.to_vec())
@@ -47,41 +43,21 @@ fn map<const N: usize>(fields: [(&str, Value); N]) -> Value {
 }
 
 fn key(region: &str, from: &Value) -> Result<MetricKey, ApiError> {
-    let need = |name: &str| {
-        from.word(name).ok_or_else(|| {
-            ApiError::new(
-                400,
-                "MissingParameter",
-                format!("The parameter {name} is required."),
-            )
-        })
-    };
+    let need =
+        |name: &str| from.word(name).ok_or_else(|| ApiError::new(400, "MissingParameter", format!("The parameter {name} is required.")));
     let pair = |d: &Value| Some((d.word("Name")?, d.word("Value")?));
     let mut dimensions: Vec<_> = from.items("Dimensions").iter().filter_map(pair).collect();
     dimensions.sort();
-    Ok(MetricKey {
-        region: region.to_owned(),
-        namespace: need("Namespace")?,
-        name: need("MetricName")?,
-        dimensions,
-    })
+    Ok(MetricKey { region: region.to_owned(), namespace: need("Namespace")?, name: need("MetricName")?, dimensions })
 }
 
 fn span(input: &Value) -> Result<(u64, u64), ApiError> {
     let need = |name: &str| {
-        input.unix_ms(name).ok_or_else(|| {
-            ApiError::new(
-                400,
-                "MissingParameter",
-                format!("The parameter {name} is required."),
-            )
-        })
+        input.unix_ms(name).ok_or_else(|| ApiError::new(400, "MissingParameter", format!("The parameter {name} is required.")))
     };
     let (from, to) = (need("StartTime")?, need("EndTime")?);
     if from >= to {
-        return Err(ApiError::validation(
-            "The parameter StartTime must be less than the parameter EndTime.",
-        ));
+        return Err(ApiError::validation("The parameter StartTime must be less than the parameter EndTime."));
     }
     Ok((from, to))
 }
@@ -89,9 +65,7 @@ fn span(input: &Value) -> Result<(u64, u64), ApiError> {
 fn period(from: &Value) -> Result<u64, ApiError> {
     let seconds = from.number("Period").unwrap_or(60.0) as u64;
     if seconds == 0 || (seconds > 30 && !seconds.is_multiple_of(60)) {
-        return Err(ApiError::validation(
-            "The parameter Period must be a multiple of 60.",
-        ));
+        return Err(ApiError::validation("The parameter Period must be a multiple of 60."));
     }
     Ok(seconds * 1_000)
 }
@@ -100,10 +74,7 @@ fn period(from: &Value) -> Result<u64, ApiError> {
 fn periods(samples: &[Sample], period: u64) -> BTreeMap<u64, Vec<f64>> {
     let mut found: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
     for sample in samples {
-        found
-            .entry(sample.unix_ms / period * period)
-            .or_default()
-            .push(sample.value);
+        found.entry(sample.unix_ms / period * period).or_default().push(sample.value);
     }
     found
 }
@@ -127,9 +98,7 @@ fn data(world: &World, call: &Call, input: &Value, now: Millis) -> Result<Value,
     for query in input.items("MetricDataQueries") {
         let id = query.word("Id").unwrap_or_default();
         let Some(stat) = query.get("MetricStat") else {
-            return Err(ApiError::validation(format!(
-                "the lab has no metric math: query {id} needs a MetricStat"
-            )));
+            return Err(ApiError::validation(format!("the lab has no metric math: query {id} needs a MetricStat")));
         };
         let empty = Value::Map(Vec::new());
         let key = key(&call.region, stat.get("Metric").unwrap_or(&empty))?;
@@ -138,9 +107,7 @@ fn data(world: &World, call: &Call, input: &Value, now: Millis) -> Result<Value,
         let mut points: Vec<(u64, f64)> = Vec::new();
         for (at, values) in periods(&samples, period(stat)?) {
             let Some(value) = statistic(&name, &values) else {
-                return Err(ApiError::validation(format!(
-                    "The value {name} for parameter Stat is not supported."
-                )));
+                return Err(ApiError::validation(format!("The value {name} for parameter Stat is not supported.")));
             };
             points.push((at, value));
         }
@@ -149,70 +116,27 @@ fn data(world: &World, call: &Call, input: &Value, now: Millis) -> Result<Value,
         }
         results.push(map([
             ("Id", Value::text(id)),
-            (
-                "Label",
-                Value::text(query.word("Label").unwrap_or(key.name)),
-            ),
-            (
-                "Timestamps",
-                Value::List(
-                    points
-                        .iter()
-                        .map(|(at, _)| Value::Time(*at as f64 / 1_000.0))
-                        .collect(),
-                ),
-            ),
-            (
-                "Values",
-                Value::List(
-                    points
-                        .iter()
-                        .map(|(_, value)| Value::Number(*value))
-                        .collect(),
-                ),
-            ),
+            ("Label", Value::text(query.word("Label").unwrap_or(key.name))),
+            ("Timestamps", Value::List(points.iter().map(|(at, _)| Value::Time(*at as f64 / 1_000.0)).collect())),
+            ("Values", Value::List(points.iter().map(|(_, value)| Value::Number(*value)).collect())),
             ("StatusCode", Value::text("Complete")),
         ]));
     }
-    Ok(map([
-        ("MetricDataResults", Value::List(results)),
-        ("Messages", Value::List(Vec::new())),
-    ]))
+    Ok(map([("MetricDataResults", Value::List(results)), ("Messages", Value::List(Vec::new()))]))
 }
 
 fn statistics(world: &World, call: &Call, input: &Value, now: Millis) -> Result<Value, ApiError> {
     let (from, to) = span(input)?;
     let key = key(&call.region, input)?;
     let samples = world.samples(&key, from, to, now);
-    let names: Vec<String> = input
-        .items("Statistics")
-        .iter()
-        .filter_map(|s| {
-            if let Value::Text(t) = s {
-                Some(t.clone())
-            } else {
-                None
-            }
-        })
-        .collect();
-    let points = periods(&samples, period(input)?)
-        .into_iter()
-        .map(|(at, values)| {
-            let mut fields = vec![
-                ("Timestamp".to_owned(), Value::Time(at as f64 / 1_000.0)),
-                ("Unit".to_owned(), Value::text("Seconds")),
-            ];
-            fields.extend(
-                names
-                    .iter()
-                    .filter_map(|n| Some((n.clone(), Value::Number(statistic(n, &values)?)))),
-            );
-            Value::Map(fields)
-        });
-    Ok(map([
-        ("Label", Value::text(key.name.clone())),
-        ("Datapoints", Value::List(points.collect())),
-    ]))
+    let names: Vec<String> =
+        input.items("Statistics").iter().filter_map(|s| if let Value::Text(t) = s { Some(t.clone()) } else { None }).collect();
+    let points = periods(&samples, period(input)?).into_iter().map(|(at, values)| {
+        let mut fields = vec![("Timestamp".to_owned(), Value::Time(at as f64 / 1_000.0)), ("Unit".to_owned(), Value::text("Seconds"))];
+        fields.extend(names.iter().filter_map(|n| Some((n.clone(), Value::Number(statistic(n, &values)?)))));
+        Value::Map(fields)
+    });
+    Ok(map([("Label", Value::text(key.name.clone())), ("Datapoints", Value::List(points.collect()))]))
 }
 
 fn put(world: &mut World, call: &Call, input: &Value, now: Millis) -> Result<(), ApiError> {
@@ -223,13 +147,8 @@ fn put(world: &mut World, call: &Call, input: &Value, now: Millis) -> Result<(),
             fields.push(("Namespace".to_owned(), namespace.clone()));
         }
         let key = key(&call.region, &named)?;
-        let at = datum
-            .unix_ms("Timestamp")
-            .unwrap_or_else(|| world.unix_ms(now));
-        let listed = datum
-            .items("Values")
-            .iter()
-            .filter_map(|v| map([("v", v.clone())]).number("v"));
+        let at = datum.unix_ms("Timestamp").unwrap_or_else(|| world.unix_ms(now));
+        let listed = datum.items("Values").iter().filter_map(|v| map([("v", v.clone())]).number("v"));
         for value in datum.number("Value").into_iter().chain(listed) {
             world.put_metric(key.clone(), at, value, now);
         }
@@ -239,20 +158,14 @@ fn put(world: &mut World, call: &Call, input: &Value, now: Millis) -> Result<(),
 
 fn list(world: &World, call: &Call, input: &Value) -> Value {
     let fits = |wanted: Option<String>, have: &str| wanted.is_none_or(|w| w == have);
-    let found = world.metric_keys(&call.region).filter(|k| {
-        fits(input.word("Namespace"), &k.namespace) && fits(input.word("MetricName"), &k.name)
-    });
+    let found =
+        world.metric_keys(&call.region).filter(|k| fits(input.word("Namespace"), &k.namespace) && fits(input.word("MetricName"), &k.name));
     let metric = |k: &MetricKey| {
-        let dimension = |(name, value): &(String, String)| {
-            map([("Name", Value::text(name)), ("Value", Value::text(value))])
-        };
+        let dimension = |(name, value): &(String, String)| map([("Name", Value::text(name)), ("Value", Value::text(value))]);
         map([
             ("Namespace", Value::text(&k.namespace)),
             ("MetricName", Value::text(&k.name)),
-            (
-                "Dimensions",
-                Value::List(k.dimensions.iter().map(dimension).collect()),
-            ),
+            ("Dimensions", Value::List(k.dimensions.iter().map(dimension).collect())),
         ])
     };
     map([("Metrics", Value::List(found.map(metric).collect()))])

@@ -9,106 +9,54 @@ use crate::lab::world::{ApiError, Cause, CheckConfig, CheckKind, HealthCheck, Mi
 
 /// Answers a call.
 pub fn handle(world: &mut World, call: &Call, id: &str, now: Millis) -> Result<Answer, ApiError> {
-    let missing = || {
-        ApiError::new(
-            404,
-            "NoSuchHealthCheck",
-            format!("A health check with id {id} does not exist."),
-        )
-    };
-    let find = |world: &World| {
-        world
-            .checks()
-            .iter()
-            .find(|c| c.id == id)
-            .cloned()
-            .ok_or_else(missing)
-    };
+    let missing = || ApiError::new(404, "NoSuchHealthCheck", format!("A health check with id {id} does not exist."));
+    let find = |world: &World| world.checks().iter().find(|c| c.id == id).cloned().ok_or_else(missing);
     match call.operation.as_str() {
         "CreateHealthCheck" => {
             let (reference, config) = read_document(&call.body, |root| {
                 let reference = child_text(root, "CallerReference").unwrap_or_default();
-                let config = root
-                    .children()
-                    .find(|n| n.is_element() && n.tag_name().name() == "HealthCheckConfig");
-                let config = config.ok_or_else(|| {
-                    ApiError::new(400, "InvalidInput", "Missing HealthCheckConfig")
-                })?;
+                let config = root.children().find(|n| n.is_element() && n.tag_name().name() == "HealthCheckConfig");
+                let config = config.ok_or_else(|| ApiError::new(400, "InvalidInput", "Missing HealthCheckConfig"))?;
                 Ok((reference, change(config, empty(kind(config)?))?))
             })?;
             let check = world.create_check(&reference, config, Cause::Api, now);
             let answer = document("CreateHealthCheckResponse", NAMESPACE, |x| {
                 x.node("HealthCheck", |x| health_check(x, &check));
             });
-            Ok(created(
-                answer,
-                &format!(
-                    "https://route53.amazonaws.com/2013-04-01/healthcheck/{}",
-                    check.id
-                ),
-            ))
+            Ok(created(answer, &format!("https://route53.amazonaws.com/2013-04-01/healthcheck/{}", check.id)))
         }
         "GetHealthCheck" => one(call, &find(world)?),
         "UpdateHealthCheck" => {
             let before = find(world)?;
             let config = read_document(&call.body, |root| {
-                let version =
-                    child_text(root, "HealthCheckVersion").and_then(|v| v.parse::<u64>().ok());
+                let version = child_text(root, "HealthCheckVersion").and_then(|v| v.parse::<u64>().ok());
                 if version.is_some_and(|v| v != before.version) {
-                    return Err(ApiError::new(
-                        409,
-                        "HealthCheckVersionMismatch",
-                        "The version does not match.",
-                    ));
+                    return Err(ApiError::new(409, "HealthCheckVersionMismatch", "The version does not match."));
                 }
                 change(root, before.config.clone())
             })?;
-            one(
-                call,
-                &world.update_check(id, config, now).ok_or_else(missing)?,
-            )
+            one(call, &world.update_check(id, config, now).ok_or_else(missing)?)
         }
         "ListHealthChecks" => {
-            let size = call
-                .form
-                .parse::<usize>("maxitems")?
-                .unwrap_or(100)
-                .clamp(1, 1_000);
-            let start = call
-                .form
-                .get("marker")
-                .and_then(|m| m.parse().ok())
-                .unwrap_or(0);
+            let size = call.form.parse::<usize>("maxitems")?.unwrap_or(100).clamp(1, 1_000);
+            let start = call.form.get("marker").and_then(|m| m.parse().ok()).unwrap_or(0);
             let (items, next) = page(world.checks(), start, size);
             Ok(document("ListHealthChecksResponse", NAMESPACE, |x| {
                 x.each("HealthChecks", "HealthCheck", &items, health_check);
-                x.leaf("Marker", start)
-                    .leaf("IsTruncated", next.is_some())
-                    .maybe("NextMarker", next)
-                    .leaf("MaxItems", size);
+                x.leaf("Marker", start).leaf("IsTruncated", next.is_some()).maybe("NextMarker", next).leaf("MaxItems", size);
             }))
         }
         "GetHealthCheckStatus" => {
             let check = find(world)?;
             let healthy = check.healthy != check.config.inverted;
-            let status = if healthy {
-                "Success: HTTP Status Code 200, OK"
-            } else {
-                "Failure: HTTP Status Code 403, Forbidden"
-            };
+            let status = if healthy { "Success: HTTP Status Code 200, OK" } else { "Failure: HTTP Status Code 403, Forbidden" };
             Ok(document("GetHealthCheckStatusResponse", NAMESPACE, |x| {
-                x.each(
-                    "HealthCheckObservations",
-                    "HealthCheckObservation",
-                    ["us-east-1", "eu-west-1", "ap-southeast-1"],
-                    |x, region| {
-                        x.leaf("Region", region).leaf("IPAddress", "192.0.2.1");
-                        x.node("StatusReport", |x| {
-                            x.leaf("Status", status)
-                                .leaf("CheckedTime", iso(world.unix_ms(check.looked)));
-                        });
-                    },
-                );
+                x.each("HealthCheckObservations", "HealthCheckObservation", ["us-east-1", "eu-west-1", "ap-southeast-1"], |x, region| {
+                    x.leaf("Region", region).leaf("IPAddress", "192.0.2.1");
+                    x.node("StatusReport", |x| {
+                        x.leaf("Status", status).leaf("CheckedTime", iso(world.unix_ms(check.looked)));
+                    });
+                });
             }))
         }
         _ => Err(unknown(call)),
@@ -116,25 +64,17 @@ pub fn handle(world: &mut World, call: &Call, id: &str, now: Millis) -> Result<A
 }
 
 fn one(call: &Call, check: &HealthCheck) -> Result<Answer, ApiError> {
-    Ok(document(
-        &format!("{}Response", call.operation),
-        NAMESPACE,
-        |x| {
-            x.node("HealthCheck", |x| health_check(x, check));
-        },
-    ))
+    Ok(document(&format!("{}Response", call.operation), NAMESPACE, |x| {
+        x.node("HealthCheck", |x| health_check(x, check));
+    }))
 }
 
 fn health_check(x: &mut Xml, check: &HealthCheck) {
     let c = &check.config;
-    x.leaf("Id", &check.id)
-        .leaf("CallerReference", &check.caller_reference);
+    x.leaf("Id", &check.id).leaf("CallerReference", &check.caller_reference);
     x.node("HealthCheckConfig", |x| {
-        x.maybe("IPAddress", c.ip.as_ref())
-            .maybe("Port", c.port)
-            .leaf("Type", word(c.kind));
-        x.maybe("ResourcePath", c.path.as_ref())
-            .maybe("FullyQualifiedDomainName", c.fqdn.as_ref());
+        x.maybe("IPAddress", c.ip.as_ref()).maybe("Port", c.port).leaf("Type", word(c.kind));
+        x.maybe("ResourcePath", c.path.as_ref()).maybe("FullyQualifiedDomainName", c.fqdn.as_ref());
         if c.kind == CheckKind::Calculated {
             x.leaf("HealthThreshold", c.health_threshold);
             x.node("ChildHealthChecks", |x| {
@@ -143,10 +83,8 @@ fn health_check(x: &mut Xml, check: &HealthCheck) {
                 }
             });
         } else {
-            x.leaf("RequestInterval", c.interval_s)
-                .leaf("FailureThreshold", c.threshold);
-            x.leaf("MeasureLatency", false)
-                .leaf("EnableSNI", c.kind == CheckKind::Https);
+            x.leaf("RequestInterval", c.interval_s).leaf("FailureThreshold", c.threshold);
+            x.leaf("MeasureLatency", false).leaf("EnableSNI", c.kind == CheckKind::Https);
         }
         x.leaf("Inverted", c.inverted).leaf("Disabled", c.disabled);
     });
@@ -168,11 +106,7 @@ fn kind(config: Node) -> Result<CheckKind, ApiError> {
         Some("HTTPS") => Ok(CheckKind::Https),
         Some("TCP") => Ok(CheckKind::Tcp),
         Some("CALCULATED") => Ok(CheckKind::Calculated),
-        other => Err(ApiError::new(
-            400,
-            "InvalidInput",
-            format!("the lab has no health checks of type {other:?}"),
-        )),
+        other => Err(ApiError::new(400, "InvalidInput", format!("the lab has no health checks of type {other:?}"))),
     }
 }
 
@@ -199,11 +133,7 @@ fn change(node: Node, mut config: CheckConfig) -> Result<CheckConfig, ApiError> 
         None => Ok(None),
         Some(text) => match text.parse::<u64>() {
             Ok(n) if (low..=high).contains(&n) => Ok(Some(n)),
-            _ => Err(ApiError::new(
-                400,
-                "InvalidInput",
-                format!("Invalid {name}: {text}, must be {low} to {high}"),
-            )),
+            _ => Err(ApiError::new(400, "InvalidInput", format!("Invalid {name}: {text}, must be {low} to {high}"))),
         },
     };
     config.ip = child_text(node, "IPAddress").or(config.ip);
@@ -212,8 +142,7 @@ fn change(node: Node, mut config: CheckConfig) -> Result<CheckConfig, ApiError> 
     config.port = number("Port", 1, 65_535)?.map(|p| p as u16).or(config.port);
     config.interval_s = number("RequestInterval", 10, 30)?.unwrap_or(config.interval_s);
     config.threshold = number("FailureThreshold", 1, 10)?.map_or(config.threshold, |t| t as u32);
-    config.health_threshold =
-        number("HealthThreshold", 0, 256)?.map_or(config.health_threshold, |t| t as u32);
+    config.health_threshold = number("HealthThreshold", 0, 256)?.map_or(config.health_threshold, |t| t as u32);
     config.inverted = truth("Inverted", config.inverted);
     config.disabled = truth("Disabled", config.disabled);
     let children: Vec<String> = node

@@ -38,15 +38,9 @@ pub async fn start(room: &Room, cloud: &Arc<Cloud>) -> std::io::Result<SocketAdd
     let address = listener.local_addr()?;
     let (at_door, inside) = (cloud.clone(), cloud.clone());
     let door = move |peer: SocketAddr| {
-        if at_door.cut_off(peer.ip()) {
-            Door::Silent
-        } else {
-            Door::Open
-        }
+        if at_door.cut_off(peer.ip()) { Door::Silent } else { Door::Open }
     };
-    serve(room, listener, door, move |request, peer| {
-        answer(inside.clone(), request, peer)
-    });
+    serve(room, listener, door, move |request, peer| answer(inside.clone(), request, peer));
     Ok(address)
 }
 
@@ -62,31 +56,19 @@ async fn answer(cloud: Arc<Cloud>, request: Whole, peer: SocketAddr) -> Reply {
     if dark(&cloud, &call) {
         return Reply::Hang;
     }
-    let fault = cloud
-        .faults()
-        .next(&call.service, &call.region, &call.operation, cloud.now());
+    let fault = cloud.faults().next(&call.service, &call.region, &call.operation, cloud.now());
     match fault {
         None => Reply::Answer(perform(&cloud, &call)),
-        Some(Fault::Latency { millis }) => {
-            Reply::Late(Duration::from_millis(millis), perform(&cloud, &call))
-        }
+        Some(Fault::Latency { millis }) => Reply::Late(Duration::from_millis(millis), perform(&cloud, &call)),
         Some(Fault::Hang) => Reply::Hang,
         Some(Fault::DropBefore) => Reply::Drop,
         Some(Fault::DropAfter) => {
             drop(perform(&cloud, &call));
             Reply::Drop
         }
-        Some(Fault::Answer {
-            status,
-            code,
-            message,
-        }) => Reply::Answer(wire::error_named(
-            call.style,
-            &call.operation,
-            status,
-            &code,
-            &message,
-        )),
+        Some(Fault::Answer { status, code, message }) => {
+            Reply::Answer(wire::error_named(call.style, &call.operation, status, &code, &message))
+        }
     }
 }
 
@@ -94,11 +76,7 @@ async fn answer(cloud: Arc<Cloud>, request: Whole, peer: SocketAddr) -> Reply {
 /// its own one whatever the caller signed for.
 fn dark(cloud: &Cloud, call: &Call) -> bool {
     let world = cloud.world();
-    let bucket = if call.service == "s3" {
-        world.bucket(call.bucket()).ok().map(|b| b.region.clone())
-    } else {
-        None
-    };
+    let bucket = if call.service == "s3" { world.bucket(call.bucket()).ok().map(|b| b.region.clone()) } else { None };
     call.service != "route53" && world.is_dark(bucket.as_deref().unwrap_or(&call.region))
 }
 
@@ -114,14 +92,9 @@ fn perform(cloud: &Cloud, call: &Call) -> Answer {
         "s3" => s3::handle(world, call, now),
         "sns" => sns::handle(world, call, now),
         "sts" => sts::handle(world, call, now),
-        other => Err(ApiError::new(
-            400,
-            "InvalidAction",
-            format!("the lab has no service {other}"),
-        )),
+        other => Err(ApiError::new(400, "InvalidAction", format!("the lab has no service {other}"))),
     };
-    let mut answer =
-        result.unwrap_or_else(|error| wire::error(call.style, &call.operation, &error));
+    let mut answer = result.unwrap_or_else(|error| wire::error(call.style, &call.operation, &error));
     let id = wire::request_id();
     header(&mut answer, "x-amzn-requestid", &id);
     header(&mut answer, "x-amz-request-id", &id);
@@ -129,9 +102,6 @@ fn perform(cloud: &Cloud, call: &Call) -> Answer {
 }
 
 fn unknown(call: &Call) -> ApiError {
-    let message = format!(
-        "The action {} is not valid for this endpoint.",
-        call.operation
-    );
+    let message = format!("The action {} is not valid for this endpoint.", call.operation);
     ApiError::new(400, "InvalidAction", message)
 }

@@ -58,23 +58,15 @@ pub fn handle(world: &mut World, call: &Call, now: Millis) -> Result<Answer, Api
     match call.operation.as_str() {
         "HeadBucket" => Ok(at(text(200, "application/xml", ""), bucket)),
         "GetBucketLocation" => {
-            let place = if bucket.region == "us-east-1" {
-                ""
-            } else {
-                &bucket.region
-            };
-            Ok(document("LocationConstraint", NAMESPACE, |x| {
-                x.0.push_str(place)
-            }))
+            let place = if bucket.region == "us-east-1" { "" } else { &bucket.region };
+            Ok(document("LocationConstraint", NAMESPACE, |x| x.0.push_str(place)))
         }
         "ListObjectsV2" => list(world, bucket, call),
         "GetPublicAccessBlock" => {
             let access = bucket.public_access;
             Ok(document("PublicAccessBlockConfiguration", NAMESPACE, |x| {
-                x.leaf("BlockPublicAcls", access.block_acls)
-                    .leaf("IgnorePublicAcls", access.ignore_acls);
-                x.leaf("BlockPublicPolicy", access.block_policy)
-                    .leaf("RestrictPublicBuckets", access.restrict);
+                x.leaf("BlockPublicAcls", access.block_acls).leaf("IgnorePublicAcls", access.ignore_acls);
+                x.leaf("BlockPublicPolicy", access.block_policy).leaf("RestrictPublicBuckets", access.restrict);
             }))
         }
         "GetBucketPolicyStatus" => {
@@ -97,19 +89,11 @@ pub fn handle(world: &mut World, call: &Call, now: Millis) -> Result<Answer, Api
         }
         "GetObject" | "HeadObject" => {
             let missing = || ApiError::new(404, "NoSuchKey", "The specified key does not exist.");
-            Ok(object(
-                world,
-                bucket.objects.get(key).ok_or_else(missing)?,
-                call,
-            ))
+            Ok(object(world, bucket.objects.get(key).ok_or_else(missing)?, call))
         }
         "PutObject" => {
             let kind = call.header("content-type");
-            let kind = if kind.is_empty() {
-                "binary/octet-stream"
-            } else {
-                kind
-            };
+            let kind = if kind.is_empty() { "binary/octet-stream" } else { kind };
             let etag = world.put_object(name, key, decoded(call)?, kind, now)?;
             let mut answer = text(200, "application/xml", "");
             header(&mut answer, "etag", &format!("\"{etag}\""));
@@ -138,26 +122,16 @@ fn elsewhere(call: &Call, bucket: &Bucket) -> Answer {
         if call.region == "us-east-1" {
             x.leaf("Code", "PermanentRedirect");
             x.leaf("Message", "The bucket you are attempting to access must be addressed using the specified endpoint.");
-            x.leaf(
-                "Endpoint",
-                format!("{}.s3.{}.amazonaws.com", bucket.name, bucket.region),
-            )
-            .leaf("Bucket", &bucket.name);
+            x.leaf("Endpoint", format!("{}.s3.{}.amazonaws.com", bucket.name, bucket.region)).leaf("Bucket", &bucket.name);
         } else {
             x.leaf("Code", "AuthorizationHeaderMalformed");
-            let message = format!(
-                "The authorization header is malformed; the region '{}' is wrong; expecting '{}'",
-                call.region, bucket.region
-            );
+            let message =
+                format!("The authorization header is malformed; the region '{}' is wrong; expecting '{}'", call.region, bucket.region);
             x.leaf("Message", message).leaf("Region", &bucket.region);
         }
     });
     let moved = call.region == "us-east-1" || call.method == Method::HEAD;
-    *answer.status_mut() = if moved {
-        hyper::StatusCode::MOVED_PERMANENTLY
-    } else {
-        hyper::StatusCode::BAD_REQUEST
-    };
+    *answer.status_mut() = if moved { hyper::StatusCode::MOVED_PERMANENTLY } else { hyper::StatusCode::BAD_REQUEST };
     at(answer, bucket)
 }
 
@@ -175,39 +149,18 @@ fn buckets(world: &World) -> Answer {
 
 fn list(world: &World, bucket: &Bucket, call: &Call) -> Result<Answer, ApiError> {
     let prefix = call.form.get("prefix").unwrap_or_default();
-    let size = call
-        .form
-        .parse::<usize>("max-keys")?
-        .unwrap_or(1_000)
-        .min(1_000);
-    let after = call
-        .form
-        .get("continuation-token")
-        .or(call.form.get("start-after"))
-        .unwrap_or_default();
-    let mut left = bucket
-        .objects
-        .iter()
-        .filter(|(k, _)| k.starts_with(prefix) && k.as_str() > after);
+    let size = call.form.parse::<usize>("max-keys")?.unwrap_or(1_000).min(1_000);
+    let after = call.form.get("continuation-token").or(call.form.get("start-after")).unwrap_or_default();
+    let mut left = bucket.objects.iter().filter(|(k, _)| k.starts_with(prefix) && k.as_str() > after);
     let page: Vec<_> = left.by_ref().take(size).collect();
-    let last = page
-        .last()
-        .map(|(k, _)| (*k).clone())
-        .filter(|_| left.next().is_some());
+    let last = page.last().map(|(k, _)| (*k).clone()).filter(|_| left.next().is_some());
     Ok(document("ListBucketResult", NAMESPACE, |x| {
-        x.leaf("Name", &bucket.name)
-            .leaf("Prefix", prefix)
-            .leaf("KeyCount", page.len())
-            .leaf("MaxKeys", size);
-        x.leaf("IsTruncated", last.is_some())
-            .maybe("NextContinuationToken", last);
+        x.leaf("Name", &bucket.name).leaf("Prefix", prefix).leaf("KeyCount", page.len()).leaf("MaxKeys", size);
+        x.leaf("IsTruncated", last.is_some()).maybe("NextContinuationToken", last);
         for (key, object) in page {
             x.node("Contents", |x| {
-                x.leaf("Key", key)
-                    .leaf("LastModified", iso(world.unix_ms(object.modified)));
-                x.leaf("ETag", format!("\"{}\"", object.etag))
-                    .leaf("Size", object.body.len())
-                    .leaf("StorageClass", "STANDARD");
+                x.leaf("Key", key).leaf("LastModified", iso(world.unix_ms(object.modified)));
+                x.leaf("ETag", format!("\"{}\"", object.etag)).leaf("Size", object.body.len()).leaf("StorageClass", "STANDARD");
             });
         }
     }))
@@ -215,44 +168,23 @@ fn list(world: &World, bucket: &Bucket, call: &Call) -> Result<Answer, ApiError>
 
 fn object(world: &World, object: &Object, call: &Call) -> Answer {
     let head = call.method == Method::HEAD;
-    let body = if head {
-        Vec::new()
-    } else {
-        object.body.clone()
-    };
+    let body = if head { Vec::new() } else { object.body.clone() };
     let mut answer = text(200, &object.content_type, body);
     if head {
-        header(
-            &mut answer,
-            "content-length",
-            &object.body.len().to_string(),
-        );
+        header(&mut answer, "content-length", &object.body.len().to_string());
     }
     header(&mut answer, "etag", &format!("\"{}\"", object.etag));
-    header(
-        &mut answer,
-        "last-modified",
-        &http_date(world.unix_ms(object.modified)),
-    );
+    header(&mut answer, "last-modified", &http_date(world.unix_ms(object.modified)));
     answer
 }
 
 /// The body without the chunks and trailing checksums that newer SDKs wrap around it.
 fn decoded(call: &Call) -> Result<Vec<u8>, ApiError> {
-    let chunked = call.header("content-encoding").contains("aws-chunked")
-        || call
-            .header("x-amz-content-sha256")
-            .starts_with("STREAMING-");
+    let chunked = call.header("content-encoding").contains("aws-chunked") || call.header("x-amz-content-sha256").starts_with("STREAMING-");
     if !chunked {
         return Ok(call.body.to_vec());
     }
-    unchunk(&call.body).ok_or_else(|| {
-        ApiError::new(
-            400,
-            "IncompleteBody",
-            "The aws-chunked body cannot be read.",
-        )
-    })
+    unchunk(&call.body).ok_or_else(|| ApiError::new(400, "IncompleteBody", "The aws-chunked body cannot be read."))
 }
 
 fn unchunk(mut rest: &[u8]) -> Option<Vec<u8>> {
@@ -276,8 +208,7 @@ mod tests {
 
     #[test]
     fn chunks_and_trailers_come_off() {
-        let wire =
-            b"5;chunk-signature=ab\r\nhello\r\n1\r\n!\r\n0\r\nx-amz-checksum-crc32:AAAA\r\n\r\n";
+        let wire = b"5;chunk-signature=ab\r\nhello\r\n1\r\n!\r\n0\r\nx-amz-checksum-crc32:AAAA\r\n\r\n";
         assert_eq!(unchunk(wire).unwrap(), b"hello!");
         assert!(unchunk(b"5\r\nhel").is_none());
     }

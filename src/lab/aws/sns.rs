@@ -17,19 +17,12 @@ pub fn handle(world: &mut World, call: &Call, now: Millis) -> Result<Answer, Api
             }))
         }
         "ListTopics" => Ok(query(call, NAMESPACE, |x| {
-            x.each(
-                "Topics",
-                "member",
-                world.topics().iter().filter(|t| t.region == region),
-                |x, topic| {
-                    x.leaf("TopicArn", &topic.arn);
-                },
-            );
+            x.each("Topics", "member", world.topics().iter().filter(|t| t.region == region), |x, topic| {
+                x.leaf("TopicArn", &topic.arn);
+            });
         })),
         "Publish" => {
-            let arn = form
-                .get("TopicArn")
-                .map_or_else(|| form.need("TargetArn"), Ok)?;
+            let arn = form.get("TopicArn").map_or_else(|| form.need("TargetArn"), Ok)?;
             let subject = form.get("Subject").map(str::to_owned);
             let id = world.publish(region, arn, subject, form.need("Message")?.to_owned(), now)?;
             Ok(query(call, NAMESPACE, |x| {
@@ -38,13 +31,7 @@ pub fn handle(world: &mut World, call: &Call, now: Millis) -> Result<Answer, Api
         }
         "Subscribe" => {
             let endpoint = form.get("Endpoint").unwrap_or_default();
-            let arn = world.subscribe(
-                region,
-                form.need("TopicArn")?,
-                form.need("Protocol")?,
-                endpoint,
-                now,
-            )?;
+            let arn = world.subscribe(region, form.need("TopicArn")?, form.need("Protocol")?, endpoint, now)?;
             Ok(query(call, NAMESPACE, |x| {
                 x.leaf("SubscriptionArn", arn);
             }))
@@ -52,24 +39,12 @@ pub fn handle(world: &mut World, call: &Call, now: Millis) -> Result<Answer, Api
         "ListSubscriptionsByTopic" => {
             let arn = form.need("TopicArn")?;
             let missing = || ApiError::new(404, "NotFound", "Topic does not exist");
-            let topic = world
-                .topics()
-                .iter()
-                .find(|t| t.arn == arn && t.region == region)
-                .ok_or_else(missing)?;
+            let topic = world.topics().iter().find(|t| t.arn == arn && t.region == region).ok_or_else(missing)?;
             Ok(query(call, NAMESPACE, |x| {
-                x.each(
-                    "Subscriptions",
-                    "member",
-                    &topic.subscriptions,
-                    |x, (protocol, endpoint, subscription)| {
-                        x.leaf("TopicArn", arn)
-                            .leaf("Protocol", protocol)
-                            .leaf("Endpoint", endpoint);
-                        x.leaf("SubscriptionArn", subscription)
-                            .leaf("Owner", ACCOUNT);
-                    },
-                );
+                x.each("Subscriptions", "member", &topic.subscriptions, |x, (protocol, endpoint, subscription)| {
+                    x.leaf("TopicArn", arn).leaf("Protocol", protocol).leaf("Endpoint", endpoint);
+                    x.leaf("SubscriptionArn", subscription).leaf("Owner", ACCOUNT);
+                });
             }))
         }
         _ => Err(unknown(call)),

@@ -10,29 +10,19 @@ const NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
 pub fn handle(world: &World, call: &Call, now: Millis) -> Result<Answer, ApiError> {
     match call.operation.as_str() {
         "GetCallerIdentity" => Ok(query(call, NAMESPACE, |x| {
-            x.leaf("Arn", format!("arn:aws:iam::{ACCOUNT}:user/lab"))
-                .leaf("UserId", "AIDALABLABLABLABLABLA")
-                .leaf("Account", ACCOUNT);
+            x.leaf("Arn", format!("arn:aws:iam::{ACCOUNT}:user/lab")).leaf("UserId", "AIDALABLABLABLABLABLA").leaf("Account", ACCOUNT);
         })),
         "AssumeRole" => {
-            let (role, session) = (
-                call.form.need("RoleArn")?,
-                call.form.need("RoleSessionName")?,
-            );
+            let (role, session) = (call.form.need("RoleArn")?, call.form.need("RoleSessionName")?);
             let seconds = call.form.parse::<u64>("DurationSeconds")?.unwrap_or(3_600);
             let name = role.rsplit('/').next().unwrap_or(role);
             Ok(query(call, NAMESPACE, |x| {
                 x.node("AssumedRoleUser", |x| {
-                    x.leaf(
-                        "Arn",
-                        format!("arn:aws:sts::{ACCOUNT}:assumed-role/{name}/{session}"),
-                    );
+                    x.leaf("Arn", format!("arn:aws:sts::{ACCOUNT}:assumed-role/{name}/{session}"));
                     x.leaf("AssumedRoleId", format!("AROALABLABLABLABLABLA:{session}"));
                 });
                 x.node("Credentials", |x| {
-                    x.leaf("AccessKeyId", "ASIALABLABLABLABLABL")
-                        .leaf("SecretAccessKey", "lab")
-                        .leaf("SessionToken", "lab");
+                    x.leaf("AccessKeyId", "ASIALABLABLABLABLABL").leaf("SecretAccessKey", "lab").leaf("SessionToken", "lab");
                     x.leaf("Expiration", iso(world.unix_ms(now) + seconds * 1_000));
                 });
             }))

@@ -35,10 +35,7 @@ impl Value {
     /// What stands under a name.
     pub fn get(&self, name: &str) -> Option<&Self> {
         match self {
-            Self::Map(fields) => fields
-                .iter()
-                .find(|(n, v)| n == name && *v != Self::Null)
-                .map(|(_, v)| v),
+            Self::Map(fields) => fields.iter().find(|(n, v)| n == name && *v != Self::Null).map(|(_, v)| v),
             _ => None,
         }
     }
@@ -86,12 +83,8 @@ impl Value {
         let bad = |e: String| ApiError::new(400, "SerializationException", e);
         match style {
             Style::Cbor if body.is_empty() => Ok(Self::Map(Vec::new())),
-            Style::Cbor => ciborium::from_reader(body)
-                .map(from_cbor)
-                .map_err(|e| bad(e.to_string())),
-            Style::Json => serde_json::from_slice(body)
-                .map(from_json)
-                .map_err(|e| bad(e.to_string())),
+            Style::Cbor => ciborium::from_reader(body).map(from_cbor).map_err(|e| bad(e.to_string())),
+            Style::Json => serde_json::from_slice(body).map(from_json).map_err(|e| bad(e.to_string())),
             Style::Query | Style::Rest | Style::S3 => Ok(from_form(form)),
         }
     }
@@ -108,11 +101,7 @@ impl Value {
                 header(&mut answer, "smithy-protocol", "rpc-v2-cbor");
                 answer
             }
-            Style::Json => text(
-                status,
-                "application/x-amz-json-1.0",
-                self.to_json().to_string(),
-            ),
+            Style::Json => text(status, "application/x-amz-json-1.0", self.to_json().to_string()),
             Style::Query | Style::Rest | Style::S3 => {
                 let namespace = "http://monitoring.amazonaws.com/doc/2010-08-01/";
                 super::wire::document(&format!("{operation}Response"), namespace, |x| {
@@ -158,10 +147,7 @@ impl Value {
             Self::List(items) => C::Array(items.iter().map(Self::to_cbor).collect()),
             Self::Map(fields) => {
                 let kept = fields.iter().filter(|(_, v)| *v != Self::Null);
-                C::Map(
-                    kept.map(|(k, v)| (C::Text(k.clone()), v.to_cbor()))
-                        .collect(),
-                )
+                C::Map(kept.map(|(k, v)| (C::Text(k.clone()), v.to_cbor())).collect())
             }
             Self::Null => C::Null,
         }
@@ -175,11 +161,7 @@ impl Value {
             Self::Whole(n) => J::from(*n),
             Self::Bool(b) => J::from(*b),
             Self::List(items) => items.iter().map(Self::to_json).collect(),
-            Self::Map(fields) => fields
-                .iter()
-                .filter(|(_, v)| *v != Self::Null)
-                .map(|(k, v)| (k.clone(), v.to_json()))
-                .collect(),
+            Self::Map(fields) => fields.iter().filter(|(_, v)| *v != Self::Null).map(|(k, v)| (k.clone(), v.to_json())).collect(),
             Self::Null => J::Null,
         }
     }
@@ -194,12 +176,7 @@ fn from_cbor(value: ciborium::Value) -> Value {
         C::Bool(b) => Value::Bool(b),
         C::Tag(_, inner) => from_cbor(*inner),
         C::Array(items) => Value::List(items.into_iter().map(from_cbor).collect()),
-        C::Map(fields) => Value::Map(
-            fields
-                .into_iter()
-                .filter_map(|(k, v)| Some((k.into_text().ok()?, from_cbor(v))))
-                .collect(),
-        ),
+        C::Map(fields) => Value::Map(fields.into_iter().filter_map(|(k, v)| Some((k.into_text().ok()?, from_cbor(v)))).collect()),
         _ => Value::Null,
     }
 }
@@ -208,15 +185,10 @@ fn from_json(value: serde_json::Value) -> Value {
     use serde_json::Value as J;
     match value {
         J::String(text) => Value::Text(text),
-        J::Number(n) => n.as_i64().map_or_else(
-            || Value::Number(n.as_f64().unwrap_or_default()),
-            Value::Whole,
-        ),
+        J::Number(n) => n.as_i64().map_or_else(|| Value::Number(n.as_f64().unwrap_or_default()), Value::Whole),
         J::Bool(b) => Value::Bool(b),
         J::Array(items) => Value::List(items.into_iter().map(from_json).collect()),
-        J::Object(fields) => {
-            Value::Map(fields.into_iter().map(|(k, v)| (k, from_json(v))).collect())
-        }
+        J::Object(fields) => Value::Map(fields.into_iter().map(|(k, v)| (k, from_json(v))).collect()),
         J::Null => Value::Null,
     }
 }
@@ -224,17 +196,9 @@ fn from_json(value: serde_json::Value) -> Value {
 /// `A.B.member.1.C=x` becomes `{A: {B: [{C: x}]}}`.
 fn from_form(form: &Form) -> Value {
     let mut root = Value::Map(Vec::new());
-    let mut pairs: Vec<(Vec<&str>, &String)> = form
-        .0
-        .iter()
-        .map(|(k, v)| (k.split('.').collect(), v))
-        .collect();
+    let mut pairs: Vec<(Vec<&str>, &String)> = form.0.iter().map(|(k, v)| (k.split('.').collect(), v)).collect();
     // By number and not by letter, so that the tenth member follows the ninth.
-    pairs.sort_by_key(|(path, _)| {
-        path.iter()
-            .map(|p| (p.parse::<u32>().unwrap_or(0), (*p).to_owned()))
-            .collect::<Vec<_>>()
-    });
+    pairs.sort_by_key(|(path, _)| path.iter().map(|p| (p.parse::<u32>().unwrap_or(0), (*p).to_owned())).collect::<Vec<_>>());
     for (path, value) in pairs {
         put(&mut root, &path, value);
     }
@@ -261,13 +225,10 @@ fn put(at: &mut Value, path: &[&str], value: &str) {
                 *at = Value::Map(Vec::new());
             }
             if let Value::Map(fields) = at {
-                let place = fields
-                    .iter()
-                    .position(|(n, _)| n == name)
-                    .unwrap_or_else(|| {
-                        fields.push(((*name).to_owned(), Value::Map(Vec::new())));
-                        fields.len() - 1
-                    });
+                let place = fields.iter().position(|(n, _)| n == name).unwrap_or_else(|| {
+                    fields.push(((*name).to_owned(), Value::Map(Vec::new())));
+                    fields.len() - 1
+                });
                 put(&mut fields[place].1, rest, value);
             }
         }
@@ -280,11 +241,7 @@ mod tests {
 
     #[test]
     fn a_form_becomes_a_tree() {
-        let form = Form(
-            form_urlencoded::parse(b"Q.member.10.Id=j&Q.member.2.Id=b&Q.member.1.Id=a&S.T=5")
-                .into_owned()
-                .collect(),
-        );
+        let form = Form(form_urlencoded::parse(b"Q.member.10.Id=j&Q.member.2.Id=b&Q.member.1.Id=a&S.T=5").into_owned().collect());
         let tree = from_form(&form);
         assert_eq!(tree.items("Q")[0].word("Id").as_deref(), Some("a"));
         assert_eq!(tree.items("Q")[9].word("Id").as_deref(), Some("j"));
@@ -294,17 +251,11 @@ mod tests {
     #[test]
     fn cbor_goes_round() {
         let tree = Value::Map(vec![
-            (
-                "a".to_owned(),
-                Value::List(vec![Value::Number(1.5), Value::Whole(2), Value::Bool(true)]),
-            ),
+            ("a".to_owned(), Value::List(vec![Value::Number(1.5), Value::Whole(2), Value::Bool(true)])),
             ("b".to_owned(), Value::text("x")),
         ]);
         let mut bytes = Vec::new();
         ciborium::into_writer(&tree.to_cbor(), &mut bytes).unwrap();
-        assert_eq!(
-            Value::read(Style::Cbor, &bytes, &Form::default()).unwrap(),
-            tree
-        );
+        assert_eq!(Value::read(Style::Cbor, &bytes, &Form::default()).unwrap(), tree);
     }
 }

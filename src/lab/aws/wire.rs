@@ -65,40 +65,20 @@ impl Form {
 
     /// One parameter that has to be there.
     pub fn need(&self, name: &str) -> Result<&str, ApiError> {
-        let missing = || {
-            ApiError::new(
-                400,
-                "MissingParameter",
-                format!("The request must contain the parameter {name}."),
-            )
-        };
+        let missing = || ApiError::new(400, "MissingParameter", format!("The request must contain the parameter {name}."));
         self.get(name).ok_or_else(missing)
     }
 
     /// One parameter as a number or a boolean.
     pub fn parse<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, ApiError> {
-        let bad =
-            |text: &str| ApiError::validation(format!("value '{text}' at '{name}' is not valid"));
-        self.get(name)
-            .map(|text| text.parse().map_err(|_| bad(text)))
-            .transpose()
+        let bad = |text: &str| ApiError::validation(format!("value '{text}' at '{name}' is not valid"));
+        self.get(name).map(|text| text.parse().map_err(|_| bad(text))).transpose()
     }
 
     /// A list: `Name.member.1` or `Name.Anything.1` or `Name.1`, in order of the number.
     pub fn list(&self, name: &str) -> Vec<String> {
-        let number = |key: &str| {
-            key.strip_prefix(name)?
-                .strip_prefix('.')?
-                .rsplit('.')
-                .next()?
-                .parse::<u32>()
-                .ok()
-        };
-        let mut found: Vec<(u32, String)> = self
-            .0
-            .iter()
-            .filter_map(|(k, v)| Some((number(k)?, v.clone())))
-            .collect();
+        let number = |key: &str| key.strip_prefix(name)?.strip_prefix('.')?.rsplit('.').next()?.parse::<u32>().ok();
+        let mut found: Vec<(u32, String)> = self.0.iter().filter_map(|(k, v)| Some((number(k)?, v.clone()))).collect();
         found.sort();
         found.into_iter().map(|(_, v)| v).collect()
     }
@@ -109,107 +89,52 @@ impl Call {
     pub fn read(request: Whole) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
         let query = parts.uri.query().unwrap_or_default();
-        let mut form = Form(
-            form_urlencoded::parse(query.as_bytes())
-                .into_owned()
-                .collect(),
-        );
+        let mut form = Form(form_urlencoded::parse(query.as_bytes()).into_owned().collect());
         let raw = parts.uri.path().to_owned();
-        let path = form_urlencoded::parse(
-            raw.replace('+', "%2B")
-                .replace('&', "%26")
-                .replace('=', "%3D")
-                .as_bytes(),
-        )
-        .map(|(k, _)| k.into_owned())
-        .next()
-        .unwrap_or_default();
-        let text = |name: &str| {
-            parts
-                .headers
-                .get(name)
-                .and_then(|v| v.to_str().ok())
-                .unwrap_or_default()
-                .to_owned()
-        };
+        let path = form_urlencoded::parse(raw.replace('+', "%2B").replace('&', "%26").replace('=', "%3D").as_bytes())
+            .map(|(k, _)| k.into_owned())
+            .next()
+            .unwrap_or_default();
+        let text = |name: &str| parts.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
         let (content_type, target) = (text("content-type"), text("x-amz-target"));
-        let credential = scope(&text("authorization"))
-            .or_else(|| form.get("X-Amz-Credential").and_then(parse_scope));
+        let credential = scope(&text("authorization")).or_else(|| form.get("X-Amz-Credential").and_then(parse_scope));
         let signed = credential.is_some();
         let (service, region) = match credential {
             Some(found) => found,
-            None if parts.method == Method::GET || parts.method == Method::HEAD => {
-                ("s3".to_owned(), String::new())
-            }
+            None if parts.method == Method::GET || parts.method == Method::HEAD => ("s3".to_owned(), String::new()),
             None => {
-                return Err(ApiError::new(
-                    403,
-                    "MissingAuthenticationToken",
-                    "Request is missing Authentication Token",
-                ));
+                return Err(ApiError::new(403, "MissingAuthenticationToken", "Request is missing Authentication Token"));
             }
         };
         if content_type.starts_with("application/x-www-form-urlencoded") {
             form.0.extend(form_urlencoded::parse(&body).into_owned());
         }
-        let rpc = path
-            .strip_prefix("/service/")
-            .and_then(|p| p.split_once("/operation/"))
-            .map(|(_, op)| op.to_owned());
+        let rpc = path.strip_prefix("/service/").and_then(|p| p.split_once("/operation/")).map(|(_, op)| op.to_owned());
         let (style, operation) = match service.as_str() {
-            "route53" => (
-                Style::Rest,
-                super::route53::operation(&parts.method, &path, query),
-            ),
+            "route53" => (Style::Rest, super::route53::operation(&parts.method, &path, query)),
             "s3" => (Style::S3, super::s3::operation(&parts.method, &path, &form)),
             _ if rpc.is_some() => (Style::Cbor, rpc.unwrap_or_default()),
-            _ if !target.is_empty() => (
-                Style::Json,
-                target.rsplit('.').next().unwrap_or_default().to_owned(),
-            ),
-            _ => (
-                Style::Query,
-                form.get("Action").unwrap_or_default().to_owned(),
-            ),
+            _ if !target.is_empty() => (Style::Json, target.rsplit('.').next().unwrap_or_default().to_owned()),
+            _ => (Style::Query, form.get("Action").unwrap_or_default().to_owned()),
         };
         let (method, headers) = (parts.method, parts.headers);
-        Ok(Self {
-            service,
-            region,
-            operation,
-            style,
-            method,
-            path,
-            form,
-            headers,
-            body,
-            signed,
-        })
+        Ok(Self { service, region, operation, style, method, path, form, headers, body, signed })
     }
 
     /// Whether the operation changes something, by AWS's own habit of naming.
     pub fn mutates(&self) -> bool {
         let reads = ["Describe", "Get", "List", "Head", "Assume", "Publish"];
-        !reads
-            .iter()
-            .any(|prefix| self.operation.starts_with(prefix))
+        !reads.iter().any(|prefix| self.operation.starts_with(prefix))
     }
 
     /// The bucket of a path-style S3 call.
     pub fn bucket(&self) -> &str {
-        self.path
-            .trim_start_matches('/')
-            .split('/')
-            .next()
-            .unwrap_or_default()
+        self.path.trim_start_matches('/').split('/').next().unwrap_or_default()
     }
 
     /// A header as text.
     pub fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .and_then(|v| v.to_str().ok())
-            .unwrap_or_default()
+        self.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default()
     }
 }
 
@@ -221,9 +146,7 @@ fn scope(authorization: &str) -> Option<(String, String)> {
 fn parse_scope(credential: &str) -> Option<(String, String)> {
     let parts: Vec<&str> = credential.split('/').collect();
     match parts.as_slice() {
-        [.., region, service, "aws4_request"] => {
-            Some(((*service).to_owned(), (*region).to_owned()))
-        }
+        [.., region, service, "aws4_request"] => Some(((*service).to_owned(), (*region).to_owned())),
         _ => None,
     }
 }
@@ -235,8 +158,7 @@ pub struct Xml(pub String);
 impl Xml {
     /// A leaf with a text.
     pub fn leaf(&mut self, name: &str, value: impl Display) -> &mut Self {
-        self.0
-            .push_str(&format!("<{name}>{}</{name}>", escape(&value.to_string())));
+        self.0.push_str(&format!("<{name}>{}</{name}>", escape(&value.to_string())));
         self
     }
 
@@ -274,25 +196,15 @@ impl Xml {
 
 /// Text fit to stand in XML.
 pub fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// A whole document.
 pub fn document(root: &str, namespace: &str, fill: impl FnOnce(&mut Xml)) -> Answer {
     let mut xml = Xml::default();
     fill(&mut xml);
-    let attribute = if namespace.is_empty() {
-        String::new()
-    } else {
-        format!(" xmlns=\"{namespace}\"")
-    };
-    let body = format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<{root}{attribute}>{}</{root}>",
-        xml.0
-    );
+    let attribute = if namespace.is_empty() { String::new() } else { format!(" xmlns=\"{namespace}\"") };
+    let body = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<{root}{attribute}>{}</{root}>", xml.0);
     text(200, "text/xml", body)
 }
 
@@ -313,13 +225,7 @@ pub fn error(style: Style, operation: &str, error: &ApiError) -> Answer {
 }
 
 /// A refusal by its parts.
-pub fn error_named(
-    style: Style,
-    operation: &str,
-    status: u16,
-    code: &str,
-    message: &str,
-) -> Answer {
+pub fn error_named(style: Style, operation: &str, status: u16, code: &str, message: &str) -> Answer {
     let kind = if status < 500 { "Sender" } else { "Receiver" };
     let wording = |x: &mut Xml| {
         x.leaf("Code", code).leaf("Message", message);
@@ -339,10 +245,7 @@ pub fn error_named(
         }),
         Style::Cbor | Style::Json => {
             let kind = Value::text(format!("com.amazonaws.cloudwatch#{code}"));
-            let map = Value::Map(vec![
-                ("__type".to_owned(), kind),
-                ("message".to_owned(), Value::text(message)),
-            ]);
+            let map = Value::Map(vec![("__type".to_owned(), kind), ("message".to_owned(), Value::text(message))]);
             return map.answer(style, operation, status);
         }
     };
@@ -356,26 +259,19 @@ pub fn error_named(
 /// An identifier for a request; nothing depends on it, so a counter will do.
 pub fn request_id() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    format!(
-        "00000000-1ab0-4000-8000-{:012x}",
-        NEXT.fetch_add(1, Ordering::Relaxed)
-    )
+    format!("00000000-1ab0-4000-8000-{:012x}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Unix milliseconds as AWS writes them in XML.
 pub fn iso(unix_ms: u64) -> String {
     let millis = i64::try_from(unix_ms).unwrap_or_default();
-    Timestamp::from_millisecond(millis)
-        .map(|t| format!("{t:.3}"))
-        .unwrap_or_default()
+    Timestamp::from_millisecond(millis).map(|t| format!("{t:.3}")).unwrap_or_default()
 }
 
 /// Unix milliseconds as HTTP writes them.
 pub fn http_date(unix_ms: u64) -> String {
     let millis = i64::try_from(unix_ms).unwrap_or_default();
-    Timestamp::from_millisecond(millis)
-        .map(|t| t.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string())
-        .unwrap_or_default()
+    Timestamp::from_millisecond(millis).map(|t| t.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()).unwrap_or_default()
 }
 
 /// A page of a list: the items from the marker on, and the marker of the next page.

@@ -28,22 +28,14 @@ pub const PROCESSES: [&str; 9] = [
 
 impl World {
     /// `UpdateAutoScalingGroup`.
-    pub fn update_group(
-        &mut self,
-        region: &str,
-        name: &str,
-        sizes: Sizes,
-        now: Millis,
-    ) -> Result<(), ApiError> {
+    pub fn update_group(&mut self, region: &str, name: &str, sizes: Sizes, now: Millis) -> Result<(), ApiError> {
         self.advance(now);
         let index = self.group_index(region, name)?;
         let group = &self.groups[index];
         let min = sizes.min.unwrap_or(group.min);
         let max = sizes.max.unwrap_or(group.max);
         if min > max {
-            return Err(ApiError::validation(format!(
-                "Max bound, {max}, must be greater than or equal to min bound, {min}"
-            )));
+            return Err(ApiError::validation(format!("Max bound, {max}, must be greater than or equal to min bound, {min}")));
         }
         // AWS moves a desired size that nobody named into the new bounds, and refuses a named one outside.
         let desired = match sizes.desired {
@@ -60,26 +52,16 @@ impl World {
     }
 
     /// `SetDesiredCapacity`.
-    pub fn set_desired(
-        &mut self,
-        region: &str,
-        name: &str,
-        desired: u32,
-        now: Millis,
-    ) -> Result<(), ApiError> {
+    pub fn set_desired(&mut self, region: &str, name: &str, desired: u32, now: Millis) -> Result<(), ApiError> {
         self.advance(now);
         let index = self.group_index(region, name)?;
         let (min, max) = (self.groups[index].min, self.groups[index].max);
         if desired > max {
-            let message = format!(
-                "New SetDesiredCapacity value {desired} is above max value {max} for the AutoScalingGroup."
-            );
+            let message = format!("New SetDesiredCapacity value {desired} is above max value {max} for the AutoScalingGroup.");
             return Err(ApiError::validation(message));
         }
         if desired < min {
-            let message = format!(
-                "New SetDesiredCapacity value {desired} is below min value {min} for the AutoScalingGroup."
-            );
+            let message = format!("New SetDesiredCapacity value {desired} is below min value {min} for the AutoScalingGroup.");
             return Err(ApiError::validation(message));
         }
         self.set_sizes(index, min, desired, max);
@@ -87,27 +69,14 @@ impl World {
     }
 
     /// `SuspendProcesses` and `ResumeProcesses`; no names means all.
-    pub fn suspend(
-        &mut self,
-        region: &str,
-        name: &str,
-        processes: &[String],
-        on: bool,
-        now: Millis,
-    ) -> Result<(), ApiError> {
+    pub fn suspend(&mut self, region: &str, name: &str, processes: &[String], on: bool, now: Millis) -> Result<(), ApiError> {
         self.advance(now);
         let index = self.group_index(region, name)?;
         if let Some(unknown) = processes.iter().find(|p| !PROCESSES.contains(&p.as_str())) {
-            return Err(ApiError::validation(format!(
-                "Invalid process name: {unknown}"
-            )));
+            return Err(ApiError::validation(format!("Invalid process name: {unknown}")));
         }
         let all: Vec<String> = PROCESSES.iter().map(|p| (*p).to_owned()).collect();
-        let chosen = if processes.is_empty() {
-            &all
-        } else {
-            processes
-        };
+        let chosen = if processes.is_empty() { &all } else { processes };
         let before = self.groups[index].suspended.clone();
         for process in chosen {
             if on {
@@ -117,11 +86,7 @@ impl World {
             }
         }
         if before != self.groups[index].suspended {
-            let kind = if on {
-                "processes-suspended"
-            } else {
-                "processes-resumed"
-            };
+            let kind = if on { "processes-suspended" } else { "processes-resumed" };
             self.record(kind, Cause::Api, region, name, chosen.join(","));
             self.reconcile(index);
         }
@@ -129,22 +94,11 @@ impl World {
     }
 
     /// `TerminateInstanceInAutoScalingGroup`.
-    pub fn terminate_in_group(
-        &mut self,
-        region: &str,
-        id: &str,
-        decrement: bool,
-        now: Millis,
-    ) -> Result<Activity, ApiError> {
+    pub fn terminate_in_group(&mut self, region: &str, id: &str, decrement: bool, now: Millis) -> Result<Activity, ApiError> {
         self.advance(now);
-        let found = self
-            .groups
-            .iter()
-            .position(|g| g.region == region && g.instances.iter().any(|i| i.id == id));
+        let found = self.groups.iter().position(|g| g.region == region && g.instances.iter().any(|i| i.id == id));
         let Some(index) = found else {
-            return Err(ApiError::validation(format!(
-                "Instance Id not found - No managed instance found for instance ID: {id}"
-            )));
+            return Err(ApiError::validation(format!("Instance Id not found - No managed instance found for instance ID: {id}")));
         };
         if decrement {
             if self.groups[index].desired <= self.groups[index].min {
@@ -153,19 +107,10 @@ impl World {
             }
             self.groups[index].desired -= 1;
         }
-        self.record(
-            "instance-terminated",
-            Cause::Api,
-            region,
-            id,
-            format!("decrement={decrement}"),
-        );
+        self.record("instance-terminated", Cause::Api, region, id, format!("decrement={decrement}"));
         self.end_instance(index, id, "user request");
         self.reconcile(index);
-        self.activities
-            .last()
-            .cloned()
-            .ok_or_else(|| ApiError::new(500, "InternalFailure", "no activity"))
+        self.activities.last().cloned().ok_or_else(|| ApiError::new(500, "InternalFailure", "no activity"))
     }
 
     /// The machine dies, as machines do: nobody asked, and its group learns of it later.
@@ -190,9 +135,7 @@ impl World {
 
     /// The machines of a group by its name, wherever it is.
     pub fn group(&self, region: &str, name: &str) -> Option<&Group> {
-        self.groups
-            .iter()
-            .find(|g| g.region == region && g.name == name)
+        self.groups.iter().find(|g| g.region == region && g.name == name)
     }
 
     /// History of the groups of a region, newest first.
@@ -209,13 +152,7 @@ impl World {
         };
         self.groups[index].no_capacity = on;
         let region = self.groups[index].region.clone();
-        self.record(
-            "capacity",
-            Cause::Hand,
-            &region,
-            group,
-            if on { "none to be had" } else { "to be had" },
-        );
+        self.record("capacity", Cause::Hand, &region, group, if on { "none to be had" } else { "to be had" });
         self.reconcile(index);
         Ok(())
     }
@@ -224,11 +161,7 @@ impl World {
         self.groups
             .iter()
             .position(|g| g.region == region && g.name == name)
-            .ok_or_else(|| {
-                ApiError::validation(format!(
-                    "AutoScalingGroup name not found - AutoScalingGroup {name} not found"
-                ))
-            })
+            .ok_or_else(|| ApiError::validation(format!("AutoScalingGroup name not found - AutoScalingGroup {name} not found")))
     }
 
     fn set_sizes(&mut self, index: usize, min: u32, desired: u32, max: u32) {
@@ -239,10 +172,7 @@ impl World {
         }
         (group.min, group.desired, group.max) = (min, desired, max);
         let (region, name) = (group.region.clone(), group.name.clone());
-        let detail = format!(
-            "min {}→{min} desired {}→{desired} max {}→{max}",
-            before.0, before.1, before.2
-        );
+        let detail = format!("min {}→{min} desired {}→{desired} max {}→{max}", before.0, before.1, before.2);
         self.record("group-size", Cause::Api, &region, &name, detail);
         self.reconcile(index);
     }
@@ -250,12 +180,7 @@ impl World {
     /// Launches and ends machines until the group has the size it strives for.
     pub(super) fn reconcile(&mut self, index: usize) {
         let group = &self.groups[index];
-        let staying: Vec<String> = group
-            .instances
-            .iter()
-            .filter(|i| i.lifecycle != Lifecycle::Terminating)
-            .map(|i| i.id.clone())
-            .collect();
+        let staying: Vec<String> = group.instances.iter().filter(|i| i.lifecycle != Lifecycle::Terminating).map(|i| i.id.clone()).collect();
         let (have, want) = (staying.len(), group.desired as usize);
         if have < want && !group.suspended.contains("Launch") {
             if group.no_capacity {
@@ -274,11 +199,7 @@ impl World {
 
     fn launch(&mut self, index: usize) {
         let id = format!("i-{}", self.hex_id(17));
-        let zone = format!(
-            "{}{}",
-            self.groups[index].region,
-            ["a", "b", "c"][self.groups[index].instances.len() % 3]
-        );
+        let zone = format!("{}{}", self.groups[index].region, ["a", "b", "c"][self.groups[index].instances.len() % 3]);
         let launched = self.now;
         self.groups[index].instances.push(Instance {
             id: id.clone(),
@@ -289,12 +210,7 @@ impl World {
             launched,
             in_service_since: launched,
         });
-        self.activity(
-            index,
-            &id,
-            &format!("Launching a new EC2 instance: {id}"),
-            "InProgress",
-        );
+        self.activity(index, &id, &format!("Launching a new EC2 instance: {id}"), "InProgress");
         self.later(self.profile.launch, Tick::Launched(id));
     }
 
@@ -303,12 +219,7 @@ impl World {
             instance.lifecycle = Lifecycle::Terminating;
             instance.target = Target::Draining;
         }
-        self.activity(
-            index,
-            id,
-            &format!("Terminating EC2 instance: {id} ({cause})"),
-            "InProgress",
-        );
+        self.activity(index, id, &format!("Terminating EC2 instance: {id} ({cause})"), "InProgress");
         self.later(self.profile.terminate, Tick::Gone(id.to_owned()));
     }
 
@@ -330,11 +241,7 @@ impl World {
 
     pub(super) fn finish_activity(&mut self, instance: &str) {
         let now = self.now;
-        for activity in self
-            .activities
-            .iter_mut()
-            .filter(|a| a.instance == instance && a.status == "InProgress")
-        {
+        for activity in self.activities.iter_mut().filter(|a| a.instance == instance && a.status == "InProgress") {
             activity.status = "Successful";
             activity.end = Some(now);
         }
@@ -351,11 +258,7 @@ mod tests {
         let mut world = World::new(&WorldSpec::lab(7));
         let id = world.groups()[0].instances[0].id.clone();
         world.kill_instance(&id, 1_000).unwrap();
-        assert_eq!(
-            world.healthy_targets(SiteName::Primary),
-            4,
-            "the load balancer has not noticed yet"
-        );
+        assert_eq!(world.healthy_targets(SiteName::Primary), 4, "the load balancer has not noticed yet");
         world.advance(2_100);
         assert_eq!(world.healthy_targets(SiteName::Primary), 3);
         world.advance(8_000);
@@ -368,65 +271,24 @@ mod tests {
     #[test]
     fn sizes_are_judged_and_take_effect_once() {
         let mut world = World::new(&WorldSpec::lab(7));
-        let over = Sizes {
-            desired: Some(9),
-            ..Sizes::default()
-        };
-        assert!(
-            world
-                .update_group(STANDBY_REGION, "shop-standby", over, 10)
-                .is_err()
-        );
-        let four = Sizes {
-            min: Some(4),
-            desired: Some(4),
-            max: Some(4),
-        };
-        world
-            .update_group(STANDBY_REGION, "shop-standby", four, 20)
-            .unwrap();
-        world
-            .update_group(STANDBY_REGION, "shop-standby", four, 30)
-            .unwrap();
-        assert_eq!(
-            world
-                .events()
-                .iter()
-                .filter(|e| e.kind == "group-size")
-                .count(),
-            1
-        );
+        let over = Sizes { desired: Some(9), ..Sizes::default() };
+        assert!(world.update_group(STANDBY_REGION, "shop-standby", over, 10).is_err());
+        let four = Sizes { min: Some(4), desired: Some(4), max: Some(4) };
+        world.update_group(STANDBY_REGION, "shop-standby", four, 20).unwrap();
+        world.update_group(STANDBY_REGION, "shop-standby", four, 30).unwrap();
+        assert_eq!(world.events().iter().filter(|e| e.kind == "group-size").count(), 1);
         world.advance(20 + 2_000);
         let group = world.group(STANDBY_REGION, "shop-standby").unwrap();
-        assert_eq!(
-            group
-                .instances
-                .iter()
-                .filter(|i| i.lifecycle == Lifecycle::InService)
-                .count(),
-            4
-        );
+        assert_eq!(group.instances.iter().filter(|i| i.lifecycle == Lifecycle::InService).count(), 4);
     }
 
     #[test]
     fn a_group_at_zero_takes_its_site_out_of_service() {
         let mut world = World::new(&WorldSpec::lab(7));
-        let zero = Sizes {
-            min: Some(0),
-            desired: Some(0),
-            max: None,
-        };
-        world
-            .update_group(PRIMARY_REGION, "shop-primary", zero, 10)
-            .unwrap();
+        let zero = Sizes { min: Some(0), desired: Some(0), max: None };
+        world.update_group(PRIMARY_REGION, "shop-primary", zero, 10).unwrap();
         assert_eq!(world.healthy_targets(SiteName::Primary), 0);
         world.advance(3_000);
-        assert!(
-            world
-                .group(PRIMARY_REGION, "shop-primary")
-                .unwrap()
-                .instances
-                .is_empty()
-        );
+        assert!(world.group(PRIMARY_REGION, "shop-primary").unwrap().instances.is_empty());
     }
 }

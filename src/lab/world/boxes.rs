@@ -77,30 +77,15 @@ pub struct Topic {
 impl World {
     /// One bucket.
     pub fn bucket(&self, name: &str) -> Result<&Bucket, ApiError> {
-        self.buckets
-            .iter()
-            .find(|b| b.name == name)
-            .ok_or_else(no_bucket)
+        self.buckets.iter().find(|b| b.name == name).ok_or_else(no_bucket)
     }
 
     /// `PutObject`; answers the entity tag.
-    pub fn put_object(
-        &mut self,
-        bucket: &str,
-        key: &str,
-        body: Vec<u8>,
-        kind: &str,
-        now: Millis,
-    ) -> Result<String, ApiError> {
+    pub fn put_object(&mut self, bucket: &str, key: &str, body: Vec<u8>, kind: &str, now: Millis) -> Result<String, ApiError> {
         self.advance(now);
         // AWS's tag is an MD5 sum; nobody may rely on that, so any stable one does.
         let etag = format!("{:016x}{:016x}", fnv(&body, 0), fnv(&body, 0x5bd1_e995));
-        let object = Object {
-            body,
-            content_type: kind.to_owned(),
-            etag: etag.clone(),
-            modified: self.now,
-        };
+        let object = Object { body, content_type: kind.to_owned(), etag: etag.clone(), modified: self.now };
         let bucket = self.bucket_mut(bucket)?;
         bucket.objects.insert(key.to_owned(), object);
         let (region, subject) = (bucket.region.clone(), format!("{}/{key}", bucket.name));
@@ -120,24 +105,13 @@ impl World {
     }
 
     /// `PutPublicAccessBlock`.
-    pub fn set_public_access(
-        &mut self,
-        bucket: &str,
-        access: PublicAccess,
-        now: Millis,
-    ) -> Result<(), ApiError> {
+    pub fn set_public_access(&mut self, bucket: &str, access: PublicAccess, now: Millis) -> Result<(), ApiError> {
         self.advance(now);
         let found = self.bucket_mut(bucket)?;
         if found.public_access != access {
             found.public_access = access;
             let region = found.region.clone();
-            self.record(
-                "public-access",
-                Cause::Api,
-                &region,
-                bucket,
-                format!("{access:?}"),
-            );
+            self.record("public-access", Cause::Api, &region, bucket, format!("{access:?}"));
         }
         Ok(())
     }
@@ -155,10 +129,7 @@ impl World {
     }
 
     fn bucket_mut(&mut self, name: &str) -> Result<&mut Bucket, ApiError> {
-        self.buckets
-            .iter_mut()
-            .find(|b| b.name == name)
-            .ok_or_else(no_bucket)
+        self.buckets.iter_mut().find(|b| b.name == name).ok_or_else(no_bucket)
     }
 
     /// `CreateTopic`; answers the ARN, also of one that is there.
@@ -166,12 +137,7 @@ impl World {
         self.advance(now);
         let arn = format!("arn:aws:sns:{region}:{ACCOUNT}:{name}");
         if !self.topics.iter().any(|t| t.arn == arn) {
-            let topic = Topic {
-                arn: arn.clone(),
-                region: region.to_owned(),
-                subscriptions: Vec::new(),
-                messages: Vec::new(),
-            };
+            let topic = Topic { arn: arn.clone(), region: region.to_owned(), subscriptions: Vec::new(), messages: Vec::new() };
             self.topics.push(topic);
             self.record("topic-created", Cause::Api, region, &arn, "");
         }
@@ -179,56 +145,30 @@ impl World {
     }
 
     /// `Publish`; answers the message's identifier.
-    pub fn publish(
-        &mut self,
-        region: &str,
-        arn: &str,
-        subject: Option<String>,
-        body: String,
-        now: Millis,
-    ) -> Result<String, ApiError> {
+    pub fn publish(&mut self, region: &str, arn: &str, subject: Option<String>, body: String, now: Millis) -> Result<String, ApiError> {
         self.advance(now);
         let id = self.hex_id(32);
         let at_ms = self.now;
         let topic = self.topic_mut(region, arn)?;
-        topic.messages.push(Message {
-            id: id.clone(),
-            subject,
-            body,
-            at_ms,
-        });
+        topic.messages.push(Message { id: id.clone(), subject, body, at_ms });
         self.record("published", Cause::Api, region, arn, id.clone());
         Ok(id)
     }
 
     /// `Subscribe`; answers the subscription's ARN.
-    pub fn subscribe(
-        &mut self,
-        region: &str,
-        arn: &str,
-        protocol: &str,
-        endpoint: &str,
-        now: Millis,
-    ) -> Result<String, ApiError> {
+    pub fn subscribe(&mut self, region: &str, arn: &str, protocol: &str, endpoint: &str, now: Millis) -> Result<String, ApiError> {
         self.advance(now);
         let id = self.hex_id(32);
         let topic = self.topic_mut(region, arn)?;
         let subscription = format!("{arn}:{id}");
-        topic.subscriptions.push((
-            protocol.to_owned(),
-            endpoint.to_owned(),
-            subscription.clone(),
-        ));
+        topic.subscriptions.push((protocol.to_owned(), endpoint.to_owned(), subscription.clone()));
         self.record("subscribed", Cause::Api, region, arn, endpoint.to_owned());
         Ok(subscription)
     }
 
     fn topic_mut(&mut self, region: &str, arn: &str) -> Result<&mut Topic, ApiError> {
         let missing = || ApiError::new(404, "NotFound", "Topic does not exist");
-        self.topics
-            .iter_mut()
-            .find(|t| t.arn == arn && t.region == region)
-            .ok_or_else(missing)
+        self.topics.iter_mut().find(|t| t.arn == arn && t.region == region).ok_or_else(missing)
     }
 }
 
@@ -237,9 +177,5 @@ fn no_bucket() -> ApiError {
 }
 
 fn fnv(bytes: &[u8], salt: u64) -> u64 {
-    bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325 ^ salt, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-        })
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325 ^ salt, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -8,19 +8,9 @@ impl World {
         self.advance(now);
         // The link's position is settled before the change, so that it stands where the light went out.
         self.settle_replicas();
-        let changed = if dark {
-            self.dark.insert(region.to_owned())
-        } else {
-            self.dark.remove(region)
-        };
+        let changed = if dark { self.dark.insert(region.to_owned()) } else { self.dark.remove(region) };
         if changed {
-            self.record(
-                if dark { "region-dark" } else { "region-lit" },
-                Cause::Hand,
-                region,
-                region,
-                "",
-            );
+            self.record(if dark { "region-dark" } else { "region-lit" }, Cause::Hand, region, region, "");
             self.look_at_front_door();
         }
     }
@@ -30,13 +20,7 @@ impl World {
         self.advance(now);
         if self.isolated != on {
             self.isolated = on;
-            self.record(
-                "bastion-isolated",
-                Cause::Hand,
-                "",
-                "bastion",
-                if on { "on" } else { "off" },
-            );
+            self.record("bastion-isolated", Cause::Hand, "", "bastion", if on { "on" } else { "off" });
         }
     }
 
@@ -57,21 +41,13 @@ impl World {
         }
         self.sites[site.index()].app_running = running;
         let region = self.site(site).region.clone();
-        self.record(
-            "app",
-            Cause::Hand,
-            &region,
-            site.word(),
-            if running { "running" } else { "stopped" },
-        );
+        self.record("app", Cause::Hand, &region, site.word(), if running { "running" } else { "stopped" });
         self.later(self.profile.target_eject, Tick::Targets(site));
     }
 
     /// How many targets of a site get requests.
     pub fn healthy_targets(&self, site: SiteName) -> usize {
-        self.targets(site)
-            .filter(|(_, target)| *target == Target::Healthy)
-            .count()
+        self.targets(site).filter(|(_, target)| *target == Target::Healthy).count()
     }
 
     pub(super) fn targets(&self, site: SiteName) -> impl Iterator<Item = (bool, Target)> + '_ {
@@ -90,18 +66,10 @@ impl World {
         let mut found = None;
         for group in &mut self.groups {
             let adds = !group.suspended.contains("AddToLoadBalancer");
-            if let Some(instance) = group
-                .instances
-                .iter_mut()
-                .find(|i| i.id == id && i.lifecycle == Lifecycle::Pending)
-            {
+            if let Some(instance) = group.instances.iter_mut().find(|i| i.id == id && i.lifecycle == Lifecycle::Pending) {
                 instance.lifecycle = Lifecycle::InService;
                 instance.in_service_since = now;
-                found = Some((
-                    group.region.clone(),
-                    group.name.clone(),
-                    group.site.filter(|_| adds),
-                ));
+                found = Some((group.region.clone(), group.name.clone(), group.site.filter(|_| adds)));
             }
         }
         if let Some((region, group, site)) = found {
@@ -117,10 +85,7 @@ impl World {
         for index in 0..self.groups.len() {
             if self.groups[index].instances.iter().any(|i| i.id == id) {
                 self.groups[index].instances.retain(|i| i.id != id);
-                let (region, group) = (
-                    self.groups[index].region.clone(),
-                    self.groups[index].name.clone(),
-                );
+                let (region, group) = (self.groups[index].region.clone(), self.groups[index].name.clone());
                 self.finish_activity(id);
                 self.record("instance-gone", Cause::World, &region, id, group);
                 self.reconcile(index);
@@ -131,9 +96,7 @@ impl World {
     pub(super) fn replace_instance(&mut self, id: &str) {
         for index in 0..self.groups.len() {
             let group = &mut self.groups[index];
-            if group.suspended.contains("HealthCheck")
-                || group.suspended.contains("ReplaceUnhealthy")
-            {
+            if group.suspended.contains("HealthCheck") || group.suspended.contains("ReplaceUnhealthy") {
                 continue;
             }
             if group.instances.iter().any(|i| i.id == id) {
@@ -148,12 +111,7 @@ impl World {
     pub(super) fn evaluate_targets(&mut self, site: SiteName) {
         let (now, register) = (self.now, self.profile.target_register);
         let running = self.site(site).app_running;
-        for instance in self
-            .groups
-            .iter_mut()
-            .filter(|g| g.site == Some(site))
-            .flat_map(|g| &mut g.instances)
-        {
+        for instance in self.groups.iter_mut().filter(|g| g.site == Some(site)).flat_map(|g| &mut g.instances) {
             if instance.lifecycle != Lifecycle::InService {
                 continue;
             }

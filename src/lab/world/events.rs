@@ -52,11 +52,7 @@ pub struct ApiError {
 impl ApiError {
     /// A refusal with this status, code and message.
     pub fn new(status: u16, code: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            code,
-            message: message.into(),
-        }
+        Self { status, code, message: message.into() }
     }
 
     /// The caller asked for something that is not right in itself.
@@ -66,14 +62,7 @@ impl ApiError {
 }
 
 impl World {
-    pub(super) fn record(
-        &mut self,
-        kind: &'static str,
-        by: Cause,
-        region: &str,
-        subject: &str,
-        detail: impl Into<String>,
-    ) {
+    pub(super) fn record(&mut self, kind: &'static str, by: Cause, region: &str, subject: &str, detail: impl Into<String>) {
         if by == Cause::Api && self.first_effect.is_none() {
             self.first_effect = Some(self.now);
         }

@@ -66,37 +66,17 @@ pub struct HealthCheck {
 impl World {
     /// What counts in an answer: a disabled check is healthy, and so is one that is not there.
     pub fn check_healthy(&self, id: &str) -> bool {
-        self.checks
-            .iter()
-            .find(|c| c.id == id)
-            .is_none_or(|c| c.config.disabled || c.healthy)
+        self.checks.iter().find(|c| c.id == id).is_none_or(|c| c.config.disabled || c.healthy)
     }
 
     /// `CreateHealthCheck`.
-    pub fn create_check(
-        &mut self,
-        caller_reference: &str,
-        config: CheckConfig,
-        by: Cause,
-        now: Millis,
-    ) -> HealthCheck {
+    pub fn create_check(&mut self, caller_reference: &str, config: CheckConfig, by: Cause, now: Millis) -> HealthCheck {
         self.advance(now);
-        if let Some(same) = self
-            .checks
-            .iter()
-            .find(|c| c.caller_reference == caller_reference && c.config == config)
-        {
+        if let Some(same) = self.checks.iter().find(|c| c.caller_reference == caller_reference && c.config == config) {
             return same.clone();
         }
         let hex = self.hex_id(32);
-        let id = format!(
-            "{}-{}-{}-{}-{}",
-            &hex[..8],
-            &hex[8..12],
-            &hex[12..16],
-            &hex[16..20],
-            &hex[20..]
-        );
+        let id = format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]);
         let check = HealthCheck {
             id: id.clone(),
             caller_reference: caller_reference.to_owned(),
@@ -114,12 +94,7 @@ impl World {
     }
 
     /// `UpdateHealthCheck`: the whole configuration at once, as read and changed by the face.
-    pub fn update_check(
-        &mut self,
-        id: &str,
-        config: CheckConfig,
-        now: Millis,
-    ) -> Option<HealthCheck> {
+    pub fn update_check(&mut self, id: &str, config: CheckConfig, now: Millis) -> Option<HealthCheck> {
         self.advance(now);
         let check = self.checks.iter_mut().find(|c| c.id == id)?;
         check.version += 1;
@@ -140,16 +115,8 @@ impl World {
             return;
         };
         let seen = self.endpoint_healthy(&check.config) != check.config.inverted;
-        let threshold = self
-            .profile
-            .health_threshold
-            .unwrap_or(check.config.threshold)
-            .max(1);
-        let against = if seen == check.healthy {
-            0
-        } else {
-            check.against + 1
-        };
+        let threshold = self.profile.health_threshold.unwrap_or(check.config.threshold).max(1);
+        let against = if seen == check.healthy { 0 } else { check.against + 1 };
         let flips = against >= threshold;
         let (now, delay) = (self.now, self.interval(&check));
         if let Some(check) = self.checks.iter_mut().find(|c| c.id == id) {
@@ -158,32 +125,19 @@ impl World {
             check.healthy = if flips { seen } else { check.healthy };
         }
         if flips {
-            self.record(
-                "health-check",
-                Cause::World,
-                "global",
-                id,
-                if seen { "healthy" } else { "unhealthy" },
-            );
+            self.record("health-check", Cause::World, "global", id, if seen { "healthy" } else { "unhealthy" });
         }
         self.look_at_front_door();
         self.later(delay, Tick::HealthCheck(id.to_owned()));
     }
 
     fn interval(&self, check: &HealthCheck) -> u64 {
-        self.profile
-            .health_interval
-            .unwrap_or(check.config.interval_s * 1_000)
-            .max(100)
+        self.profile.health_interval.unwrap_or(check.config.interval_s * 1_000).max(100)
     }
 
     fn endpoint_healthy(&self, config: &CheckConfig) -> bool {
         if config.kind == CheckKind::Calculated {
-            let healthy = config
-                .children
-                .iter()
-                .filter(|id| self.check_healthy(id))
-                .count();
+            let healthy = config.children.iter().filter(|id| self.check_healthy(id)).count();
             return healthy >= config.health_threshold as usize;
         }
         let path = config.path.clone().unwrap_or_else(|| "/".to_owned());
@@ -205,16 +159,12 @@ impl World {
                 || host == format!("dualstack.{}", b.dns_name.to_ascii_lowercase())
                 || b.addresses.iter().any(|a| a.to_string() == host)
         };
-        self.sites
-            .iter()
-            .find(|s| is_it(&s.balancer))
-            .map(|s| s.name)
+        self.sites.iter().find(|s| is_it(&s.balancer)).map(|s| s.name)
     }
 
     fn site_answers(&self, name: SiteName, connection_is_enough: bool) -> bool {
         let site = self.site(name);
-        let connects = !self.dark.contains(&site.region)
-            && !matches!(site.mode, SiteMode::Refuse | SiteMode::Reset);
+        let connects = !self.dark.contains(&site.region) && !matches!(site.mode, SiteMode::Refuse | SiteMode::Reset);
         let answers = match site.mode {
             SiteMode::Ok | SiteMode::WrongBody => true,
             SiteMode::Slow { millis } => millis < 2_000,
@@ -231,19 +181,13 @@ fn s3_object(host: &str, path: &str) -> Option<(String, String)> {
     if !host.ends_with(".amazonaws.com") || !host.contains("s3") {
         return None;
     }
-    let path = path
-        .split('?')
-        .next()
-        .unwrap_or(path)
-        .trim_start_matches('/');
+    let path = path.split('?').next().unwrap_or(path).trim_start_matches('/');
     match host.split_once(".s3") {
         Some((bucket, _)) => {
             let key = path.strip_prefix(&format!("{bucket}/")).unwrap_or(path);
             Some((bucket.to_owned(), key.to_owned()))
         }
-        None => path
-            .split_once('/')
-            .map(|(bucket, key)| (bucket.to_owned(), key.to_owned())),
+        None => path.split_once('/').map(|(bucket, key)| (bucket.to_owned(), key.to_owned())),
     }
 }
 
@@ -263,21 +207,11 @@ mod tests {
         let mut world = World::new(&switched());
         let id = world.checks()[0].id.clone();
         assert!(world.check_healthy(&id), "no object: the primary serves");
-        world
-            .put_object(
-                names::BUCKET,
-                names::KEY,
-                b"moved".to_vec(),
-                "text/plain",
-                5_000,
-            )
-            .unwrap();
+        world.put_object(names::BUCKET, names::KEY, b"moved".to_vec(), "text/plain", 5_000).unwrap();
         assert!(world.check_healthy(&id), "not looked at yet");
         world.advance(6_100);
         assert!(!world.check_healthy(&id));
-        world
-            .delete_object(names::BUCKET, names::KEY, 7_000)
-            .unwrap();
+        world.delete_object(names::BUCKET, names::KEY, 7_000).unwrap();
         world.advance(8_100);
         assert!(world.check_healthy(&id));
     }

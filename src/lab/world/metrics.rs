@@ -35,21 +35,10 @@ const KEEP: usize = 1_440;
 
 impl World {
     /// Datapoints of a series within `[from, to)` that are visible at `now`, oldest first.
-    pub fn samples(
-        &self,
-        key: &MetricKey,
-        from_unix_ms: u64,
-        to_unix_ms: u64,
-        now: Millis,
-    ) -> Vec<Sample> {
+    pub fn samples(&self, key: &MetricKey, from_unix_ms: u64, to_unix_ms: u64, now: Millis) -> Vec<Sample> {
         let seen_at = self.unix_ms(now);
-        let fits = |s: &&Sample| {
-            s.unix_ms >= from_unix_ms && s.unix_ms < to_unix_ms && s.visible_ms <= seen_at
-        };
-        self.metrics
-            .get(key)
-            .map(|all| all.iter().filter(fits).copied().collect())
-            .unwrap_or_default()
+        let fits = |s: &&Sample| s.unix_ms >= from_unix_ms && s.unix_ms < to_unix_ms && s.visible_ms <= seen_at;
+        self.metrics.get(key).map(|all| all.iter().filter(fits).copied().collect()).unwrap_or_default()
     }
 
     /// The series of a region.
@@ -60,14 +49,7 @@ impl World {
     /// `PutMetricData`: a custom datapoint, visible at once.
     pub fn put_metric(&mut self, key: MetricKey, unix_ms: u64, value: f64, now: Millis) {
         self.advance(now);
-        self.push_sample(
-            key,
-            Sample {
-                unix_ms,
-                visible_ms: unix_ms.min(self.unix_ms(now)),
-                value,
-            },
-        );
+        self.push_sample(key, Sample { unix_ms, visible_ms: unix_ms.min(self.unix_ms(now)), value });
     }
 
     fn push_sample(&mut self, key: MetricKey, sample: Sample) {
@@ -105,14 +87,7 @@ impl World {
                     name: "ReplicaLag".to_owned(),
                     dimensions: vec![("DBInstanceIdentifier".to_owned(), database.id.clone())],
                 };
-                self.push_sample(
-                    key,
-                    Sample {
-                        unix_ms,
-                        visible_ms: unix_ms + LATE,
-                        value,
-                    },
-                );
+                self.push_sample(key, Sample { unix_ms, visible_ms: unix_ms + LATE, value });
             }
         }
     }
@@ -130,16 +105,10 @@ impl World {
             MetricMode::Fixed(value) => return Some(value),
             MetricMode::Truth => {}
         }
-        if database.engine != "postgres"
-            && (self.dark.contains(region) || database.replication != Replication::Ok)
-        {
+        if database.engine != "postgres" && (self.dark.contains(region) || database.replication != Replication::Ok) {
             return Some(-1.0);
         }
-        let applied = if at < 0 {
-            at - self.natural_lag(at)
-        } else {
-            database.applied_ms
-        };
+        let applied = if at < 0 { at - self.natural_lag(at) } else { database.applied_ms };
         Some(((at - self.last_transaction(applied)) as f64 / 1_000.0).max(0.0))
     }
 }
@@ -150,11 +119,7 @@ mod tests {
     use crate::lab::world::{PRIMARY_REGION, STANDBY_REGION, SiteName, WorldSpec};
 
     fn lag(world: &World) -> MetricKey {
-        world
-            .metric_keys(STANDBY_REGION)
-            .find(|k| k.name == "ReplicaLag")
-            .unwrap()
-            .clone()
+        world.metric_keys(STANDBY_REGION).find(|k| k.name == "ReplicaLag").unwrap().clone()
     }
 
     #[test]
@@ -162,15 +127,8 @@ mod tests {
         let world = World::new(&WorldSpec::lab(5));
         let samples = world.samples(&lag(&world), 0, u64::MAX, 0);
         assert!((13..=15).contains(&samples.len()), "{}", samples.len());
-        assert!(
-            samples
-                .iter()
-                .all(|s| s.unix_ms % MINUTE == 0 && s.visible_ms <= world.unix_ms(0))
-        );
-        assert!(
-            samples.iter().all(|s| s.value > 0.1 && s.value < 2.0),
-            "{samples:?}"
-        );
+        assert!(samples.iter().all(|s| s.unix_ms % MINUTE == 0 && s.visible_ms <= world.unix_ms(0)));
+        assert!(samples.iter().all(|s| s.value > 0.1 && s.value < 2.0), "{samples:?}");
     }
 
     #[test]
@@ -182,14 +140,8 @@ mod tests {
         world.set_dark(PRIMARY_REGION, true, 30_000);
         world.advance(600_000);
         let samples = world.samples(&lag(&world), world.unix_ms(60_000), u64::MAX, 600_000);
-        let pairs: Vec<f64> = samples
-            .windows(2)
-            .map(|w| w[1].value - w[0].value)
-            .collect();
-        assert!(
-            pairs.len() > 4 && pairs.iter().all(|d| (d - 60.0).abs() < 0.01),
-            "{samples:?}"
-        );
+        let pairs: Vec<f64> = samples.windows(2).map(|w| w[1].value - w[0].value).collect();
+        assert!(pairs.len() > 4 && pairs.iter().all(|d| (d - 60.0).abs() < 0.01), "{samples:?}");
     }
 
     #[test]

@@ -284,29 +284,17 @@ pub(super) enum Step {
     Promote(Promotion, &'static str),
     Promoted,
     Delete,
-    Settle {
-        multi_az: Option<bool>,
-        retention: Option<u32>,
-    },
+    Settle { multi_az: Option<bool>, retention: Option<u32> },
 }
 
 impl Database {
     /// ARN.
     pub fn arn(&self) -> String {
-        format!(
-            "arn:aws:rds:{}:{}:db:{}",
-            self.region,
-            super::ACCOUNT,
-            self.id
-        )
+        format!("arn:aws:rds:{}:{}:db:{}", self.region, super::ACCOUNT, self.id)
     }
 
     /// Whether it takes writes, as far as the database itself is concerned.
     pub fn writable(&self) -> bool {
-        self.source.is_none()
-            && matches!(
-                self.status.as_str(),
-                "available" | "backing-up" | "modifying" | "storage-optimization"
-            )
+        self.source.is_none() && matches!(self.status.as_str(), "available" | "backing-up" | "modifying" | "storage-optimization")
     }
 }

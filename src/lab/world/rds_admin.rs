@@ -9,32 +9,17 @@ use super::{ACCOUNT, ApiError, Cause, Database, Millis, NewReplica, Replication,
 
 impl World {
     /// `CreateDBInstanceReadReplica`.
-    pub fn create_replica(
-        &mut self,
-        region: &str,
-        new: &NewReplica,
-        now: Millis,
-    ) -> Result<Database, ApiError> {
+    pub fn create_replica(&mut self, region: &str, new: &NewReplica, now: Millis) -> Result<Database, ApiError> {
         self.advance(now);
         if self.database(region, &new.id).is_some() {
-            return Err(ApiError::new(
-                400,
-                "DBInstanceAlreadyExists",
-                format!("DB instance already exists: {}", new.id),
-            ));
+            return Err(ApiError::new(400, "DBInstanceAlreadyExists", format!("DB instance already exists: {}", new.id)));
         }
         let (source_region, source_id) = parse_source(region, &new.source)?;
         let Some(source) = self.database(&source_region, &source_id).cloned() else {
-            return Err(ApiError::new(
-                404,
-                "DBInstanceNotFound",
-                format!("DBInstance {} not found.", new.source),
-            ));
+            return Err(ApiError::new(404, "DBInstanceNotFound", format!("DBInstance {} not found.", new.source)));
         };
         if source.backup_retention == 0 {
-            return Err(super::rds::invalid(format!(
-                "Automated backups are not enabled for this database instance: {source_id}"
-            )));
+            return Err(super::rds::invalid(format!("Automated backups are not enabled for this database instance: {source_id}")));
         }
         let endpoint = format!("{}.c0lab.{region}.rds.amazonaws.com", new.id);
         self.databases.push(Database {
@@ -58,13 +43,7 @@ impl World {
             plan: Vec::new(),
             epoch: 0,
         });
-        self.record(
-            "replica-created",
-            Cause::Api,
-            region,
-            &new.id,
-            new.source.clone(),
-        );
+        self.record("replica-created", Cause::Api, region, &new.id, new.source.clone());
         let index = self.databases.len() - 1;
         let creation = self.profile.replica_creation;
         self.start_plan(index, vec![(creation, Step::Status("available"))]);
@@ -79,13 +58,7 @@ impl World {
         };
         database.status = status.to_owned();
         let region = database.region.clone();
-        self.record(
-            "database-status",
-            Cause::Hand,
-            &region,
-            id,
-            status.to_owned(),
-        );
+        self.record("database-status", Cause::Hand, &region, id, status.to_owned());
         true
     }
 
@@ -108,13 +81,7 @@ fn parse_source(region: &str, source: &str) -> Result<(String, String), ApiError
     }
     let parts: Vec<&str> = source.splitn(7, ':').collect();
     match parts.as_slice() {
-        ["arn", "aws", "rds", region, account, "db", id] if *account == ACCOUNT => {
-            Ok(((*region).to_owned(), (*id).to_owned()))
-        }
-        _ => Err(ApiError::new(
-            400,
-            "InvalidParameterValue",
-            format!("Invalid source identifier: {source}"),
-        )),
+        ["arn", "aws", "rds", region, account, "db", id] if *account == ACCOUNT => Ok(((*region).to_owned(), (*id).to_owned())),
+        _ => Err(ApiError::new(400, "InvalidParameterValue", format!("Invalid source identifier: {source}"))),
     }
 }

@@ -53,11 +53,7 @@ pub struct RecordSet {
 impl RecordSet {
     /// What tells it apart within its zone.
     pub fn key(&self) -> RecordKey {
-        (
-            reversed(&self.name),
-            self.kind.clone(),
-            self.set_id.clone().unwrap_or_default(),
-        )
+        (reversed(&self.name), self.kind.clone(), self.set_id.clone().unwrap_or_default())
     }
 }
 
@@ -66,11 +62,7 @@ pub type RecordKey = (Vec<String>, String, String);
 
 /// A name's labels from the root on.
 pub fn reversed(name: &str) -> Vec<String> {
-    name.trim_end_matches('.')
-        .split('.')
-        .rev()
-        .map(str::to_owned)
-        .collect()
+    name.trim_end_matches('.').split('.').rev().map(str::to_owned).collect()
 }
 
 /// A name as Route 53 keeps it: lower case, a dot at the end.
@@ -111,10 +103,7 @@ pub struct Zone {
     pub(super) busy_until: Millis,
 }
 
-fn values<S: serde::Serializer>(
-    map: &BTreeMap<RecordKey, RecordSet>,
-    to: S,
-) -> Result<S::Ok, S::Error> {
+fn values<S: serde::Serializer>(map: &BTreeMap<RecordKey, RecordSet>, to: S) -> Result<S::Ok, S::Error> {
     to.collect_seq(map.values())
 }
 

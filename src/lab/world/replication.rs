@@ -37,64 +37,32 @@ impl World {
             return None;
         }
         let seq = self.acks.len() as u64 + 1;
-        self.acks.push(Ack {
-            seq,
-            at_ms: self.now,
-            site,
-        });
+        self.acks.push(Ack { seq, at_ms: self.now, site });
         Some(seq)
     }
 
     /// Whether the database of a site takes writes.
     pub fn site_writable(&self, site: SiteName) -> bool {
         let site = self.site(site);
-        !self.dark.contains(&site.region)
-            && self
-                .database(&site.region, &site.database)
-                .is_some_and(super::Database::writable)
+        !self.dark.contains(&site.region) && self.database(&site.region, &site.database).is_some_and(super::Database::writable)
     }
 
     /// What a promotion lost, if there was one: the promoted database against its former source.
     pub fn true_loss(&self) -> Option<TrueLoss> {
         let survivor = self.databases.iter().find(|d| d.promotions > 0)?;
-        let (region, id) = survivor
-            .was_replica_of
-            .as_ref()
-            .or(survivor.source.as_ref())?;
-        let old = self
-            .sites
-            .iter()
-            .find(|s| s.region == *region && s.database == *id)?
-            .name;
+        let (region, id) = survivor.was_replica_of.as_ref().or(survivor.source.as_ref())?;
+        let old = self.sites.iter().find(|s| s.region == *region && s.database == *id)?.name;
         let held = survivor.applied_ms;
-        let mut missing = self
-            .acks
-            .iter()
-            .filter(|a| a.site == old && signed(a.at_ms) > held)
-            .peekable();
+        let mut missing = self.acks.iter().filter(|a| a.site == old && signed(a.at_ms) > held).peekable();
         if missing.peek().is_none() {
-            return Some(TrueLoss {
-                seconds: 0.0,
-                writes: 0,
-                held_until_ms: held,
-            });
+            return Some(TrueLoss { seconds: 0.0, writes: 0, held_until_ms: held });
         }
         let (writes, last) = missing.fold((0, 0), |(count, _), ack| (count + 1, signed(ack.at_ms)));
-        Some(TrueLoss {
-            seconds: (last - held) as f64 / 1_000.0,
-            writes,
-            held_until_ms: held,
-        })
+        Some(TrueLoss { seconds: (last - held) as f64 / 1_000.0, writes, held_until_ms: held })
     }
 
     /// Breaks, pauses or mends a replica's link; `extra_lag_ms` makes it run late.
-    pub fn set_replication(
-        &mut self,
-        id: &str,
-        state: Option<Replication>,
-        extra_lag_ms: Option<u64>,
-        now: Millis,
-    ) -> bool {
+    pub fn set_replication(&mut self, id: &str, state: Option<Replication>, extra_lag_ms: Option<u64>, now: Millis) -> bool {
         self.advance(now);
         self.settle_replicas();
         let Some(database) = self.databases.iter_mut().find(|d| d.id == id) else {
@@ -106,10 +74,7 @@ impl World {
         if let Some(extra) = extra_lag_ms {
             database.extra_lag_ms = extra;
         }
-        let (region, detail) = (
-            database.region.clone(),
-            format!("{:?} +{} ms", database.replication, database.extra_lag_ms),
-        );
+        let (region, detail) = (database.region.clone(), format!("{:?} +{} ms", database.replication, database.extra_lag_ms));
         self.record("replication", Cause::Hand, &region, id, detail);
         true
     }
@@ -124,9 +89,7 @@ impl World {
 
     fn lag_at_knot(&self, knot: i64) -> i64 {
         // SplitMix64: a number from seed and position without state, so that history costs nothing.
-        let mut z = self
-            .seed
-            .wrapping_add((knot as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let mut z = self.seed.wrapping_add((knot as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         200 + ((z ^ (z >> 31)) % 1_301) as i64
@@ -149,9 +112,7 @@ impl World {
         let Some((region, id)) = &database.source else {
             return false;
         };
-        let source_there = self
-            .database(region, id)
-            .is_some_and(|s| s.status != "stopped" && s.status != "deleting");
+        let source_there = self.database(region, id).is_some_and(|s| s.status != "stopped" && s.status != "deleting");
         database.promotion.is_none()
             && database.replication == Replication::Ok
             && !self.dark.contains(region)
@@ -166,15 +127,9 @@ impl World {
         const SWITCH: i64 = 300_000;
         let phase = (self.seed % 300) as i64 * 1_000;
         let idle = (until - phase).div_euclid(SWITCH) * SWITCH + phase;
-        let history = if self.busy_history() {
-            until.min(0)
-        } else {
-            idle
-        };
+        let history = if self.busy_history() { until.min(0) } else { idle };
         let written = self.acks.partition_point(|a| signed(a.at_ms) <= until);
-        let last_ack = written
-            .checked_sub(1)
-            .map_or(i64::MIN, |i| signed(self.acks[i].at_ms));
+        let last_ack = written.checked_sub(1).map_or(i64::MIN, |i| signed(self.acks[i].at_ms));
         history.max(idle).max(last_ack)
     }
 }
@@ -201,9 +156,7 @@ mod tests {
         let mut world = writing(10_000);
         world.set_dark(PRIMARY_REGION, true, 10_000);
         assert!(world.write(SiteName::Primary, 10_050).is_none());
-        world
-            .promote_read_replica(STANDBY_REGION, "shop-replica", None, 15_000)
-            .unwrap();
+        world.promote_read_replica(STANDBY_REGION, "shop-replica", None, 15_000).unwrap();
         world.advance(30_000);
         let loss = world.true_loss().unwrap();
         assert!(loss.seconds > 0.1 && loss.seconds < 1.5, "{loss:?}");
@@ -214,18 +167,14 @@ mod tests {
     #[test]
     fn a_living_region_that_stopped_writing_loses_nothing() {
         let mut world = writing(10_000);
-        world
-            .promote_read_replica(STANDBY_REGION, "shop-replica", None, 12_000)
-            .unwrap();
+        world.promote_read_replica(STANDBY_REGION, "shop-replica", None, 12_000).unwrap();
         assert_eq!(world.true_loss().unwrap().writes, 0);
     }
 
     #[test]
     fn writes_past_the_promotion_count_as_lost() {
         let mut world = writing(10_000);
-        world
-            .promote_read_replica(STANDBY_REGION, "shop-replica", None, 12_000)
-            .unwrap();
+        world.promote_read_replica(STANDBY_REGION, "shop-replica", None, 12_000).unwrap();
         world.write(SiteName::Primary, 40_000).unwrap();
         let loss = world.true_loss().unwrap();
         assert_eq!(loss.writes, 1);

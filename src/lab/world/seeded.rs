@@ -8,9 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::records::{Alias, normal};
 use super::{
-    Balancer, Bucket, Cause, CheckConfig, CheckKind, Database, Failover, Group, Instance,
-    Lifecycle, MetricMode, PublicAccess, RecordSet, Replication, Site, SiteMode, SiteName, Target,
-    Topic, World, Zone,
+    Balancer, Bucket, Cause, CheckConfig, CheckKind, Database, Failover, Group, Instance, Lifecycle, MetricMode, PublicAccess, RecordSet,
+    Replication, Site, SiteMode, SiteName, Target, Topic, World, Zone,
 };
 use crate::lab::profile::Profile;
 
@@ -69,13 +68,7 @@ pub struct WorldSpec {
 impl WorldSpec {
     /// A lab world with this seed, at a fixed wall clock; for tests and for virtual time.
     pub fn lab(seed: u64) -> Self {
-        Self {
-            seed,
-            profile: Profile::lab(),
-            traffic: Traffic::Route53,
-            busy_history: true,
-            base_unix_ms: 1_795_000_020_000,
-        }
+        Self { seed, profile: Profile::lab(), traffic: Traffic::Route53, busy_history: true, base_unix_ms: 1_795_000_020_000 }
     }
 }
 
@@ -87,43 +80,13 @@ impl World {
 
 pub(super) fn sites() -> [Site; 2] {
     [
-        site(
-            SiteName::Primary,
-            PRIMARY_REGION,
-            "shop-primary",
-            "shop-primary",
-            "primary-alb",
-            "123",
-            "ZP97RAFLXTNZK",
-            1,
-        ),
-        site(
-            SiteName::Standby,
-            STANDBY_REGION,
-            "shop-standby",
-            "shop-replica",
-            "standby-alb",
-            "456",
-            "Z35SXDOTRQ7X7K",
-            2,
-        ),
+        site(SiteName::Primary, PRIMARY_REGION, "shop-primary", "shop-primary", "primary-alb", "123", "ZP97RAFLXTNZK", 1),
+        site(SiteName::Standby, STANDBY_REGION, "shop-standby", "shop-replica", "standby-alb", "456", "Z35SXDOTRQ7X7K", 2),
     ]
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "a table row of names, used twice, right above"
-)]
-fn site(
-    name: SiteName,
-    region: &str,
-    group: &str,
-    database: &str,
-    alb: &str,
-    number: &str,
-    zone_id: &str,
-    net: u8,
-) -> Site {
+#[expect(clippy::too_many_arguments, reason = "a table row of names, used twice, right above")]
+fn site(name: SiteName, region: &str, group: &str, database: &str, alb: &str, number: &str, zone_id: &str, net: u8) -> Site {
     let elb = format!("arn:aws:elasticloadbalancing:{region}:{ACCOUNT}");
     Site {
         name,
@@ -135,10 +98,7 @@ fn site(
             arn: format!("{elb}:loadbalancer/app/{alb}/{number:0>16}"),
             dns_name: format!("{alb}-{number}.{region}.elb.amazonaws.com"),
             zone_id: zone_id.to_owned(),
-            addresses: vec![
-                Ipv4Addr::new(127, 0, net, 11),
-                Ipv4Addr::new(127, 0, net, 12),
-            ],
+            addresses: vec![Ipv4Addr::new(127, 0, net, 11), Ipv4Addr::new(127, 0, net, 12)],
             target_group_arn: format!("{elb}:targetgroup/{group}/{number:0>16}"),
             target_group: group.to_owned(),
         },
@@ -164,20 +124,11 @@ pub(super) fn furnish(world: &mut World, spec: &WorldSpec) {
         name: names::BUCKET.to_owned(),
         region: SWITCH_REGION.to_owned(),
         objects: BTreeMap::new(),
-        public_access: PublicAccess {
-            block_acls: true,
-            ignore_acls: true,
-            ..PublicAccess::default()
-        },
+        public_access: PublicAccess { block_acls: true, ignore_acls: true, ..PublicAccess::default() },
         public_keys: vec![names::KEY.to_owned()],
     });
     let arn = format!("arn:aws:sns:{SWITCH_REGION}:{ACCOUNT}:{}", names::TOPIC);
-    world.topics.push(Topic {
-        arn,
-        region: SWITCH_REGION.to_owned(),
-        subscriptions: Vec::new(),
-        messages: Vec::new(),
-    });
+    world.topics.push(Topic { arn, region: SWITCH_REGION.to_owned(), subscriptions: Vec::new(), messages: Vec::new() });
     zone(world, spec);
     world.start_metrics(15);
     world.front_door_points = world.front_door_sites();
@@ -237,39 +188,21 @@ fn database(region: &str, id: &str, host: u8) -> Database {
 
 fn zone(world: &mut World, spec: &WorldSpec) {
     let servers = (0..4)
-        .map(|n| {
-            format!(
-                "ns-{}.awsdns-{n:02}.{}.",
-                world.rng.random_range(1..2_000),
-                ["com", "net", "org", "co.uk"][n]
-            )
-        })
+        .map(|n| format!("ns-{}.awsdns-{n:02}.{}.", world.rng.random_range(1..2_000), ["com", "net", "org", "co.uk"][n]))
         .collect::<Vec<_>>();
-    let soa = format!(
-        "{} awsdns-hostmaster.amazon.com. 1 7200 900 1209600 60",
-        servers[0]
-    );
+    let soa = format!("{} awsdns-hostmaster.amazon.com. 1 7200 900 1209600 60", servers[0]);
     let ttl = spec.profile.record_ttl_s;
     let mut sets = vec![
         plain(names::ZONE, "NS", 172_800, servers),
         plain(names::ZONE, "SOA", 900, vec![soa]),
-        plain(
-            names::DATABASE_NAME,
-            "CNAME",
-            ttl,
-            vec![world.databases[0].endpoint.clone()],
-        ),
+        plain(names::DATABASE_NAME, "CNAME", ttl, vec![world.databases[0].endpoint.clone()]),
     ];
     for site in SiteName::BOTH {
         let mut set = plain(names::FRONT_DOOR, "A", 0, Vec::new());
         let balancer = &world.site(site).balancer;
         set.ttl = None;
         set.set_id = Some(site.word().to_owned());
-        set.alias = Some(Alias {
-            zone_id: balancer.zone_id.clone(),
-            dns_name: normal(&balancer.dns_name),
-            evaluate: false,
-        });
+        set.alias = Some(Alias { zone_id: balancer.zone_id.clone(), dns_name: normal(&balancer.dns_name), evaluate: false });
         match (spec.traffic, site) {
             (Traffic::Route53, SiteName::Primary) => set.weight = Some(100),
             (Traffic::Route53, SiteName::Standby) => set.weight = Some(0),
@@ -298,10 +231,7 @@ fn switch_check(world: &mut World) -> String {
         kind: CheckKind::Http,
         ip: None,
         port: Some(80),
-        fqdn: Some(format!(
-            "{}.s3.{SWITCH_REGION}.amazonaws.com",
-            names::BUCKET
-        )),
+        fqdn: Some(format!("{}.s3.{SWITCH_REGION}.amazonaws.com", names::BUCKET)),
         path: Some(format!("/{}", names::KEY)),
         interval_s: 10,
         threshold: 1,

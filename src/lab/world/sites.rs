@@ -56,11 +56,7 @@ impl World {
                 }
             }
         }
-        let pool: Vec<bool> = self
-            .targets(name)
-            .filter(|(_, t)| *t == Target::Healthy)
-            .map(|(alive, _)| alive)
-            .collect();
+        let pool: Vec<bool> = self.targets(name).filter(|(_, t)| *t == Target::Healthy).map(|(alive, _)| alive).collect();
         if pool.is_empty() {
             return plain(503, "503 Service Temporarily Unavailable", delay);
         }
@@ -71,37 +67,17 @@ impl World {
         }
         let marker = Some(self.site(name).region.clone());
         match ask {
-            Ask::Health => SiteReply::Answer {
-                status: 200,
-                marker,
-                body: "ok\n".to_owned(),
-                delay,
-            },
+            Ask::Health => SiteReply::Answer { status: 200, marker, body: "ok\n".to_owned(), delay },
             Ask::Write => match self.write(name, now) {
-                Some(seq) => SiteReply::Answer {
-                    status: 200,
-                    marker,
-                    body: format!("{seq}\n"),
-                    delay,
-                },
-                None => SiteReply::Answer {
-                    status: 503,
-                    marker,
-                    body: "read-only\n".to_owned(),
-                    delay,
-                },
+                Some(seq) => SiteReply::Answer { status: 200, marker, body: format!("{seq}\n"), delay },
+                None => SiteReply::Answer { status: 503, marker, body: "read-only\n".to_owned(), delay },
             },
         }
     }
 }
 
 fn plain(status: u16, body: &str, delay: u64) -> SiteReply {
-    SiteReply::Answer {
-        status,
-        marker: None,
-        body: body.to_owned(),
-        delay,
-    }
+    SiteReply::Answer { status, marker: None, body: body.to_owned(), delay }
 }
 
 #[cfg(test)]
@@ -121,26 +97,17 @@ mod tests {
         let mut world = World::new(&WorldSpec::lab(1));
         assert_eq!(status(&mut world, SiteName::Primary, Ask::Write, 10), 200);
         assert_eq!(status(&mut world, SiteName::Standby, Ask::Health, 10), 200);
-        assert_eq!(
-            status(&mut world, SiteName::Standby, Ask::Write, 10),
-            503,
-            "a replica is read-only"
-        );
+        assert_eq!(status(&mut world, SiteName::Standby, Ask::Write, 10), 503, "a replica is read-only");
         world.set_app(SiteName::Primary, false, 20);
         assert_eq!(status(&mut world, SiteName::Primary, Ask::Health, 30), 502);
-        assert_eq!(
-            status(&mut world, SiteName::Primary, Ask::Health, 1_100),
-            503
-        );
+        assert_eq!(status(&mut world, SiteName::Primary, Ask::Health, 1_100), 503);
     }
 
     #[test]
     fn a_share_fails_evenly() {
         let mut world = World::new(&WorldSpec::lab(1));
         world.set_site_mode(SiteName::Primary, SiteMode::Share { fraction: 0.5 }, 1);
-        let failed = (0..100)
-            .filter(|i| status(&mut world, SiteName::Primary, Ask::Health, 10 + i) == 500)
-            .count();
+        let failed = (0..100).filter(|i| status(&mut world, SiteName::Primary, Ask::Health, 10 + i) == 500).count();
         assert_eq!(failed, 50);
     }
 }

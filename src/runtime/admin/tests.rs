@@ -16,8 +16,21 @@ struct Door {
 }
 
 fn record(seq: i64) -> Record {
-    let entry = Entry::Opened { trigger: crate::domain::model::Trigger::Outage, direction: crate::domain::model::Direction::ToStandby, first_failed: None, words: "w".repeat(2000) };
-    Record { seq, at: Moment::default(), boot_id: "b".into(), app: Some("shop".into()), incident: Some(format!("shop-{}", seq % 3)), epoch: 1, entry }
+    let entry = Entry::Opened {
+        trigger: crate::domain::model::Trigger::Outage,
+        direction: crate::domain::model::Direction::ToStandby,
+        first_failed: None,
+        words: "w".repeat(2000),
+    };
+    Record {
+        seq,
+        at: Moment::default(),
+        boot_id: "b".into(),
+        app: Some("shop".into()),
+        incident: Some(format!("shop-{}", seq % 3)),
+        epoch: 1,
+        entry,
+    }
 }
 
 /// A surface without a daemon behind it, on its own thread as in life.
@@ -73,7 +86,9 @@ impl Door {
 async fn nothing_that_changes_anything_stands_at_the_open_door() {
     let door = door(8).await;
     for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
-        for path in ["/", "/metrics", "/livez", "/readyz", "/api/v1/status", "/api/v1/incidents", "/api/v1/incidents/shop-1", "/api/v1/events"] {
+        for path in
+            ["/", "/metrics", "/livez", "/readyz", "/api/v1/status", "/api/v1/incidents", "/api/v1/incidents/shop-1", "/api/v1/events"]
+        {
             let answer = door.ask(method, path, "localhost").await;
             assert!(answer.starts_with("HTTP/1.1 405"), "{method} {path}: {answer}");
         }
@@ -93,7 +108,8 @@ async fn a_name_that_is_not_ours_is_not_answered() {
     }
     let forged = door.say("GET http://evil.example.com/api/v1/status HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await;
     assert!(forged.starts_with("HTTP/1.1 421"), "{forged}");
-    for host in ["localhost:9750", "LOCALHOST", "127.0.0.1:1", "[::1]:9750", "10.0.0.7", "bastion.example.com", "bastion.example.com.:9750"] {
+    for host in ["localhost:9750", "LOCALHOST", "127.0.0.1:1", "[::1]:9750", "10.0.0.7", "bastion.example.com", "bastion.example.com.:9750"]
+    {
         assert!(door.ask("GET", "/api/v1/status", host).await.starts_with("HTTP/1.1 200"), "{host}");
     }
 }
@@ -102,7 +118,9 @@ async fn a_name_that_is_not_ours_is_not_answered() {
 async fn every_answer_is_hardened_and_the_page_runs_only_its_own_script() {
     let door = door(8).await;
     let page = door.get("/").await.to_lowercase();
-    for part in ["x-content-type-options: nosniff", "script-src 'sha256-", "style-src 'sha256-", "connect-src 'self'", "frame-ancestors 'none'"] {
+    for part in
+        ["x-content-type-options: nosniff", "script-src 'sha256-", "style-src 'sha256-", "connect-src 'self'", "frame-ancestors 'none'"]
+    {
         assert!(page.contains(part), "{part}");
     }
     let hosts = page.split("://").count() - 1;

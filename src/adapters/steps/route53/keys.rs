@@ -77,7 +77,12 @@ fn judge_record(table: &Table) -> Option<Wish> {
     if wish.weight.is_some() && wish.failover.is_some() {
         table.fault("weight", "a record is weighted or failover, not both");
     }
-    let nothing = wish.weight.is_none() && wish.failover.is_none() && wish.alias.is_none() && wish.values.is_none() && wish.ttl.is_none() && wish.health_check_id.is_none();
+    let nothing = wish.weight.is_none()
+        && wish.failover.is_none()
+        && wish.alias.is_none()
+        && wish.values.is_none()
+        && wish.ttl.is_none()
+        && wish.health_check_id.is_none();
     if nothing && table.problems().len() == before {
         table.fault("name", "nothing shall change; name a weight, failover, alias, values, ttl or health_check_id");
     }
