@@ -15,7 +15,6 @@ use crate::config::{self, Config};
 use crate::domain::model::AppName;
 
 /// Reads the config anew. A bad file keeps the old one, and says so in a metric.
-#[expect(clippy::too_many_arguments, reason = "all that a new config reaches; named once here and nowhere else")]
 pub(super) async fn reload(
     old: &Config,
     adapters: &Arc<Adapters>,

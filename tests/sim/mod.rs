@@ -1,6 +1,7 @@
 //! The real control, domain and journal logic against a small scripted world, in virtual time: no thread, no clock,
 //! no I/O. What a crash loses is what was not in the journal.
-#![expect(dead_code, reason = "each test file uses its part of the harness")]
+#![allow(dead_code, reason = "each test file uses its part of the harness")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a harness that fails must fail its test")]
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -235,6 +236,9 @@ pub struct Applied {
     pub promoted: bool,
 }
 
+/// Looks at the sim after every event.
+pub type After = Box<dyn Fn(&Sim)>;
+
 pub struct Sim {
     pub world: World,
     pub journal: MemJournal,
@@ -253,7 +257,7 @@ pub struct Sim {
     /// Looks as they came back: target, sent, verdict.
     pub seen: Vec<(usize, i64, Verdict)>,
     /// Called after every event; what it says is wrong ends the run.
-    pub after: Option<Box<dyn Fn(&Sim)>>,
+    pub after: Option<After>,
 }
 
 impl Sim {
