@@ -156,8 +156,8 @@ pub enum JournalError {
 
 /// The durable record. What it has not taken has not happened.
 pub trait Journal: Send {
-    /// Writes the records as one transaction and returns when they are durable.
-    fn append(&mut self, records: &[Record]) -> Result<(), JournalError>;
+    /// Writes the records as one transaction, and returns when they are durable: the place of the first of them.
+    fn append(&mut self, records: &[Record]) -> Result<i64, JournalError>;
     /// Everything written so far, in order, checked.
     fn replay(&mut self) -> Result<Vec<Record>, JournalError>;
 }

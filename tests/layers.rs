@@ -6,7 +6,7 @@ use std::path::Path;
 /// Downwards only: a layer sees itself and those behind it in this list.
 const LAYERS: &[&str] = &["cli", "runtime", "adapters", "config", "ports", "domain"];
 /// Siblings in `adapters` that all others may see: the common ground, and the doors themselves.
-const COMMON_GROUND: &[&str] = &["aws", "http", "dns", "registry", "cloudwatch", "route53_owner", "Adapters"];
+const COMMON_GROUND: &[&str] = &["aws", "http", "dns", "registry", "web", "cloudwatch", "route53_owner", "followup", "Adapters"];
 /// Above this a file has two jobs.
 const MOST_LINES: usize = 400;
 
@@ -23,7 +23,7 @@ struct Source {
 impl Source {
     fn new(path: &str, text: &str) -> Source {
         // Files of tests alone are named so, and belong to the tests of their module.
-        let only_tests = path.ends_with("/tests.rs") || path.contains("/tests/");
+        let only_tests = path.ends_with("/tests.rs") || path.contains("/tests/") || text.contains("#![cfg(test)]");
         let shipped = if only_tests { "" } else { before_tests(text) };
         Source { path: path.to_owned(), code: without_comments_and_texts(shipped), lines: shipped.lines().count() }
     }
@@ -229,7 +229,7 @@ fn direction(source: &Source, module: &[&str], path: &[String]) -> Option<String
 }
 
 fn siblings(source: &Source, module: &[&str], path: &[String]) -> Option<String> {
-    let registry = matches!(module, ["adapters"] | ["adapters", "steps" | "signals"]);
+    let registry = matches!(module, ["adapters"] | ["adapters", "catalogue" | "steps" | "signals"]);
     let common = path.get(1).is_none_or(|part| COMMON_GROUND.contains(&part.as_str()));
     // Steps and signals are rooms of one file each, or a folder of their own; everything else in `adapters` is a room itself.
     let depth = if matches!(module.get(1), Some(&("steps" | "signals"))) { 3 } else { 2 };
@@ -237,7 +237,7 @@ fn siblings(source: &Source, module: &[&str], path: &[String]) -> Option<String>
     // What a registry's own file offers to its rooms: an item of the folder, not a neighbour.
     let item = depth == 3
         && path.get(1).is_some_and(|part| part == module[1])
-        && path.get(2).is_none_or(|part| part.starts_with(char::is_uppercase));
+        && path.get(2).is_none_or(|part| part.starts_with(char::is_uppercase) || part == "stored");
     if common || own_room || registry || item {
         return None;
     }

@@ -85,6 +85,28 @@ impl Adapters {
     }
 }
 
+#[cfg(test)]
+impl Adapters {
+    /// The ground for tests of kinds that ask nobody.
+    pub(crate) fn for_tests() -> Adapters {
+        let spec = dns::DnsSpec { resolvers: vec!["127.0.0.1".into()], ..dns::DnsSpec::default() };
+        let dns = dns::Dns::new(&spec).expect("an address is a resolver");
+        let http = http::Dialer::new(dns.clone());
+        let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
+        let aws = aws::Aws::new(&aws::AwsSpec::default(), Arc::new(|_| {}));
+        Adapters {
+            web: web::Web::new(http.clone()),
+            #[cfg(feature = "route53")]
+            route53: route53_owner::Owner::new(aws.clone(), &tracker, stop.clone()),
+            followups: followup::Followups::new(tracker, stop),
+            authority: Arc::new(ZoneServers(dns.clone())),
+            aws,
+            dns,
+            http,
+        }
+    }
+}
+
 /// The zones' own servers, as steps ask them.
 struct ZoneServers(dns::Dns);
 

@@ -170,11 +170,12 @@ impl SqliteJournal {
 }
 
 impl Journal for SqliteJournal {
-    fn append(&mut self, records: &[Record]) -> Result<(), JournalError> {
-        if records.is_empty() {
-            return Ok(());
-        }
+    fn append(&mut self, records: &[Record]) -> Result<i64, JournalError> {
         let before = self.checked_head()?;
+        let first = before.seq + 1;
+        if records.is_empty() {
+            return Ok(first);
+        }
         let mut after = before.clone();
         let mut rows = Vec::with_capacity(records.len());
         for record in records {
@@ -194,7 +195,7 @@ impl Journal for SqliteJournal {
         written.map_err(Trouble::plain)?;
         self.head = Some(after);
         self.reserve.refill();
-        Ok(())
+        Ok(first)
     }
 
     fn replay(&mut self) -> Result<Vec<Record>, JournalError> {

@@ -65,10 +65,9 @@ fn word(value: &Value) -> &str {
 }
 
 fn tell(app: &Value) {
-    anstream::println!(
-        "{}  {} since {}, {} active, mode {}",
-        word(&app["name"]), word(&app["state"]), word(&app["since"]), word(&app["active_site"]), word(&app["mode"])
-    );
+    // An app that never left its first state has no moment of its own in the journal.
+    let since = app["since"].as_str().filter(|at| !at.starts_with("1970-01-01")).map(|at| format!(" since {at}")).unwrap_or_default();
+    anstream::println!("{}  {}{since}, {} active, mode {}", word(&app["name"]), word(&app["state"]), word(&app["active_site"]), word(&app["mode"]));
     if let Some(paused) = app["paused"].as_object() {
         anstream::println!("  paused until {} by {}", word(&paused["until"]), word(&paused["by"]["who"]));
     }

@@ -218,7 +218,8 @@ impl View<'_> {
         let target = direction.target();
         let site = self.policy.site(target);
         let committed = self.ledger.incident.as_ref().is_some_and(Incident::is_committed);
-        let missing = quorum::missing(site, self.signals(target), if committed { Point::Traffic } else { point }, self.now);
+        let outage = self.ledger.incident.as_ref().and_then(|incident| incident.first_failed);
+        let missing = quorum::missing(site, self.signals(target), if committed { Point::Traffic } else { point }, outage, self.now);
         if !missing.is_empty() {
             return shut(format!("{target}: {}", missing.join(", ")));
         }

@@ -30,6 +30,7 @@ pub struct SignalHealth {
     doubted: bool,
     window: VecDeque<Weighted>,
     last: Option<Last>,
+    last_up: Option<Moment>,
 }
 
 /// A counted look in the window. Its weight is the time it stands for, so that fast looks do not outvote slow ones.
@@ -66,6 +67,7 @@ impl Default for SignalHealth {
             doubted: false,
             window: VecDeque::new(),
             last: None,
+            last_up: None,
         }
     }
 }
@@ -102,6 +104,7 @@ impl SignalHealth {
     }
 
     fn count_up(&mut self, policy: &SignalPolicy) {
+        self.last_up = self.last.as_ref().map(|last| last.sent);
         self.unknowns = 0;
         self.downs = 0;
         self.run_started = None;
@@ -191,6 +194,11 @@ impl SignalHealth {
         self.last.as_ref()
     }
 
+    /// True if the last look before `at` was good: what went wrong since may be what went wrong there.
+    pub fn was_up_until(&self, policy: &SignalPolicy, at: Moment) -> bool {
+        self.last_up.is_some_and(|up| up.mono >= at.mono || at.since(up) <= policy.interval * 2 + policy.timeout)
+    }
+
     /// The latest look, if it was sent at or after `since`.
     pub fn fresh(&self, since: Moment) -> Option<&Last> {
         self.last.as_ref().filter(|last| last.sent.mono >= since.mono)
@@ -198,7 +206,7 @@ impl SignalHealth {
 
     /// Our own loop had a gap: what was counted across it proves nothing. What was settled must be earned again.
     pub fn forget(&mut self) {
-        *self = SignalHealth { last: self.last.take(), ..SignalHealth::default() };
+        *self = SignalHealth { last: self.last.take(), last_up: self.last_up, ..SignalHealth::default() };
     }
 }
 
@@ -266,9 +274,9 @@ mod tests {
     #[test]
     fn a_brown_out_trips_by_rate_and_only_with_enough_evidence() {
         let mut signal = SignalHealth::default();
-        let (health, now) = feed(&mut signal, 0, "x.x.x.x.x.x.x.x.x.");
+        let (health, now) = feed(&mut signal, 0, "xx.xx.xx.xx.xx.xx.");
         assert_eq!(health, Health::Unknown, "a cold start in a brown-out says nothing yet");
-        let (health, now) = feed(&mut signal, now, "x.x.x.");
+        let (health, now) = feed(&mut signal, now, "xx.xx.");
         assert_eq!((health, signal.trip()), (Health::Down, Some(Trip::Rate)));
         let (health, _) = feed(&mut signal, now, ".....");
         assert_eq!(health, Health::Down, "a lucky run does not outvote the rate: {}", signal.rate());

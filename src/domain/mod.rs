@@ -1,12 +1,15 @@
 //! What is true and what should happen. No I/O, no clock, no async: `now` is always an argument.
 
+pub mod app;
 pub mod decide;
+pub mod entry;
 pub mod gates;
 pub mod health;
 pub mod ledger;
 pub mod model;
 pub mod moving;
 pub mod orders;
+pub mod permit;
 pub mod plan;
 pub mod policy;
 pub mod quorum;

@@ -1,7 +1,7 @@
 //! From signals to sites: is this one down by its rule, and is that one good enough to go to?
 
 use super::health::{SignalHealth, Trip};
-use super::model::{Health, Moment, Verdict};
+use super::model::{Cause, Health, Moment, Verdict};
 use super::policy::{DownWhen, Required, SignalPolicy, SitePolicy};
 
 /// What a site amounts to, with the figures behind it.
@@ -57,17 +57,27 @@ pub enum Point {
     Traffic,
 }
 
-/// Every signal that the target requires at this point and that is not up, in words. Empty: good to go.
-pub fn missing(policy: &SitePolicy, signals: &[SignalHealth], point: Point, now: Moment) -> Vec<String> {
-    let required = policy.signals.iter().zip(signals).filter(|(policy, _)| match (point, policy.required) {
-        (_, Required::Never) => false,
-        (Point::Start, required) => required == Required::Start,
-        (Point::Traffic, _) => !policy.replica,
-    });
-    required.filter(|(policy, signal)| signal.health(policy, now) != Health::Up).map(|(policy, signal)| said(policy, signal, now)).collect()
+/// Every signal that the target requires at this point and that is not good enough, in words. Empty: good to go.
+///
+/// `outage` is when the other site was first seen failing. A replica loses its source with it: that its link or its lag
+/// says so is the outage seen from the other side, and no reason to stay. What it was worth before is the data-loss gate's.
+pub fn missing(policy: &SitePolicy, signals: &[SignalHealth], point: Point, outage: Option<Moment>, now: Moment) -> Vec<String> {
+    let good = |policy: &SignalPolicy, signal: &SignalHealth| {
+        signal.health(policy, now) == Health::Up || (policy.replica && outage.is_some_and(|at| orphaned(policy, signal, at)))
+    };
+    let required = required_at(policy, point).into_iter().map(|at| (&policy.signals[at], &signals[at]));
+    required.filter(|(policy, signal)| !good(policy, signal)).map(|(policy, signal)| said(policy, signal, now)).collect()
 }
 
-/// Names of the signals that are judged at this point.
+/// Well until the outage, and since then wanting nothing but its source.
+fn orphaned(policy: &SignalPolicy, signal: &SignalHealth, outage: Moment) -> bool {
+    let wants = |verdict: Verdict| {
+        matches!(verdict, Verdict::Up | Verdict::Unknown(Cause::LagUnknown | Cause::Stale | Cause::NoData) | Verdict::Down(Cause::ReplicaError))
+    };
+    signal.was_up_until(policy, outage) && signal.last().is_some_and(|last| wants(last.verdict))
+}
+
+/// Places of the signals that are judged at this point.
 pub fn required_at(policy: &SitePolicy, point: Point) -> Vec<usize> {
     let judged = |signal: &SignalPolicy| match (point, signal.required) {
         (_, Required::Never) => false,

@@ -123,7 +123,8 @@ connect_to = "{balancer}:{port}"
         );
         debug_assert!(written.is_ok(), "writing into a string cannot fail");
     }
-    text.push_str("required = \"traffic\"\n");
+    // A warm standby: its web server runs before anything moves, and is worth nothing as a target if it does not.
+    text.push_str("required = \"start\"\n");
     text.push_str(&format!("[[app.standby.signal]]\nname = \"replica\"\nkind = \"rds-replica\"\ndb_instance = \"{}\"\n", a.standby.database));
 }
 

@@ -1,33 +1,37 @@
 //! How the daemon is asked and steered: a read-only surface on TCP, and orders on the Unix socket alone.
+//!
+//! No handler waits for the decision, save an order for its answer, and nothing here is waited for by it: documents come
+//! ready-made through watches, rows through a broadcast that drops the slow.
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path as FilePath;
-use std::sync::Arc;
+use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Query, Request, State as Held};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::middleware::Next;
+use axum::extract::{Path, Query, Request, State as Held};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::serve::IncomingStream;
-use futures_util::{Stream, StreamExt};
+use axum::{Json, Router};
+use futures_util::stream;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
-use tokio_stream::wrappers::BroadcastStream;
+use sha2::{Digest, Sha256};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::clock::Clock;
 use super::control::Message;
+pub use super::listen::bind_unix;
+use super::listen;
 use super::metrics::Metrics;
-use super::order::{self, Ordered};
-use crate::domain::ledger::Record;
+use super::steer;
+use crate::domain::ledger::{Entry, Record};
 
-/// Reads the whole journal; the error is a line for a person.
+/// Reads the whole journal; the error is a line for a person. Called off the surface's own thread.
 pub type Reader = Arc<dyn Fn() -> Result<Vec<Record>, String> + Send + Sync>;
 
 /// What the surface shows and whom it tells.
@@ -35,7 +39,7 @@ pub type Reader = Arc<dyn Fn() -> Result<Vec<Record>, String> + Send + Sync>;
 pub struct State {
     /// The latest status document.
     pub status: watch::Receiver<Arc<Value>>,
-    /// What is not ready yet.
+    /// What has not let go yet: ready when it is empty.
     pub pending: watch::Receiver<Vec<String>>,
     /// Rows as they become durable.
     pub events: broadcast::Sender<Arc<Record>>,
@@ -43,7 +47,7 @@ pub struct State {
     pub metrics: Arc<Metrics>,
     /// Where orders go.
     pub orders: mpsc::Sender<Message>,
-    /// Where wishes for a reload go.
+    /// Where wishes for a reload go; the answer is sent once the new config is in force, or refused.
     pub reload: mpsc::Sender<oneshot::Sender<Result<(), String>>>,
     /// The decision loop's last beat, microseconds of the boot clock.
     pub beat: Arc<AtomicI64>,
@@ -51,257 +55,313 @@ pub struct State {
     pub clock: Clock,
     /// The journal.
     pub journal: Reader,
+    /// Names besides `localhost`, this machine's and plain addresses under which TCP clients may ask.
+    pub hosts: Vec<String>,
 }
 
 /// A loop later than this is not alive, microseconds.
 const LATE: i64 = 5_000_000;
-/// An order is a few words.
-const MAX_BODY: usize = 64 << 10;
-/// Listeners to the event stream at the same time.
+/// Listeners to the event stream at one door.
 const MAX_LISTENERS: usize = 64;
-/// How long the decision may take to answer an order.
+/// Readings of the journal at the same time: each holds it whole in memory.
+const MAX_READINGS: usize = 2;
+/// Rows, or incidents, in one answer; `next` says where to go on.
+const MAX_ROWS: usize = 5_000;
+/// How long a reader of the journal waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// A listener that is gone is noticed by then.
+const ALIVE: Duration = Duration::from_secs(10);
+const PAGE: &str = include_str!("page.html");
 
-/// Who is at the other end of the Unix socket.
-#[derive(Debug, Clone)]
-pub struct Peer(pub String);
-
-impl axum::extract::connect_info::Connected<IncomingStream<'_, tokio::net::UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, tokio::net::UnixListener>) -> Peer {
-        Peer(match stream.io().peer_cred() {
-            Ok(credentials) => order::who(credentials.uid()),
-            Err(_) => "unknown peer".to_owned(),
-        })
-    }
-}
-
-/// Binds the admin socket: a stale file is replaced, a live one is not.
-///
-/// The file gets its mode before anybody can be let in: connections are accepted only after `listen` was handed on,
-/// and the directory (systemd's RuntimeDirectory) keeps strangers out in between.
+/// Serves both doors until `stop`. Meant for a runtime and thread of its own.
 ///
 /// # Errors
-/// Somebody listens there already, or the system refuses.
-pub fn bind_unix(path: &FilePath) -> std::io::Result<std::os::unix::net::UnixListener> {
-    use std::os::unix::net::{UnixListener, UnixStream};
-    if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
-        std::fs::create_dir_all(dir)?;
-    }
-    let listener = match UnixListener::bind(path) {
-        Err(cause) if cause.kind() == std::io::ErrorKind::AddrInUse => {
-            if UnixStream::connect(path).is_ok() {
-                return Err(std::io::Error::new(std::io::ErrorKind::AddrInUse, "another watchover listens there; stop it first"));
-            }
-            std::fs::remove_file(path)?;
-            UnixListener::bind(path)?
-        }
-        result => result?,
-    };
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
-/// Serves both surfaces until `stop`.
-///
-/// # Errors
-/// A listener that cannot be taken over by this runtime.
+/// A listener that this runtime cannot take over.
 pub async fn serve(state: State, tcp: std::net::TcpListener, unix: std::os::unix::net::UnixListener, stop: CancellationToken) -> std::io::Result<()> {
     tcp.set_nonblocking(true)?;
+    unix.set_nonblocking(true)?;
     let tcp = tokio::net::TcpListener::from_std(tcp)?;
     let unix = tokio::net::UnixListener::from_std(unix)?;
-    let open = read_routes(state.clone()).layer(axum::middleware::from_fn(guard));
-    let admin = read_routes(state.clone())
-        .merge(Router::new().route("/api/v1/orders", post(orders)).route("/api/v1/reload", post(reload)).with_state(state))
-        .layer(DefaultBodyLimit::max(MAX_BODY));
-    let outer = axum::serve(tcp, open.into_make_service());
-    let inner = axum::serve(unix, admin.into_make_service_with_connect_info::<Peer>());
-    tokio::select! {
-        () = stop.cancelled() => Ok(()),
-        ended = outer => ended,
-        ended = inner => ended,
-    }
+    let open = listen::serve_tcp(tcp, read_only(&state, &stop), stop.clone());
+    let admin = listen::serve_unix(unix, steering(&state, &stop), stop.clone());
+    tokio::join!(open, admin);
+    Ok(())
 }
 
-fn read_routes(state: State) -> Router {
-    let listeners = Arc::new(Semaphore::new(MAX_LISTENERS));
+/// The router for TCP: looks only, under this machine's own names only.
+pub fn read_only(state: &State, stop: &CancellationToken) -> Router {
+    let hosts: Vec<String> = own_names().chain(state.hosts.iter().map(|name| name.to_lowercase())).collect();
+    routes(state, stop).layer(from_fn_with_state(Arc::new(hosts), guard)).layer(from_fn(harden))
+}
+
+/// The router for the Unix socket: the same, and orders.
+pub fn steering(state: &State, stop: &CancellationToken) -> Router {
+    let orders = Router::new().route("/api/v1/orders", post(steer::orders)).route("/api/v1/reload", post(steer::reload)).with_state(state.clone());
+    routes(state, stop).merge(orders).layer(from_fn(harden))
+}
+
+/// What handlers share besides the state.
+#[derive(Clone)]
+struct Shared {
+    state: State,
+    stop: CancellationToken,
+    listeners: Arc<Semaphore>,
+    readings: Arc<Semaphore>,
+}
+
+fn routes(state: &State, stop: &CancellationToken) -> Router {
+    let shared = Shared {
+        state: state.clone(),
+        stop: stop.clone(),
+        listeners: Arc::new(Semaphore::new(MAX_LISTENERS)),
+        readings: Arc::new(Semaphore::new(MAX_READINGS)),
+    };
     Router::new()
-        .route("/", get(|| async { Html(include_str!("page.html")) }))
-        .route("/metrics", get(|Held(state): Held<State>| async move { ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.metrics.render()) }))
+        .route("/", get(page))
+        .route("/metrics", get(metrics))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/api/v1/status", get(status))
         .route("/api/v1/incidents", get(incidents))
         .route("/api/v1/incidents/{id}", get(incident))
-        .route("/api/v1/events", get(move |held: Held<State>| events(held, Arc::clone(&listeners))))
-        .with_state(state)
+        .route("/api/v1/events", get(events))
+        .with_state(shared)
 }
 
-/// Only requests that name this host by address or as localhost: a page elsewhere must not read us through a name of its own.
-async fn guard(request: Request, next: Next) -> Response {
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
+fn own_names() -> impl Iterator<Item = String> {
+    let node = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
+    ["localhost".to_owned(), node].into_iter()
+}
+
+/// A page elsewhere that points a name of its own at this address (DNS rebinding) must not read us: names are answered
+/// only if they are ours. An address cannot be rebound.
+async fn guard(Held(hosts): Held<Arc<Vec<String>>>, request: Request, next: Next) -> Response {
+    let header = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or("?"));
+    let asked = [header, request.uri().authority().map(|authority| authority.as_str())];
+    // A client without a Host header (HTTP/1.0, a hand-written probe) is no browser.
+    let ours = asked.into_iter().flatten().all(|host| is_ours(host, &hosts));
+    if !ours {
+        return (StatusCode::MISDIRECTED_REQUEST, "ask by address, as localhost, or by this machine's own name\n").into_response();
+    }
+    next.run(request).await
+}
+
+fn is_ours(host: &str, hosts: &[String]) -> bool {
     let bare = match host.rsplit_once(':') {
-        Some((name, port)) if port.chars().all(|c| c.is_ascii_digit()) => name,
+        Some((name, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
     };
-    let bare = bare.trim_start_matches('[').trim_end_matches(']');
-    let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    if !(bare.is_empty() || bare == "localhost" || bare == own || bare.parse::<std::net::IpAddr>().is_ok()) {
-        return (StatusCode::MISDIRECTED_REQUEST, "ask by address, as localhost, or by this host's own name\n").into_response();
-    }
+    let address = bare.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(bare);
+    let name = bare.trim_end_matches('.').to_lowercase();
+    address.parse::<IpAddr>().is_ok() || hosts.contains(&name)
+}
+
+/// What holds for every answer. No CORS header stands here, so no other page may read one.
+async fn harden(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
-    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response.headers_mut().insert(
-        header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; frame-ancestors 'none'"),
-    );
+    let headers = response.headers_mut();
+    let fixed: [(HeaderName, &'static str); 4] = [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+    ];
+    for (name, value) in fixed {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
     response
 }
 
-fn late(state: &State) -> Option<f64> {
-    let late = state.clock.now().mono - state.beat.load(Ordering::SeqCst);
-    (late > LATE).then_some(late as f64 / 1e6)
-}
+/// The page's own style and script, by their hashes, and nothing else.
+static PAGE_POLICY: LazyLock<String> = LazyLock::new(|| {
+    let hash = |from: &str, to: &str| {
+        let inner = PAGE.split_once(from).and_then(|(_, rest)| rest.split_once(to)).map_or("", |(inner, _)| inner);
+        aws_smithy_types::base64::encode(Sha256::digest(inner))
+    };
+    let (style, script) = (hash("<style>", "</style>"), hash("<script>", "</script>"));
+    format!(
+        "default-src 'none'; style-src 'sha256-{style}'; script-src 'sha256-{script}'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+});
 
-async fn livez(Held(state): Held<State>) -> Response {
-    match late(&state) {
-        None => "ok\n".into_response(),
-        Some(seconds) => (StatusCode::SERVICE_UNAVAILABLE, format!("the decision loop is {seconds:.1}s late\n")).into_response(),
+async fn page() -> Response {
+    let mut response = Html(PAGE).into_response();
+    if let Ok(policy) = HeaderValue::from_str(&PAGE_POLICY) {
+        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
     }
+    response
 }
 
-async fn readyz(Held(state): Held<State>) -> Response {
-    let mut pending = state.pending.borrow().clone();
-    pending.extend(late(&state).map(|seconds| format!("the decision loop is {seconds:.1}s late")));
-    if pending.is_empty() { "ok\n".into_response() } else { (StatusCode::SERVICE_UNAVAILABLE, pending.join("\n") + "\n").into_response() }
+async fn metrics(Held(shared): Held<Shared>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], shared.state.metrics.render()).into_response()
+}
+
+/// In words, how late the decision loop is, if it is.
+fn late(state: &State) -> Option<String> {
+    let late = state.clock.now().mono - state.beat.load(Ordering::SeqCst);
+    (late > LATE).then(|| format!("the decision loop is {:.1}s late", late as f64 / 1e6))
+}
+
+fn plain(faults: &[String]) -> Response {
+    if faults.is_empty() { "ok\n".into_response() } else { (StatusCode::SERVICE_UNAVAILABLE, faults.join("\n") + "\n").into_response() }
+}
+
+async fn livez(Held(shared): Held<Shared>) -> Response {
+    plain(late(&shared.state).as_slice())
+}
+
+async fn readyz(Held(shared): Held<Shared>) -> Response {
+    let mut pending = shared.state.pending.borrow().clone();
+    pending.extend(late(&shared.state));
+    plain(&pending)
 }
 
 #[derive(Deserialize)]
 struct Which {
     app: Option<String>,
-    since: Option<i64>,
+    #[serde(default)]
+    since: i64,
 }
 
-async fn status(Held(state): Held<State>, Query(which): Query<Which>) -> Response {
-    let document = Arc::clone(&state.status.borrow());
-    let Some(app) = which.app else { return axum::Json(document.as_ref()).into_response() };
-    let mut one = document.as_ref().clone();
-    if let Some(apps) = one["apps"].as_array_mut() {
-        apps.retain(|found| found["name"] == app.as_str());
-        if apps.is_empty() {
-            return problem(StatusCode::NOT_FOUND, format!("no app {app:?} is configured"));
-        }
-    }
-    axum::Json(one).into_response()
-}
-
-async fn read(state: &State) -> Result<Vec<Record>, Response> {
-    let journal = Arc::clone(&state.journal);
-    match tokio::task::spawn_blocking(move || journal()).await {
-        Ok(Ok(records)) => Ok(records),
-        Ok(Err(words)) => Err(problem(StatusCode::SERVICE_UNAVAILABLE, words)),
-        Err(error) => Err(problem(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
-    }
-}
-
-async fn incidents(Held(state): Held<State>, Query(which): Query<Which>) -> Response {
-    let records = match read(&state).await {
-        Ok(records) => records,
-        Err(response) => return response,
+async fn status(Held(shared): Held<Shared>, Query(which): Query<Which>) -> Response {
+    let document = Arc::clone(&shared.state.status.borrow());
+    let Some(app) = which.app else { return Json(document.as_ref()).into_response() };
+    let found = document["apps"].as_array().into_iter().flatten().find(|one| one["name"] == app.as_str());
+    let Some(found) = found else {
+        return problem(StatusCode::NOT_FOUND, format!("no app {app:?} is configured; known: {}", apps(&document).join(", ")));
     };
-    let mut all: Vec<Value> = Vec::new();
-    for record in records.iter().filter(|record| which.app.is_none() || record.app == which.app) {
-        let Some(id) = &record.incident else { continue };
-        match all.iter_mut().rev().find(|one| one["id"] == id.as_str()) {
-            Some(one) => {
-                if let crate::domain::ledger::Entry::Closed { outcome, figures, .. } = &record.entry {
-                    one["outcome"] = json!(outcome);
-                    one["figures"] = json!(figures);
-                    one["closed"] = json!(record.at.rfc3339());
+    let rest = document.as_object().into_iter().flatten().filter(|(key, _)| *key != "apps").map(|(key, value)| (key.clone(), value.clone()));
+    Json(Value::Object(rest.chain([("apps".to_owned(), json!([found]))]).collect())).into_response()
+}
+
+pub(super) fn apps(document: &Value) -> Vec<String> {
+    document["apps"].as_array().into_iter().flatten().filter_map(|app| app["name"].as_str().map(str::to_owned)).collect()
+}
+
+/// Reads the journal and makes a document of it, both off this thread and bounded in number.
+async fn journal(shared: &Shared, tell: impl FnOnce(Vec<Record>) -> Result<Value, Fault> + Send + 'static) -> Response {
+    let Ok(Ok(place)) = tokio::time::timeout(PATIENCE, Arc::clone(&shared.readings).acquire_owned()).await else {
+        return problem(StatusCode::SERVICE_UNAVAILABLE, "others are reading the journal; try again");
+    };
+    let reader = Arc::clone(&shared.state.journal);
+    let reading = tokio::task::spawn_blocking(move || {
+        // The place is held until the work is done, even if whoever asked has gone.
+        let _place = place;
+        match reader() {
+            Ok(records) => tell(records).map_or_else(Response::from, |document| Json(document).into_response()),
+            Err(words) => problem(StatusCode::SERVICE_UNAVAILABLE, words),
+        }
+    });
+    reading.await.unwrap_or_else(|_| problem(StatusCode::INTERNAL_SERVER_ERROR, "the journal could not be read; see the log"))
+}
+
+/// Every incident that has a row after `since`, oldest first.
+async fn incidents(Held(shared): Held<Shared>, Query(which): Query<Which>) -> Response {
+    journal(&shared, move |records| {
+        let mut all: Vec<Value> = Vec::new();
+        let mut places = std::collections::HashMap::new();
+        for record in records.iter().filter(|record| which.app.is_none() || record.app == which.app) {
+            let Some(id) = &record.incident else { continue };
+            let place = *places.entry(id.as_str()).or_insert_with(|| {
+                all.push(json!({"id": id, "app": record.app, "opened": record.at.rfc3339(), "outcome": null}));
+                all.len() - 1
+            });
+            let one = &mut all[place];
+            one["last_seq"] = record.seq.into();
+            match &record.entry {
+                Entry::Opened { trigger, direction, .. } => {
+                    one["trigger"] = json!(trigger);
+                    one["direction"] = json!(direction);
                 }
+                Entry::Commanded { .. } => one["trigger"] = "operator".into(),
+                Entry::Closed { outcome, active, figures, .. } => {
+                    one["outcome"] = json!(outcome);
+                    one["active"] = json!(active);
+                    one["figures"] = json!(figures);
+                    one["closed"] = record.at.rfc3339().into();
+                }
+                _ => {}
             }
-            None => all.push(json!({"id": id, "app": record.app, "opened": record.at.rfc3339(), "outcome": null})),
         }
-    }
-    axum::Json(json!({"schema_version": 1, "incidents": all})).into_response()
+        all.retain(|one| one["last_seq"].as_i64().is_some_and(|seq| seq > which.since));
+        // The newest matter most; what is cut off is said.
+        let omitted = all.len().saturating_sub(MAX_ROWS);
+        all.drain(..omitted);
+        Ok(json!({"schema_version": 1, "incidents": all, "omitted": omitted}))
+    })
+    .await
 }
 
-async fn incident(Held(state): Held<State>, Path(id): Path<String>, Query(which): Query<Which>) -> Response {
-    let records = match read(&state).await {
-        Ok(records) => records,
-        Err(response) => return response,
-    };
-    let since = which.since.unwrap_or(0);
-    let of: Vec<Record> = records.into_iter().filter(|record| record.incident.as_deref() == Some(id.as_str())).collect();
-    if of.is_empty() {
-        return problem(StatusCode::NOT_FOUND, format!("no incident {id:?} is in the journal"));
-    }
-    let rows: Vec<&Record> = of.iter().filter(|record| record.seq > since).collect();
-    axum::Json(json!({"schema_version": 1, "id": id, "records": rows})).into_response()
+/// One incident's rows after `since`; `next` is the place to go on from if there are more.
+async fn incident(Held(shared): Held<Shared>, Path(id): Path<String>, Query(which): Query<Which>) -> Response {
+    journal(&shared, move |records| {
+        let of: Vec<Record> = records.into_iter().filter(|record| record.incident.as_deref() == Some(id.as_str())).collect();
+        if of.is_empty() {
+            return Err(fault(StatusCode::NOT_FOUND, format!("no incident {id:?} is in the journal")));
+        }
+        let app = of.first().and_then(|record| record.app.clone());
+        let mut rows: Vec<&Record> = of.iter().filter(|record| record.seq > which.since).collect();
+        let more = rows.len() > MAX_ROWS;
+        rows.truncate(MAX_ROWS);
+        let next = rows.last().filter(|_| more).map(|record| record.seq);
+        Ok(json!({"schema_version": 1, "id": id, "app": app, "records": rows, "next": next}))
+    })
+    .await
 }
 
-/// A listener that is too slow is told how much it missed; nobody waits for it.
-async fn events(Held(state): Held<State>, listeners: Arc<Semaphore>) -> Response {
-    let Ok(place) = listeners.try_acquire_owned() else {
+/// One listener: nobody waits for it. When it has fallen behind it is told how many rows it missed, and the stream ends;
+/// it may come back, and read what it missed under `/api/v1/incidents`.
+struct Listener {
+    rows: broadcast::Receiver<Arc<Record>>,
+    stop: CancellationToken,
+    _place: OwnedSemaphorePermit,
+}
+
+async fn events(Held(shared): Held<Shared>) -> Response {
+    let Ok(place) = Arc::clone(&shared.listeners).try_acquire_owned() else {
         return problem(StatusCode::SERVICE_UNAVAILABLE, format!("{MAX_LISTENERS} listeners are connected already"));
     };
-    let stream = BroadcastStream::new(state.events.subscribe()).map(move |item| {
-        let _kept = &place;
-        Ok::<Event, std::convert::Infallible>(match item {
-            Ok(record) => {
-                let event = Event::default().event(record.entry.kind()).id(record.seq.to_string());
-                event.json_data(record.as_ref()).unwrap_or_else(|error| Event::default().event("error").data(error.to_string()))
+    let listener = Listener { rows: shared.state.events.subscribe(), stop: shared.stop.clone(), _place: place };
+    let stream = stream::unfold(Some(listener), |listener| async {
+        let mut listener = listener?;
+        let heard = tokio::select! {
+            () = listener.stop.cancelled() => return None,
+            heard = listener.rows.recv() => heard,
+        };
+        match heard {
+            Ok(record) => Some((Ok::<Event, Infallible>(event(&record)), Some(listener))),
+            Err(broadcast::error::RecvError::Lagged(missed)) => {
+                let words = json!({"missed": missed}).to_string();
+                Some((Ok(Event::default().event("lagged").data(words)), None))
             }
-            Err(missed) => Event::default().event("lagged").data(missed.to_string()),
-        })
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
     });
-    sse(stream)
+    Sse::new(stream).keep_alive(KeepAlive::new().interval(ALIVE)).into_response()
 }
 
-fn sse(stream: impl Stream<Item = Result<Event, std::convert::Infallible>> + Send + 'static) -> Response {
-    Sse::new(stream).keep_alive(KeepAlive::default()).into_response()
+fn event(record: &Record) -> Event {
+    let event = Event::default().event(record.entry.kind()).id(record.seq.to_string());
+    event.json_data(record).unwrap_or_else(|error| Event::default().event("error").data(error.to_string()))
 }
 
-fn problem(status: StatusCode, words: String) -> Response {
-    (status, axum::Json(json!({"error": words}))).into_response()
+/// Why a request is not answered as it wished.
+pub(super) struct Fault(StatusCode, String);
+
+pub(super) fn fault(status: StatusCode, words: impl Into<String>) -> Fault {
+    Fault(status, words.into())
 }
 
-async fn orders(Held(state): Held<State>, ConnectInfo(Peer(who)): ConnectInfo<Peer>, headers: HeaderMap, body: String) -> Response {
-    if headers.contains_key(header::ORIGIN) {
-        return problem(StatusCode::FORBIDDEN, "orders are not taken from web pages".to_owned());
+impl From<Fault> for Response {
+    fn from(fault: Fault) -> Response {
+        problem(fault.0, fault.1)
     }
-    let known: Vec<String> =
-        state.status.borrow()["apps"].as_array().into_iter().flatten().filter_map(|app| app["name"].as_str().map(str::to_owned)).collect();
-    let ordered = match order::read(&body, &who, &known) {
-        Ok(ordered) => ordered,
-        Err(problems) => return problem(StatusCode::BAD_REQUEST, problems.join("; ")),
-    };
-    let mut last = None;
-    for Ordered { app, order } in ordered {
-        let (answer, answered) = oneshot::channel();
-        if state.orders.send(Message::Order(app.as_str().into(), order, answer)).await.is_err() {
-            return problem(StatusCode::SERVICE_UNAVAILABLE, "the decision loop is gone".to_owned());
-        }
-        match tokio::time::timeout(PATIENCE, answered).await {
-            Ok(Ok(Ok(followed))) => last = Some(followed),
-            Ok(Ok(Err(refusal))) => return (StatusCode::CONFLICT, axum::Json(json!({"error": refusal.words, "gates": refusal.gates}))).into_response(),
-            Ok(Err(_)) | Err(_) => {
-                return problem(StatusCode::SERVICE_UNAVAILABLE, "the decision loop did not answer in time; ask for the status before you order again".to_owned());
-            }
-        }
-    }
-    axum::Json(json!({"schema_version": 1, "incident": last.as_ref().and_then(|followed| followed.incident.clone()), "seq": last.map(|followed| followed.seq)}))
-        .into_response()
 }
 
-async fn reload(Held(state): Held<State>) -> Response {
-    let (answer, answered) = oneshot::channel();
-    if state.reload.send(answer).await.is_err() {
-        return problem(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping".to_owned());
-    }
-    match answered.await {
-        Ok(Ok(())) => axum::Json(json!({"schema_version": 1, "reloaded": true})).into_response(),
-        Ok(Err(words)) => problem(StatusCode::CONFLICT, words),
-        Err(_) => problem(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping".to_owned()),
-    }
+pub(super) fn problem(status: StatusCode, words: impl Into<String>) -> Response {
+    (status, Json(json!({"schema_version": 1, "error": words.into()}))).into_response()
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::clock::Clock;
-use crate::domain::decide::{App, Decision, Effect, Input};
+pub use super::replay::fold;
+use crate::domain::decide::{App, Decision, Effect, Input, Tempo};
 use crate::domain::gates::Around;
 use crate::domain::health::Last;
 use crate::domain::ledger::{Entry, Ledger, Record};
@@ -44,8 +45,8 @@ pub struct Followed {
 pub trait Hands: Send {
     /// Carries out an effect of an app. The app's state is the one after the entries beside it.
     fn carry_out(&mut self, app: &App, effect: &Effect, now: Moment);
-    /// The app's looks go at this pace from now on.
-    fn pace(&mut self, app: &AppName, fast: bool);
+    /// The app's looks go at this tempo from now on.
+    fn pace(&mut self, app: &AppName, tempo: Tempo);
     /// These rows are durable.
     fn written(&mut self, records: &[Record]);
     /// Something changed that is shown.
@@ -78,8 +79,6 @@ pub struct Control<H: Hands> {
     boot_id: String,
     epoch: Arc<AtomicU64>,
     beat: Option<Moment>,
-    /// Number of the newest durable row.
-    seq: i64,
     /// Apps of which something was seen since they last decided.
     stirred: BTreeSet<AppName>,
 }
@@ -120,11 +119,10 @@ impl<H: Hands> Control<H> {
                 (policy.name.clone(), App::new(Arc::clone(policy), ledger, last_epoch + 1))
             })
             .collect();
-        let seq = records.last().map_or(0, |record| record.seq);
-        let mut control = Control { fleet: Fleet { apps, around }, journal, hands, clock, boot_id, epoch, beat: None, seq, stirred: BTreeSet::new() };
-        let mut first = [control.record(None, None, started, now)];
-        control.append(&mut first)?;
-        control.hands.written(&first);
+        let mut control = Control { fleet: Fleet { apps, around }, journal, hands, clock, boot_id, epoch, beat: None, stirred: BTreeSet::new() };
+        let mut record = control.record(None, None, started, now);
+        record.seq = control.journal.append(std::slice::from_ref(&record))?;
+        control.hands.written(&[record]);
         control.settle_all(now);
         Ok(control)
     }
@@ -268,7 +266,7 @@ impl<H: Hands> Control<H> {
     /// Writes, then folds, then has it done. An error leaves the app as it was.
     fn carry(&mut self, name: &AppName, decision: Decision, id: Option<&str>, now: Moment) -> Result<Option<i64>, ()> {
         let Some(app) = self.fleet.apps.get(name) else { return Err(()) };
-        let was = app.in_doubt();
+        let was = app.tempo();
         let mut incident = app.ledger().incident.as_ref().map(|open| open.id.clone());
         let mut records = Vec::with_capacity(decision.entries.len());
         for entry in decision.entries {
@@ -282,8 +280,11 @@ impl<H: Hands> Control<H> {
             }
         }
         if !records.is_empty() {
-            match self.append(&mut records) {
-                Ok(()) => self.fleet.around.journal_fault = None,
+            match self.journal.append(&records) {
+                Ok(first) => {
+                    self.fleet.around.journal_fault = None;
+                    (first..).zip(&mut records).for_each(|(seq, record)| record.seq = seq);
+                }
                 Err(error) => {
                     if self.fleet.around.journal_fault.is_none() {
                         tracing::error!(%error, "nothing is done until the journal takes it; watching goes on");
@@ -308,9 +309,9 @@ impl<H: Hands> Control<H> {
                 self.hands.carry_out(app, effect, now);
             }
         }
-        let fast = self.fleet.apps.get(name).is_some_and(App::in_doubt);
-        if fast != was {
-            self.hands.pace(name, fast);
+        let tempo = self.fleet.apps.get(name).map_or(was, App::tempo);
+        if tempo != was {
+            self.hands.pace(name, tempo);
         }
         Ok(records.first().map(|record| record.seq))
     }
@@ -371,21 +372,14 @@ impl<H: Hands> Control<H> {
 
     /// Writes an entry of the daemon itself. That it cannot be written is seen by the gates; there is nothing to undo.
     pub fn note(&mut self, entry: Entry, now: Moment) {
-        let mut one = [self.record(None, None, entry, now)];
-        match self.append(&mut one) {
-            Ok(()) => self.hands.written(&one),
+        let mut record = self.record(None, None, entry, now);
+        match self.journal.append(std::slice::from_ref(&record)) {
+            Ok(seq) => {
+                record.seq = seq;
+                self.hands.written(&[record]);
+            }
             Err(error) => self.fleet.around.journal_fault = Some(error.to_string()),
         }
-    }
-
-    /// Writes rows, and numbers them as the journal does: one after the other.
-    fn append(&mut self, records: &mut [Record]) -> Result<(), JournalError> {
-        self.journal.append(records)?;
-        for record in records {
-            self.seq += 1;
-            record.seq = self.seq;
-        }
-        Ok(())
     }
 
     fn record(&self, app: Option<&AppName>, incident: Option<String>, entry: Entry, now: Moment) -> Record {
@@ -396,38 +390,5 @@ impl<H: Hands> Control<H> {
     fn incident_id(&self, app: &AppName, now: Moment) -> String {
         let stamp: String = now.rfc3339().chars().filter(char::is_ascii_alphanumeric).collect();
         format!("{app}-{stamp}")
-    }
-}
-
-/// Every app's ledger, from the journal. Moments of another boot are placed on this one's timeline by the wall clock.
-pub fn fold(records: &[Record], boot_id: &str, now: Moment) -> Result<BTreeMap<String, Ledger>, JournalError> {
-    let mut ledgers: BTreeMap<String, Ledger> = BTreeMap::new();
-    for record in records {
-        let Some(app) = &record.app else { continue };
-        let ledger = ledgers.entry(app.clone()).or_default();
-        let mut placed = record.clone();
-        if record.boot_id != boot_id {
-            rebase(&mut placed, now);
-        }
-        let crossed = record.boot_id != boot_id;
-        ledger.apply(&placed).map_err(|illegal| JournalError::Tampered {
-            path: "journal".to_owned(),
-            seq: record.seq,
-            cause: format!("app {app}: {illegal}"),
-        })?;
-        if let Some(incident) = ledger.incident.as_mut().filter(|_| crossed) {
-            incident.crossed_boot = true;
-        }
-    }
-    Ok(ledgers)
-}
-
-fn rebase(record: &mut Record, now: Moment) {
-    let place = |at: &mut Moment| *at = now.at_wall(at.wall);
-    place(&mut record.at);
-    match &mut record.entry {
-        Entry::Opened { first_failed: Some(at), .. } | Entry::Confirmed { first_failed: at, .. } => place(at),
-        Entry::FrontDoorLost { at } | Entry::FrontDoorBack { at } | Entry::AuthorityMoved { at } | Entry::Proven { first: at } => place(at),
-        _ => {}
     }
 }

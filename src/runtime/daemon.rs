@@ -150,6 +150,7 @@ async fn serve(config: Config, stop: CancellationToken) -> Result<(), DaemonErro
         reload: reload_tx,
         beat: Arc::clone(&beat),
         clock: clock.clone(),
+        hosts: vec![config.daemon.observer.clone()],
         journal: {
             let dir = config.daemon.state_dir.clone();
             Arc::new(move || SqliteJournal::read(&dir).map_err(|error| error.to_string()))
@@ -413,7 +414,7 @@ struct Timed {
 }
 
 impl Journal for Timed {
-    fn append(&mut self, records: &[Record]) -> Result<(), JournalError> {
+    fn append(&mut self, records: &[Record]) -> Result<i64, JournalError> {
         let start = tokio::time::Instant::now();
         let result = self.inner.append(records);
         self.metrics.journal_write(start.elapsed().as_secs_f64());

@@ -11,7 +11,7 @@ use super::executor::{Action, Executor, Job};
 use super::metrics::Metrics;
 use super::probing::Beat;
 use super::status;
-use crate::domain::decide::{App, Effect};
+use crate::domain::decide::{App, Effect, Tempo};
 use crate::domain::ledger::{Entry, Record};
 use crate::domain::model::{AppName, Moment, State};
 use crate::domain::plan::PlannedStep;
@@ -69,12 +69,12 @@ impl Hands for DaemonHands {
         }
     }
 
-    fn pace(&mut self, app: &AppName, fast: bool) {
+    fn pace(&mut self, app: &AppName, tempo: Tempo) {
         if let Some(beat) = self.beats.get(app) {
-            beat.send_modify(|beat| beat.fast = fast);
+            beat.send_modify(|beat| beat.tempo = tempo);
         }
-        let any = self.beats.values().any(|beat| beat.borrow().fast);
-        self.witness_beat.send_if_modified(|beat| std::mem::replace(&mut beat.fast, any) != any);
+        let fastest = self.beats.values().map(|beat| beat.borrow().tempo).max().unwrap_or_default();
+        self.witness_beat.send_if_modified(|beat| std::mem::replace(&mut beat.tempo, fastest) != fastest);
     }
 
     fn written(&mut self, records: &[Record]) {

@@ -1,407 +1,520 @@
 //! The one room for figures: what is exported, under which labels, with which words.
 //!
-//! Base units; label sets closed; every series present from the start; NaN means unknown, +Inf unbounded.
+//! Gauges follow the state, counters and histograms follow the durable rows, so that a figure is never ahead of the
+//! journal. Label sets are closed, and every series of the config is present before anything happens.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use prometheus::{Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder};
-use serde::Serialize;
+use prometheus::{Registry, TextEncoder};
 
 use super::control::Fleet;
-use crate::domain::gates;
-use crate::domain::ledger::{Entry, Figures, GateState, Incident, Record};
+use super::families::{DOCS, Families};
+use super::series::{LOOK_PHASES, REASONS, RTO_PHASES, Series, Wanted, count, flag, observe, one_hot, set, touch};
+pub use super::families::MetricDoc;
+use crate::domain::decide::App;
+use crate::domain::gates::Around;
+use crate::domain::ledger::{Entry, Figures, GateState, Record};
 use crate::domain::model::{AppName, Direction, Health, Moment, Outcome, Phases, ReplicaState, SiteName, State, Trigger, Verdict};
-use crate::domain::plan::PlannedStep;
 use crate::domain::policy::AppPolicy;
+use crate::domain::quorum::Point;
 
-/// One metric, as the reference prints it.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub struct MetricDoc {
-    /// With the prefix.
-    pub name: &'static str,
-    /// `gauge`, `counter` or `histogram`.
-    pub kind: &'static str,
-    /// In the order of the label values.
-    pub labels: &'static [&'static str],
-    /// What it says, and its unit.
-    pub help: &'static str,
-}
-
-const fn doc(name: &'static str, kind: &'static str, labels: &'static [&'static str], help: &'static str) -> MetricDoc {
-    MetricDoc { name, kind, labels, help }
-}
-
-const ALL: &[MetricDoc] = &[
-    doc("watchover_build_info", "gauge", &["version", "revision"], "Always 1; which build this is."),
-    doc("watchover_probes_total", "counter", &["app", "site", "signal", "verdict"], "Looks done, by what they said."),
-    doc("watchover_probe_duration_seconds", "histogram", &["app", "site", "signal", "phase"], "How long each phase of a look took."),
-    doc("watchover_signal_verdict", "gauge", &["app", "site", "signal", "verdict"], "One-hot: what the latest look at the signal said."),
-    doc("watchover_site_state", "gauge", &["app", "site", "state"], "One-hot: the site by its own rule."),
-    doc("watchover_replication_lag_seconds", "gauge", &["app", "signal"], "Replication lag of the newest datapoint; NaN: unknown."),
-    doc("watchover_replication_lag_sample_age_seconds", "gauge", &["app", "signal"], "Age of that datapoint; NaN: there is none."),
-    doc("watchover_replication_state", "gauge", &["app", "signal", "state"], "One-hot: the replication link as AWS names it."),
-    doc("watchover_rpo_exposure_seconds", "gauge", &["app"], "What a move right now would lose, at most; NaN: nobody knows."),
-    doc("watchover_rpo_objective_seconds", "gauge", &["app"], "The configured objective."),
-    doc("watchover_rto_objective_seconds", "gauge", &["app"], "The configured objective."),
-    doc("watchover_app_state", "gauge", &["app", "state"], "One-hot: where the app is."),
-    doc("watchover_active_site", "gauge", &["app", "site"], "One-hot: which site serves; unknown: nobody has said."),
-    doc("watchover_gate_open", "gauge", &["app", "gate"], "1: the gate is open, as of now."),
-    doc("watchover_paused", "gauge", &["app"], "1: nothing new is started by itself."),
-    doc("watchover_incident_active", "gauge", &["app"], "1: an incident is open."),
-    doc("watchover_incident_elapsed_seconds", "gauge", &["app"], "The running RTO clock; 0 while no incident is open."),
-    doc("watchover_incidents_total", "counter", &["app", "direction", "trigger", "outcome"], "Incidents by how they ended; stuck ones when they got stuck."),
-    doc("watchover_rto_seconds", "histogram", &["app", "direction", "trigger"], "RTO of moves that were proven."),
-    doc("watchover_last_incident_rto_seconds", "gauge", &["app", "direction", "trigger", "phase"], "RTO of the last proven move, by phase; NaN: none yet."),
-    doc("watchover_last_incident_rpo_seconds", "gauge", &["app", "direction", "trigger"], "Loss of the last proven move, at most; NaN: none yet, or unknown."),
-    doc("watchover_step_duration_seconds", "histogram", &["app", "step", "kind"], "From a step's start to its verification."),
-    doc("watchover_step_failures_total", "counter", &["app", "step", "kind", "reason"], "Steps that failed, by reason."),
-    doc("watchover_aws_calls_total", "counter", &["service", "operation", "outcome"], "Calls to AWS, by how they ended."),
-    doc("watchover_aws_call_duration_seconds", "histogram", &["service", "operation"], "How long calls to AWS took, all attempts together."),
-    doc("watchover_loop_lag_seconds", "histogram", &[], "How late the decision loop's pulse was."),
-    doc("watchover_journal_write_seconds", "histogram", &[], "How long a durable write took."),
-    doc("watchover_config_last_reload_successful", "gauge", &[], "1: the config in force is the one in the file."),
-    doc("watchover_config_last_reload_timestamp_seconds", "gauge", &[], "When the config was last taken over."),
-];
-
-/// Buckets that move time: 5 ms to 4 h.
-const BUCKETS: &[f64] = &[
-    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 180.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0,
-    14400.0,
-];
-/// Reasons of failures that have a series; AWS's own codes go under `other`, so that nobody else decides how many there are.
-const REASONS: &[&str] = &["deadline", "attempts", "refused", "data-loss", "cannot-tell", "stale-epoch", "other"];
-const PHASES: &[&str] = &["detect", "hold", "approve", "execute", "prove", "total"];
-const PROBE_PHASES: &[&str] = &["resolve", "connect", "tls", "wait", "body"];
+/// How the AWS room classes its calls.
+const OUTCOMES: &[&str] = &["ok", "throttled", "timeout", "error"];
+/// Codes come from the services: what they can be is bounded by their models, how many are shown is bounded here.
+const MAX_REASONS: usize = 64;
+/// Our own code names its operations; far fewer than this.
+const MAX_CALLS: usize = 200;
+const OTHER: &str = "other";
 
 /// All metrics, for the reference.
 pub fn reference() -> Vec<MetricDoc> {
-    ALL.to_vec()
+    DOCS.to_vec()
 }
 
-/// The figures.
+/// The figures. Shared by the decision, the looks, the AWS clients and whoever scrapes.
 pub struct Metrics {
     registry: Registry,
-    gauges: BTreeMap<&'static str, GaugeVec>,
-    counters: BTreeMap<&'static str, IntCounterVec>,
-    histograms: BTreeMap<&'static str, HistogramVec>,
-    /// Running steps: what a row that only names a step needs.
-    steps: Mutex<BTreeMap<(String, String), (PlannedStep, Option<Moment>)>>,
-    /// Open incidents: direction and trigger.
-    open: Mutex<BTreeMap<String, (Direction, Trigger)>>,
-    installed: Mutex<Vec<Arc<AppPolicy>>>,
+    families: Families,
+    kept: Mutex<Kept>,
+}
+
+/// What a row that only names a step or an incident needs to be counted.
+#[derive(Default)]
+struct Kept {
+    policies: BTreeMap<AppName, Arc<AppPolicy>>,
+    series: BTreeSet<Series>,
+    open: BTreeMap<String, Open>,
+    reasons: BTreeSet<String>,
+    calls: BTreeSet<(String, String)>,
+    reloaded: bool,
+}
+
+struct Open {
+    direction: Direction,
+    trigger: Trigger,
+    /// By step: its kind, and when its turn came.
+    steps: BTreeMap<String, (String, Option<Moment>)>,
+    stuck: bool,
 }
 
 impl Metrics {
-    /// All families, with the series that need no config.
+    /// All families, with the series that need no config. `revision` names the source that was built.
     pub fn new(revision: &str) -> Metrics {
         let registry = Registry::new();
-        let (mut gauges, mut counters, mut histograms) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        for doc in ALL {
-            // Names and labels stand above, so neither the making nor the registering can fail; a test makes them all.
-            match doc.kind {
-                "gauge" => {
-                    if let Ok(family) = GaugeVec::new(Opts::new(doc.name, doc.help), doc.labels) {
-                        registry.register(Box::new(family.clone())).unwrap_or_default();
-                        gauges.insert(doc.name, family);
-                    }
-                }
-                "counter" => {
-                    if let Ok(family) = IntCounterVec::new(Opts::new(doc.name, doc.help), doc.labels) {
-                        registry.register(Box::new(family.clone())).unwrap_or_default();
-                        counters.insert(doc.name, family);
-                    }
-                }
-                _ => {
-                    if let Ok(family) = HistogramVec::new(HistogramOpts::new(doc.name, doc.help).buckets(BUCKETS.to_vec()), doc.labels) {
-                        registry.register(Box::new(family.clone())).unwrap_or_default();
-                        histograms.insert(doc.name, family);
-                    }
-                }
-            }
-        }
-        let metrics = Metrics { registry, gauges, counters, histograms, steps: Mutex::default(), open: Mutex::default(), installed: Mutex::default() };
-        metrics.set("watchover_build_info", &[env!("CARGO_PKG_VERSION"), revision], 1.0);
-        metrics.set("watchover_config_last_reload_successful", &[], 1.0);
-        metrics.set("watchover_config_last_reload_timestamp_seconds", &[], jiff::Timestamp::now().as_microsecond() as f64 / 1e6);
-        metrics.touch("watchover_loop_lag_seconds", &[]);
-        metrics.touch("watchover_journal_write_seconds", &[]);
-        for (service, operation) in [("sts", "GetCallerIdentity")] {
-            metrics.touch("watchover_aws_call_duration_seconds", &[service, operation]);
-            for outcome in ["ok", "error", "timeout", "throttled"] {
-                metrics.count("watchover_aws_calls_total", &[service, operation, outcome], 0);
-            }
-        }
+        // Names and labels are literals of one file, and a test makes them all.
+        let families = Families::new(&registry).unwrap_or_else(|error| unreachable!("a metric family is declared wrongly: {error}"));
+        let metrics = Metrics { registry, families, kept: Mutex::default() };
+        let all = &metrics.families;
+        set(&all.build_info, &[env!("CARGO_PKG_VERSION"), revision], 1.0);
+        touch(&all.loop_lag, &[]);
+        touch(&all.journal_write, &[]);
+        // A daemon that runs has read its config.
+        set(&all.reload_successful, &[], 1.0);
+        set(&all.reload_timestamp, &[], f64::NAN);
+        metrics.expect_calls(&[("sts", "GetCallerIdentity")]);
         metrics
     }
 
-    fn set(&self, name: &str, labels: &[&str], value: f64) {
-        if let Some(gauge) = self.gauges.get(name).and_then(|family| family.get_metric_with_label_values(labels).ok()) {
-            gauge.set(value);
-        }
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        // The maps are changed by single calls: no holder leaves a half-done state.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn count(&self, name: &str, labels: &[&str], by: u64) {
-        if let Some(counter) = self.counters.get(name).and_then(|family| family.get_metric_with_label_values(labels).ok()) {
-            counter.inc_by(by);
-        }
-    }
-
-    fn time(&self, name: &str, labels: &[&str], seconds: f64) {
-        if let Some(histogram) = self.histograms.get(name).and_then(|family| family.get_metric_with_label_values(labels).ok()) {
-            histogram.observe(seconds);
-        }
-    }
-
-    fn touch(&self, name: &str, labels: &[&str]) {
-        if let Some(family) = self.histograms.get(name) {
-            drop(family.get_metric_with_label_values(labels));
-        }
-    }
-
-    /// Makes every series of these apps. After a reload, series of what vanished go.
+    /// Makes every series of these apps, and removes those of apps, signals and steps that are gone. Counts of what stays, stay.
     pub fn install(&self, policies: &[Arc<AppPolicy>]) {
-        let mut installed = self.installed.lock().unwrap_or_else(PoisonError::into_inner);
-        if !installed.is_empty() {
-            for doc in ALL.iter().filter(|doc| doc.labels.first() == Some(&"app") && doc.kind == "gauge") {
-                if let Some(family) = self.gauges.get(doc.name) {
-                    family.reset();
-                }
-            }
+        self.install_into(&mut self.kept(), policies.iter());
+    }
+
+    fn install_into<'a>(&self, kept: &mut Kept, policies: impl Iterator<Item = &'a Arc<AppPolicy>>) {
+        kept.policies = policies.map(|policy| (policy.name.clone(), Arc::clone(policy))).collect();
+        let mut wanted = Wanted { families: &self.families, kept: &kept.series, series: BTreeSet::new() };
+        for policy in kept.policies.values() {
+            wanted.app(policy, &kept.reasons);
         }
-        *installed = policies.to_vec();
-        drop(installed);
-        for policy in policies {
-            self.install_app(policy);
+        let new = wanted.series;
+        for (name, labels) in kept.series.difference(&new) {
+            let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+            self.families.forget(name, &labels);
+        }
+        kept.series = new;
+    }
+
+    /// Makes the series of these `(service, operation)` pairs, so that they are present before the first call.
+    pub fn expect_calls(&self, calls: &[(&str, &str)]) {
+        let mut kept = self.kept();
+        for (service, operation) in calls {
+            self.known_call(&mut kept, service, operation);
         }
     }
 
-    fn install_app(&self, policy: &AppPolicy) {
-        let app = policy.name.as_ref();
-        self.set("watchover_rpo_objective_seconds", &[app], policy.rpo_objective.as_secs_f64());
-        self.set("watchover_rto_objective_seconds", &[app], policy.rto_objective.as_secs_f64());
-        for site in SiteName::ALL {
-            for signal in &policy.site(*site).signals {
-                let labels = [app, site.as_str(), signal.name.as_str()];
-                for verdict in Health::ALL {
-                    self.count("watchover_probes_total", &[labels[0], labels[1], labels[2], verdict.as_str()], 0);
-                }
-                for phase in PROBE_PHASES {
-                    self.touch("watchover_probe_duration_seconds", &[labels[0], labels[1], labels[2], phase]);
-                }
-                if signal.replica {
-                    self.set("watchover_replication_lag_seconds", &[app, &signal.name], f64::NAN);
-                    self.set("watchover_replication_lag_sample_age_seconds", &[app, &signal.name], f64::NAN);
-                }
-            }
+    /// True if the pair has series; makes them while there is room.
+    fn known_call(&self, kept: &mut Kept, service: &str, operation: &str) -> bool {
+        let key = (service.to_owned(), operation.to_owned());
+        if kept.calls.contains(&key) {
+            return true;
         }
-        for direction in Direction::ALL {
-            for trigger in Trigger::ALL {
-                let labels = [app, direction.as_str(), trigger.as_str()];
-                for outcome in Outcome::ALL {
-                    self.count("watchover_incidents_total", &[labels[0], labels[1], labels[2], outcome.as_str()], 0);
-                }
-                self.touch("watchover_rto_seconds", &labels);
-                for phase in PHASES {
-                    self.set("watchover_last_incident_rto_seconds", &[labels[0], labels[1], labels[2], phase], f64::NAN);
-                }
-                self.set("watchover_last_incident_rpo_seconds", &labels, f64::NAN);
-            }
+        if kept.calls.len() >= MAX_CALLS && service != OTHER {
+            return false;
         }
-        for step in policy.failover.steps.iter().chain(&policy.failback.steps) {
-            self.touch("watchover_step_duration_seconds", &[app, &step.name, &step.kind]);
-            for reason in REASONS {
-                self.count("watchover_step_failures_total", &[app, &step.name, &step.kind, reason], 0);
-            }
-        }
+        touch(&self.families.aws_call_duration, &[service, operation]);
+        OUTCOMES.iter().for_each(|outcome| count(&self.families.aws_calls, &[service, operation, outcome], 0));
+        kept.calls.insert(key)
     }
 
-    /// Sets all gauges from the state.
+    /// Sets all gauges from the state. Apps that came or went since the last time are taken up by themselves.
     pub fn refresh(&self, fleet: &Fleet, now: Moment) {
-        let flag = |on: bool| if on { 1.0 } else { 0.0 };
+        let mut kept = self.kept();
+        let same = |(app, policy): (&App, &Arc<AppPolicy>)| Arc::ptr_eq(app.policy(), policy);
+        if kept.policies.len() != fleet.apps.len() || !fleet.apps.values().zip(kept.policies.values()).all(same) {
+            self.install_into(&mut kept, fleet.apps.values().map(App::policy));
+        }
+        if !kept.reloaded {
+            set(&self.families.reload_timestamp, &[], fleet.around.started.wall as f64 / 1e6);
+        }
         for (name, app) in &fleet.apps {
-            let name: &str = name;
-            let ledger = app.ledger();
-            for site in SiteName::ALL {
-                let view = app.site(*site, now);
-                for state in Health::ALL {
-                    self.set("watchover_site_state", &[name, site.as_str(), state.as_str()], flag(view.health == *state));
-                }
-                for (at, (policy, signal)) in app.policy().site(*site).signals.iter().zip(app.signals(*site)).enumerate() {
-                    let verdict = signal.last().map_or(Health::Unknown, |last| last.verdict.health());
-                    for one in Health::ALL {
-                        self.set("watchover_signal_verdict", &[name, site.as_str(), &policy.name, one.as_str()], flag(verdict == *one));
-                    }
-                    if policy.replica {
-                        let state = app.replica_state(*site, at).unwrap_or(ReplicaState::Unknown);
-                        for one in ReplicaState::ALL {
-                            self.set("watchover_replication_state", &[name, &policy.name, one.as_str()], flag(state == *one));
-                        }
-                        let newest = app.samples().last();
-                        self.set("watchover_replication_lag_seconds", &[name, &policy.name], newest.map_or(f64::NAN, |sample| sample.seconds));
-                        let age = newest.map_or(f64::NAN, |sample| (now.wall - sample.at) as f64 / 1e6);
-                        self.set("watchover_replication_lag_sample_age_seconds", &[name, &policy.name], age);
-                    }
-                }
-            }
-            let direction = app.direction();
-            let (_, gates, exposure) = app.view(&fleet.around, now).gates(direction, crate::domain::quorum::Point::Start);
-            self.set("watchover_rpo_exposure_seconds", &[name], exposure.seconds.unwrap_or(f64::NAN));
-            for gate in &gates {
-                self.set("watchover_gate_open", &[name, &gate.name], flag(gate.state == GateState::Open));
-            }
-            debug_assert_eq!(gates.len(), gates::NAMES.len(), "every gate is evaluated every time");
-            for state in State::ALL {
-                self.set("watchover_app_state", &[name, state.as_str()], flag(ledger.state == *state));
-            }
-            for site in SiteName::ALL {
-                self.set("watchover_active_site", &[name, site.as_str()], flag(ledger.active == Some(*site)));
-            }
-            self.set("watchover_active_site", &[name, "unknown"], flag(ledger.active.is_none()));
-            self.set("watchover_paused", &[name], flag(ledger.paused.is_some()));
-            self.set("watchover_incident_active", &[name], flag(ledger.incident.is_some()));
-            let elapsed = ledger.incident.as_ref().map_or(0.0, |incident| now.since(incident.clock_start()).as_secs_f64());
-            self.set("watchover_incident_elapsed_seconds", &[name], elapsed);
-            if let Some(incident) = &ledger.incident {
-                self.remember(incident);
-            }
-            if let Some((direction, trigger, figures)) = &ledger.last_figures {
-                self.last_figures(name, *direction, *trigger, figures);
+            self.refresh_app(name, app, &fleet.around, now);
+            if let Some(incident) = &app.ledger().incident
+                && !kept.open.contains_key(&incident.id)
+            {
+                // Opened before this process: its rows were counted by the one before us.
+                let steps = incident.plan.iter().flat_map(|plan| &plan.steps);
+                let started = |name: &str| incident.steps.get(name).and_then(|run| run.started);
+                let steps = steps.map(|step| (step.name.clone(), (step.kind.clone(), started(&step.name)))).collect();
+                let open = Open { direction: incident.direction, trigger: incident.trigger, steps, stuck: incident.stuck.is_some() };
+                kept.open.insert(incident.id.clone(), open);
             }
         }
     }
 
-    /// Takes in an incident whose beginning we did not see, as after a restart: its end is counted all the same.
-    fn remember(&self, incident: &Incident) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.contains_key(&incident.id) {
-            return;
+    fn refresh_app(&self, name: &str, app: &App, around: &Around, now: Moment) {
+        let (all, policy, ledger) = (&self.families, app.policy(), app.ledger());
+        let direction = app.direction();
+        for site in SiteName::ALL {
+            one_hot(&all.site_state, &[name, site.as_str()], Health::ALL.iter().map(|one| one.as_str()), app.site(*site, now).health.as_str());
+            for (signal, health) in policy.site(*site).signals.iter().zip(app.signals(*site)) {
+                let verdict = health.last().map_or(Health::Unknown, |last| last.verdict.health());
+                let verdicts = Health::ALL.iter().map(|one| one.as_str());
+                one_hot(&all.signal_verdict, &[name, site.as_str(), &signal.name], verdicts, verdict.as_str());
+            }
         }
-        open.insert(incident.id.clone(), (incident.direction, incident.trigger));
-        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
-        for step in incident.plan.iter().flat_map(|plan| &plan.steps) {
-            let started = incident.steps.get(&step.name).and_then(|run| run.started);
-            steps.insert((incident.id.clone(), step.name.clone()), (step.clone(), started));
+        // The target last: where both sites name a replica signal alike, the one that a move would rest on is shown.
+        for site in [direction.source(), direction.target()] {
+            for (at, signal) in policy.site(site).signals.iter().enumerate().filter(|(_, signal)| signal.replica) {
+                let link = app.replica_state(site, at).unwrap_or(ReplicaState::Unknown);
+                one_hot(&all.replication_state, &[name, &signal.name], ReplicaState::ALL.iter().map(|one| one.as_str()), link.as_str());
+                let newest = app.samples().last();
+                let replicates = matches!(link, ReplicaState::Replicating | ReplicaState::Degraded);
+                let lag = newest.filter(|_| replicates).map_or(f64::NAN, |sample| sample.seconds);
+                let age = newest.map_or(f64::NAN, |sample| (now.wall - sample.at) as f64 / 1e6);
+                set(&all.replication_lag, &[name, &signal.name], lag);
+                set(&all.replication_age, &[name, &signal.name], age);
+            }
+        }
+        let (_, gates, exposure) = app.view(around, now).gates(direction, Point::Start);
+        set(&all.rpo_exposure, &[name], exposure.seconds.unwrap_or(f64::NAN));
+        for gate in &gates {
+            set(&all.gate_open, &[name, &gate.name], flag(gate.state == GateState::Open));
+        }
+        one_hot(&all.app_state, &[name], State::ALL.iter().map(|one| one.as_str()), ledger.state.as_str());
+        one_hot(&all.active_site, &[name], ["primary", "standby", "unknown"].into_iter(), ledger.active.map_or("unknown", SiteName::as_str));
+        set(&all.paused, &[name], flag(ledger.paused.as_ref().is_some_and(|pause| pause.until > now.wall)));
+        set(&all.incident_active, &[name], flag(ledger.incident.is_some()));
+        let elapsed = ledger.incident.as_ref().map_or(0.0, |incident| now.since(incident.clock_start()).as_secs_f64());
+        set(&all.incident_elapsed, &[name], elapsed);
+        if let Some((direction, trigger, figures)) = &ledger.last_figures {
+            self.show_last(&[name, direction.as_str(), trigger.as_str()], figures);
         }
     }
 
-    fn last_figures(&self, app: &str, direction: Direction, trigger: Trigger, figures: &Figures) {
-        let labels = [app, direction.as_str(), trigger.as_str()];
-        for (phase, seconds) in &figures.phases {
-            self.set("watchover_last_incident_rto_seconds", &[labels[0], labels[1], labels[2], phase], *seconds);
+    fn show_last(&self, labels: &[&str; 3], figures: &Figures) {
+        for (phase, seconds) in rto_phases(figures) {
+            set(&self.families.last_rto, &[labels[0], labels[1], labels[2], phase], seconds.unwrap_or(f64::NAN));
         }
-        self.set("watchover_last_incident_rto_seconds", &[labels[0], labels[1], labels[2], "total"], figures.rto_seconds.unwrap_or(f64::NAN));
         let rpo = figures.rpo.as_ref().and_then(|rpo| rpo.seconds).unwrap_or(f64::NAN);
-        self.set("watchover_last_incident_rpo_seconds", &labels, rpo);
+        set(&self.families.last_rpo, labels, rpo);
     }
 
     /// Counts what became durable.
     pub fn record(&self, records: &[Record]) {
-        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept();
         for record in records {
-            let (Some(app), Some(incident)) = (&record.app, &record.incident) else { continue };
-            let ended = |open: &BTreeMap<String, (Direction, Trigger)>, outcome: Outcome| {
-                if let Some((direction, trigger)) = open.get(incident) {
-                    self.count("watchover_incidents_total", &[app, direction.as_str(), trigger.as_str(), outcome.as_str()], 1);
-                }
-            };
-            match &record.entry {
-                Entry::Opened { trigger, direction, .. } => {
-                    open.insert(incident.clone(), (*direction, *trigger));
-                }
-                Entry::Commanded { .. } => {
-                    if let Some(found) = open.get_mut(incident) {
-                        found.1 = Trigger::Operator;
-                    }
-                }
-                Entry::Planned { plan } => {
-                    for step in &plan.steps {
-                        steps.insert((incident.clone(), step.name.clone()), (step.clone(), None));
-                    }
-                }
-                Entry::StepStarted { step } => {
-                    if let Some(found) = steps.get_mut(&(incident.clone(), step.clone())) {
-                        found.1 = Some(record.at);
-                    }
-                }
-                Entry::StepVerified { step, .. } => {
-                    if let Some((step, Some(since))) = steps.get(&(incident.clone(), step.clone())) {
-                        self.time("watchover_step_duration_seconds", &[app, &step.name, &step.kind], record.at.since(*since).as_secs_f64());
-                    }
-                }
-                Entry::StepFailed { step, code, .. } => {
-                    if let Some((step, _)) = steps.get(&(incident.clone(), step.clone())) {
-                        let reason = REASONS.iter().find(|reason| *reason == code).unwrap_or(&"other");
-                        self.count("watchover_step_failures_total", &[app, &step.name, &step.kind, reason], 1);
-                    }
-                }
-                Entry::Stuck { .. } => ended(&open, Outcome::Stuck),
-                Entry::Closed { outcome, figures, .. } => {
-                    ended(&open, *outcome);
-                    if let (Some((direction, trigger)), Some(seconds)) = (open.remove(incident), figures.rto_seconds) {
-                        self.time("watchover_rto_seconds", &[app, direction.as_str(), trigger.as_str()], seconds);
-                    }
-                    steps.retain(|(of, _), _| of != incident);
-                }
-                _ => {}
+            if let (Some(app), Some(incident)) = (&record.app, &record.incident) {
+                self.record_one(&mut kept, app, incident, record);
             }
         }
     }
 
-    /// One look.
+    fn record_one(&self, kept: &mut Kept, app: &str, incident: &str, record: &Record) {
+        let all = &self.families;
+        if let Entry::Opened { trigger, direction, .. } = &record.entry {
+            kept.open.insert(incident.to_owned(), Open { direction: *direction, trigger: *trigger, steps: BTreeMap::new(), stuck: false });
+            return;
+        }
+        let Some(open) = kept.open.get_mut(incident) else { return };
+        let ends = |open: &Open, outcome: Outcome| count(&all.incidents, &[app, open.direction.as_str(), open.trigger.as_str(), outcome.as_str()], 1);
+        match &record.entry {
+            Entry::Commanded { .. } => open.trigger = Trigger::Operator,
+            Entry::Planned { plan } => open.steps = plan.steps.iter().map(|step| (step.name.clone(), (step.kind.clone(), None))).collect(),
+            Entry::StepStarted { step } => {
+                if let Some((_, started)) = open.steps.get_mut(step) {
+                    *started = Some(record.at);
+                }
+            }
+            Entry::StepVerified { step, .. } | Entry::StepFailed { step, .. } => {
+                let Some((kind, started)) = open.steps.get_mut(step) else { return };
+                if let Some(started) = started.take() {
+                    observe(&all.step_duration, &[app, step, kind], record.at.since(started).as_secs_f64());
+                    kept.series.insert(("step_duration_seconds", vec![app.to_owned(), step.clone(), kind.clone()]));
+                }
+                if let Entry::StepFailed { code, .. } = &record.entry {
+                    let reason = shown_reason(&mut kept.reasons, code);
+                    count(&all.step_failures, &[app, step, kind, &reason], 1);
+                    kept.series.insert(("step_failures_total", vec![app.to_owned(), step.clone(), kind.clone(), reason]));
+                }
+            }
+            Entry::Stuck { .. } if !open.stuck => {
+                open.stuck = true;
+                ends(open, Outcome::Stuck);
+            }
+            Entry::Closed { outcome, figures, .. } => {
+                // One that closes as stuck was counted when it got stuck.
+                if *outcome != Outcome::Stuck || !open.stuck {
+                    ends(open, *outcome);
+                }
+                let labels = [app, open.direction.as_str(), open.trigger.as_str()];
+                if figures.rto_seconds.is_some() {
+                    for (phase, seconds) in rto_phases(figures) {
+                        if let Some(seconds) = seconds {
+                            observe(&all.rto, &[labels[0], labels[1], labels[2], phase], seconds);
+                        }
+                    }
+                    self.show_last(&labels, figures);
+                }
+                kept.open.remove(incident);
+            }
+            _ => {}
+        }
+    }
+
+    /// One look at a signal of the config in force; others (a look of the old config that ends late) are not counted.
     pub fn look(&self, app: &AppName, site: SiteName, signal: &str, verdict: Verdict, phases: &Phases) {
-        self.count("watchover_probes_total", &[app, site.as_str(), signal, verdict.health().as_str()], 1);
-        for (phase, took) in PROBE_PHASES.iter().zip([phases.resolve, phases.connect, phases.tls, phases.wait, phases.body]) {
+        let kept = self.kept();
+        let known = kept.policies.get(app).is_some_and(|policy| policy.site(site).signals.iter().any(|one| one.name == signal));
+        if !known {
+            return;
+        }
+        count(&self.families.probes, &[app, site.as_str(), signal, verdict.health().as_str()], 1);
+        for (phase, took) in LOOK_PHASES.iter().zip([phases.resolve, phases.connect, phases.tls, phases.wait, phases.body]) {
             if let Some(took) = took {
-                self.time("watchover_probe_duration_seconds", &[app, site.as_str(), signal, phase], took.as_secs_f64());
+                observe(&self.families.probe_duration, &[app, site.as_str(), signal, phase], took.as_secs_f64());
             }
         }
     }
 
-    /// One call to AWS.
+    /// One call to AWS, all its attempts together.
     pub fn aws_call(&self, service: &str, operation: &str, outcome: &str, seconds: f64) {
-        self.count("watchover_aws_calls_total", &[service, operation, outcome], 1);
-        self.time("watchover_aws_call_duration_seconds", &[service, operation], seconds);
+        let mut kept = self.kept();
+        let (service, operation) = if self.known_call(&mut kept, service, operation) {
+            (service, operation)
+        } else {
+            self.known_call(&mut kept, OTHER, OTHER);
+            (OTHER, OTHER)
+        };
+        let outcome = OUTCOMES.iter().find(|known| **known == outcome).unwrap_or(&"error");
+        count(&self.families.aws_calls, &[service, operation, outcome], 1);
+        observe(&self.families.aws_call_duration, &[service, operation], seconds);
     }
 
-    /// How late a pulse was.
+    /// How late a pulse of the decision loop was.
     pub fn loop_lag(&self, seconds: f64) {
-        self.time("watchover_loop_lag_seconds", &[], seconds);
+        observe(&self.families.loop_lag, &[], seconds);
     }
 
     /// How long a durable write took.
     pub fn journal_write(&self, seconds: f64) {
-        self.time("watchover_journal_write_seconds", &[], seconds);
+        observe(&self.families.journal_write, &[], seconds);
     }
 
     /// A config was taken over, or refused. `at`: seconds since 1970.
     pub fn reloaded(&self, ok: bool, at: f64) {
-        self.set("watchover_config_last_reload_successful", &[], if ok { 1.0 } else { 0.0 });
+        set(&self.families.reload_successful, &[], flag(ok));
         if ok {
-            self.set("watchover_config_last_reload_timestamp_seconds", &[], at);
+            self.kept().reloaded = true;
+            set(&self.families.reload_timestamp, &[], at);
         }
     }
 
-    /// The text format 0.0.4.
+    /// The text format 0.0.4. No scrape sees half of a refresh.
     pub fn render(&self) -> String {
-        let mut bytes = Vec::new();
-        match TextEncoder::new().encode(&self.registry.gather(), &mut bytes) {
-            Ok(()) => String::from_utf8_lossy(&bytes).into_owned(),
-            Err(error) => format!("# metrics could not be rendered: {error}\n"),
+        let gathered = {
+            let _whole = self.kept();
+            self.registry.gather()
+        };
+        let mut text = String::new();
+        match TextEncoder::new().encode_utf8(&gathered, &mut text) {
+            // The crate writes Rust's word for it.
+            Ok(()) => text.replace(" inf\n", " +Inf\n").replace(" -inf\n", " -Inf\n"),
+            Err(error) => format!("# the metrics could not be rendered: {error}\n"),
         }
     }
 }
 
+/// The phases and their total, each with its seconds if it is known.
+fn rto_phases(figures: &Figures) -> impl Iterator<Item = (&'static str, Option<f64>)> {
+    RTO_PHASES.iter().map(|phase| (*phase, if *phase == "total" { figures.rto_seconds } else { figures.phases.get(*phase).copied() }))
+}
+
+/// The label for a step's error code: the code itself, while it looks like one and there is room.
+fn shown_reason(seen: &mut BTreeSet<String>, code: &str) -> String {
+    if REASONS.contains(&code) || seen.contains(code) {
+        return code.to_owned();
+    }
+    let fits = (1..=64).contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    if !fits || seen.len() >= MAX_REASONS {
+        return OTHER.to_owned();
+    }
+    seen.insert(code.to_owned());
+    code.to_owned()
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::io::Write;
+    use std::time::Duration;
+
     use super::*;
+    use crate::domain::ledger::Ledger;
+    use crate::domain::model::{Cause, Mode};
+    use crate::domain::plan::{Class, OnFailure, Plan, PlannedStep, Repeat, Reversibility};
+    use crate::domain::policy::{DownWhen, OnRpoExceeded, Pace, Required, SignalPolicy, SitePolicy};
+    use crate::domain::rpo::{Assumption, Exposure};
+
+    fn signal(name: &str, replica: bool) -> SignalPolicy {
+        SignalPolicy {
+            name: name.into(), kind: "http".into(), interval: Duration::from_secs(1), fast_interval: Duration::from_millis(250),
+            timeout: Duration::from_millis(800), fall: 3, rise: 5, window: None, required: Required::Start, replica, counts: !replica,
+        }
+    }
+
+    fn step(name: &str) -> PlannedStep {
+        PlannedStep {
+            name: name.into(), kind: "rds-promote-replica".into(), class: Class::Data, reversibility: Reversibility::ForwardOnly,
+            repeat: Repeat::Inspectable, after: Vec::new(), deadline: Duration::from_secs(60), attempts: 3, on_failure: OnFailure::Halt,
+            only: None, account: None, region: "us-east-1".into(), keys: serde_json::Value::Null,
+        }
+    }
+
+    fn policy(name: &str) -> Arc<AppPolicy> {
+        let site = |region: &str, signals| SitePolicy { region: region.into(), down_when: DownWhen::All, min_known: 1, signals };
+        let time = Duration::from_secs(300);
+        Arc::new(AppPolicy {
+            name: name.into(), group: name.into(), priority: 0, mode: Mode::Automatic, rto_objective: time, rpo_objective: time,
+            on_rpo_exceeded: OnRpoExceeded::Approve, min_outage: time, startup_grace: time, cooldown: time, approval_timeout: time,
+            move_timeout: time, prove_timeout: time, traffic_is_autonomous: false,
+            front_door: Pace { interval: time, fast_interval: time, timeout: time },
+            primary: site("ap-south-1", vec![signal("alb", false)]),
+            standby: site("us-east-1", vec![signal("alb", false), signal("replica", true)]),
+            failover: Plan { direction: Direction::ToStandby, steps: vec![step("promote")] },
+            failback: Plan { direction: Direction::ToPrimary, steps: Vec::new() },
+        })
+    }
+
+    fn fleet(policies: &[Arc<AppPolicy>]) -> Fleet {
+        let apps = policies.iter().map(|policy| (policy.name.clone(), App::new(Arc::clone(policy), Ledger::default(), 1))).collect();
+        Fleet { apps, around: Around::default() }
+    }
+
+    fn at(seconds: i64) -> Moment {
+        Moment { mono: seconds * 1_000_000, wall: seconds * 1_000_000 }
+    }
+
+    fn row(seconds: i64, entry: Entry) -> Record {
+        Record { seq: 0, at: at(seconds), boot_id: "b".into(), app: Some("shop".into()), incident: Some("shop-1".into()), epoch: 1, entry }
+    }
+
+    fn value(text: &str, series: &str) -> Option<f64> {
+        let rest = text.lines().find_map(|line| line.strip_prefix(&format!("watchover_{series} ")))?;
+        rest.parse().ok()
+    }
 
     #[test]
-    fn every_metric_of_the_reference_can_be_made() {
-        let metrics = Metrics::new("test");
-        assert_eq!(metrics.gauges.len() + metrics.counters.len() + metrics.histograms.len(), ALL.len());
+    fn every_family_and_label_is_present_from_the_start() {
+        let metrics = Metrics::new("abc");
+        metrics.install(&[policy("shop")]);
         let text = metrics.render();
-        assert!(text.contains("watchover_build_info{revision=\"test\",version="), "{text}");
+        for doc in reference() {
+            assert!(text.contains(&format!("# HELP {} {}\n", doc.name, doc.help)), "{}: {text}", doc.name);
+            assert!(text.contains(&format!("# TYPE {} {}\n", doc.name, doc.kind)), "{}", doc.name);
+            let suffix = if doc.kind == "histogram" { "_count" } else { "" };
+            let series = text.lines().find(|line| line.starts_with(&format!("{}{suffix}{{", doc.name)) || line.starts_with(&format!("{}{suffix} ", doc.name)));
+            let series = series.unwrap_or_else(|| panic!("{} has no series", doc.name));
+            for label in doc.labels {
+                assert!(series.contains(&format!("{label}=\"")), "{series} lacks {label}");
+            }
+        }
+        assert_eq!(reference().len(), 29);
+        assert!(text.contains("watchover_rpo_exposure_seconds{app=\"shop\"} NaN"), "{text}");
+    }
+
+    #[test]
+    fn one_hot_families_sum_to_one_before_and_after_a_refresh() {
+        let (metrics, policies) = (Metrics::new("abc"), [policy("shop"), policy("till")]);
+        metrics.install(&policies);
+        for _ in 0..2 {
+            let text = metrics.render();
+            let mut sums: BTreeMap<String, f64> = BTreeMap::new();
+            for family in ["signal_verdict", "site_state", "replication_state", "app_state", "active_site"] {
+                for line in text.lines().filter(|line| line.starts_with(&format!("watchover_{family}{{"))) {
+                    let (series, value) = line.rsplit_once(' ').unwrap();
+                    // Labels are sorted by name: what varies is taken out.
+                    let fixed: Vec<&str> = series.split(['{', ',', '}']).filter(|label| !label.starts_with("state=") && !label.starts_with("verdict=") && !(family == "active_site" && label.starts_with("site="))).collect();
+                    *sums.entry(fixed.join(",")).or_default() += value.parse::<f64>().unwrap();
+                }
+            }
+            assert_eq!(sums.len(), 2 * (3 + 2 + 1 + 1 + 1), "{sums:?}");
+            assert!(sums.values().all(|sum| (*sum - 1.0).abs() < 1e-9), "{sums:?}");
+            metrics.refresh(&fleet(&policies), at(1));
+        }
+    }
+
+    #[test]
+    fn a_reload_removes_what_is_gone_and_keeps_the_counts_of_what_stays() {
+        let (metrics, shop, till) = (Metrics::new("abc"), policy("shop"), policy("till"));
+        metrics.install(&[Arc::clone(&shop), till]);
+        metrics.look(&"shop".into(), SiteName::Primary, "alb", Verdict::Down(Cause::Refused), &Phases { connect: Some(Duration::from_millis(3)), ..Phases::default() });
+        metrics.look(&"shop".into(), SiteName::Primary, "nobody", Verdict::Up, &Phases::default());
+        metrics.install(&[shop]);
+        let text = metrics.render();
+        assert!(!text.contains("\"till\"") && !text.contains("\"nobody\""), "{text}");
+        assert_eq!(value(&text, "probes_total{app=\"shop\",signal=\"alb\",site=\"primary\",verdict=\"down\"}"), Some(1.0));
+        assert_eq!(value(&text, "probe_duration_seconds_count{app=\"shop\",phase=\"connect\",signal=\"alb\",site=\"primary\"}"), Some(1.0));
+    }
+
+    #[test]
+    fn a_move_is_counted_from_its_rows() {
+        let metrics = Metrics::new("abc");
+        metrics.install(&[policy("shop")]);
+        let phases = [("detect", 3.0), ("hold", 0.0), ("approve", 0.0), ("execute", 40.0), ("prove", 2.0)].map(|(name, seconds)| (name.to_owned(), seconds));
+        let exposure = Exposure { seconds: Some(f64::INFINITY), sample: None, end_of_writes: 0, assumption: Assumption::WritesUntilNow };
+        let figures = Figures { rto_seconds: Some(45.0), phases: phases.into(), rpo: Some(exposure), ..Figures::default() };
+        let closed = Entry::Closed { outcome: Outcome::Moved, active: Some(SiteName::Standby), figures: Box::new(figures), by: None };
+        metrics.record(&[
+            row(0, Entry::Opened { trigger: Trigger::Outage, direction: Direction::ToStandby, first_failed: None, words: String::new() }),
+            row(3, Entry::Planned { plan: Plan { direction: Direction::ToStandby, steps: vec![step("promote")] } }),
+            row(3, Entry::StepStarted { step: "promote".into() }),
+            row(13, Entry::StepFailed { step: "promote".into(), code: "InvalidDBInstanceState".into(), words: String::new(), needs_person: false }),
+            row(14, Entry::StepStarted { step: "promote".into() }),
+            row(43, Entry::StepVerified { step: "promote".into(), already: false, facts: serde_json::Value::Null }),
+            row(45, closed),
+        ]);
+        // Rows of an incident that is over are not counted twice.
+        metrics.record(&[row(46, Entry::Stuck { words: String::new(), waits_for: String::new() })]);
+        let text = metrics.render();
+        let of = "app=\"shop\",direction=\"to-standby\"";
+        assert_eq!(value(&text, &format!("incidents_total{{{of},outcome=\"moved\",trigger=\"outage\"}}")), Some(1.0), "{text}");
+        assert_eq!(value(&text, &format!("incidents_total{{{of},outcome=\"stuck\",trigger=\"outage\"}}")), Some(0.0));
+        assert_eq!(value(&text, &format!("rto_seconds_sum{{{of},phase=\"total\",trigger=\"outage\"}}")), Some(45.0));
+        assert_eq!(value(&text, &format!("last_incident_rto_seconds{{{of},phase=\"execute\",trigger=\"outage\"}}")), Some(40.0));
+        assert!(text.contains(&format!("last_incident_rpo_seconds{{{of},trigger=\"outage\"}} +Inf")), "{text}");
+        let step = "app=\"shop\",kind=\"rds-promote-replica\"";
+        assert_eq!(value(&text, &format!("step_duration_seconds_sum{{{step},step=\"promote\"}}")), Some(39.0));
+        assert_eq!(value(&text, &format!("step_failures_total{{{step},reason=\"InvalidDBInstanceState\",step=\"promote\"}}")), Some(1.0));
+    }
+
+    #[test]
+    fn nobody_else_decides_how_many_series_there_are() {
+        let metrics = Metrics::new("abc");
+        let mut seen = BTreeSet::new();
+        let reasons: BTreeSet<String> = (0..500).map(|n| shown_reason(&mut seen, &format!("Code{n}"))).collect();
+        assert_eq!(reasons.len(), MAX_REASONS + 1);
+        assert_eq!(shown_reason(&mut BTreeSet::new(), "a sentence, not a code"), OTHER);
+        (0..500).for_each(|n| metrics.aws_call("rds", &format!("Op{n}"), "surprise", 0.1));
+        let text = metrics.render();
+        assert!(text.lines().filter(|line| line.starts_with("watchover_aws_call_duration_seconds_count{")).count() <= MAX_CALLS + 1);
+        assert!(!text.contains("surprise"));
+    }
+
+    #[test]
+    fn promtool_finds_nothing_to_say() {
+        let (metrics, policies) = (Metrics::new("abc"), [policy("shop")]);
+        metrics.install(&policies);
+        metrics.refresh(&fleet(&policies), at(1));
+        let child = std::process::Command::new("promtool")
+            .args(["check", "metrics"])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn();
+        let Ok(mut child) = child else {
+            assert!(std::env::var_os("CI").is_none(), "promtool is not on PATH");
+            println!("skipped: promtool is not on PATH");
+            return;
+        };
+        child.stdin.take().unwrap().write_all(metrics.render().as_bytes()).unwrap();
+        let said = child.wait_with_output().unwrap();
+        let words = format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
+        assert!(said.status.success() && words.trim().is_empty(), "{words}");
     }
 }

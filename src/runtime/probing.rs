@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::clock::Clock;
 use super::control::Message;
-use crate::domain::decide::Input;
+use crate::domain::decide::{Input, Tempo};
 use crate::domain::model::{AppName, Cause, Finding, Look, Subject, Verdict};
 use crate::domain::policy::Pace;
 use crate::ports::Probe;
@@ -16,14 +16,17 @@ use crate::ports::Probe;
 /// How one app's looks are paced; a raised `nudge` asks for looks at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Beat {
-    /// In doubt or moving.
-    pub fast: bool,
+    /// How fast.
+    pub tempo: Tempo,
     /// Rises with every wish for looks sent from now on.
     pub nudge: u64,
 }
 
 /// How much later than its timeout a look may end before the lateness is taken for our own fault.
 const SLACK: Duration = Duration::from_millis(500);
+
+/// How much faster than fast the front door is looked at while a move runs.
+const URGENT: u32 = 4;
 
 /// Whose looks these are.
 #[derive(Debug, Clone)]
@@ -80,13 +83,22 @@ impl Prober {
                 if beat.nudge != heard.nudge {
                     break;
                 }
-                let due = self.clock.instant(sent + if beat.fast { self.pace.fast_interval } else { self.pace.interval });
+                let due = self.clock.instant(sent + self.interval(beat.tempo));
                 tokio::select! {
                     () = stop.cancelled() => return,
                     () = tokio::time::sleep_until(due) => break,
                     changed = self.beat.changed() => if changed.is_err() { return },
                 }
             }
+        }
+    }
+
+    fn interval(&self, tempo: Tempo) -> Duration {
+        let front = matches!(self.whose, Whose::App(_, Subject::FrontDoor | Subject::Authority));
+        match tempo {
+            Tempo::Calm => self.pace.interval,
+            Tempo::Urgent if front => self.pace.fast_interval / URGENT,
+            Tempo::Fast | Tempo::Urgent => self.pace.fast_interval,
         }
     }
 

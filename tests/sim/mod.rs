@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use watchover::domain::decide::{App, Effect, Input};
+use watchover::domain::decide::{App, Effect, Input, Tempo};
 use watchover::domain::gates::{Found, Preflight};
 use watchover::domain::ledger::{Entry, Record};
 use watchover::domain::model::{
@@ -108,7 +108,7 @@ impl World {
 #[derive(Debug)]
 enum Out {
     Effect(Effect, BTreeMap<String, Value>, String, u64),
-    Pace(bool),
+    Pace(Tempo),
 }
 
 #[derive(Clone, Default)]
@@ -121,8 +121,8 @@ impl Hands for SimHands {
         let id = incident.map(|open| open.id.clone()).unwrap_or_default();
         self.0.lock().unwrap().push(Out::Effect(effect.clone(), facts, id, app.epoch()));
     }
-    fn pace(&mut self, _app: &watchover::domain::model::AppName, fast: bool) {
-        self.0.lock().unwrap().push(Out::Pace(fast));
+    fn pace(&mut self, _app: &watchover::domain::model::AppName, tempo: Tempo) {
+        self.0.lock().unwrap().push(Out::Pace(tempo));
     }
     fn written(&mut self, _records: &[Record]) {}
     fn show(&mut self, _fleet: &Fleet, _now: Moment) {}
@@ -136,19 +136,20 @@ pub struct MemJournal {
 }
 
 impl Journal for MemJournal {
-    fn append(&mut self, records: &[Record]) -> Result<(), JournalError> {
+    fn append(&mut self, records: &[Record]) -> Result<i64, JournalError> {
         if self.full.load(Ordering::SeqCst) {
             return Err(JournalError::Unwritable { path: "memory".into(), operation: "append", cause: "no space left".into() });
         }
         // Through JSON and back, as on disk: what does not survive that is not durable.
         let mut rows = self.rows.lock().unwrap();
+        let first = rows.len() as i64 + 1;
         for record in records {
             let text = serde_json::to_string(record).unwrap();
             let mut back: Record = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
             back.seq = rows.len() as i64 + 1;
             rows.push(back);
         }
-        Ok(())
+        Ok(first)
     }
     fn replay(&mut self) -> Result<Vec<Record>, JournalError> {
         Ok(self.rows.lock().unwrap().clone())
@@ -251,7 +252,7 @@ impl Sim {
             "boot-1".into(),
             Arc::new(AtomicU64::new(0)),
         )?;
-        self.fast = control.fleet().apps.values().any(App::in_doubt);
+        self.fast = control.fleet().apps.values().any(|app| app.tempo() > Tempo::Calm);
         self.control = Some(control);
         for target in 0..TARGETS {
             self.generation[target] += 1;
@@ -497,9 +498,9 @@ impl Sim {
         let now = self.now();
         for out in outs {
             match out {
-                Out::Pace(fast) => {
-                    self.fast = fast;
-                    if fast {
+                Out::Pace(tempo) => {
+                    let was = std::mem::replace(&mut self.fast, tempo > Tempo::Calm);
+                    if self.fast && !was {
                         self.nudge();
                     }
                 }

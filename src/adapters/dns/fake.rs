@@ -1,4 +1,5 @@
 //! A DNS server for tests: UDP on loopback, records that the test changes while it runs.
+#![cfg(test)]
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};

@@ -1,4 +1,5 @@
 //! A server for tests: says on each connection exactly what it is told, well-formed or not.
+#![cfg(test)]
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -4,6 +4,7 @@
 //! that move at once must share: changes and reads of one zone that come within [`WINDOW`] become one call.
 
 pub mod batch;
+mod calls;
 mod pace;
 pub mod record;
 
@@ -20,6 +21,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::calls::{change_op, zone_op};
 use self::pace::Pace;
 pub use self::record::{Alias, Pick, Record, RecordValue, canonical};
 use super::aws::{Aws, Failure, Kind, Op, Purpose};
@@ -273,192 +275,4 @@ fn answer<T>(reply: oneshot::Sender<T>, value: T) {
     if reply.send(value).is_err() {
         tracing::debug!("an answer of Route 53 came after its asker's deadline");
     }
-}
-
-impl Shared {
-    /// Reads for all, sharing pages: records that stand together come together.
-    async fn read_all(&self, zone: &Zone, jobs: Vec<ReadJob>) {
-        let mut open: Vec<Pick> = jobs.iter().flat_map(|job| job.picks.iter().map(Pick::canonical)).collect();
-        open.sort();
-        open.dedup();
-        let mut known: HashMap<Pick, Found> = HashMap::new();
-        let mut failed = None;
-        while let Some(first) = open.first().cloned() {
-            match self.page(zone, &first, if open.len() > 1 { 300 } else { 10 }).await {
-                Err(failure) => {
-                    failed = Some(failure);
-                    break;
-                }
-                Ok(page) => {
-                    for record in page {
-                        let pick = record.pick();
-                        if let Some(at) = open.iter().position(|one| *one == pick) {
-                            known.insert(open.remove(at), Found::Record(Box::new(record)));
-                        }
-                    }
-                }
-            }
-            // The page began where the record would stand: it is not there. Say what is.
-            if open.first() == Some(&first) {
-                open.remove(0);
-                match self.named(zone, &first.name, 100).await {
-                    Ok(there) => match there.iter().find(|record| record.pick() == first) {
-                        Some(record) => known.insert(first, Found::Record(Box::new(record.clone()))),
-                        None => known.insert(first, Found::Missing(there.iter().map(Record::pick).collect())),
-                    },
-                    Err(failure) => {
-                        failed = Some(failure);
-                        break;
-                    }
-                };
-            }
-        }
-        for job in jobs {
-            let found: Option<Vec<Found>> = job.picks.iter().map(|pick| known.get(&pick.canonical()).cloned()).collect();
-            let result = match (found, &failed) {
-                (Some(found), _) => Ok(found),
-                (None, Some(failure)) => Err(failure.clone()),
-                (None, None) => Err(Failure::before(&zone_op(zone), Kind::Malformed, "malformed-answer", "the records did not come back")),
-            };
-            answer(job.reply, result);
-        }
-    }
-
-    /// One page of records from `from` on.
-    async fn page(&self, zone: &Zone, from: &Pick, most: i32) -> Result<Vec<Record>, Failure> {
-        let op = Op::new("route53", "ListResourceRecordSets", "route53:ListResourceRecordSets", HOME, format!("record {from} of zone {}", zone.id));
-        let client = self.aws.route53(zone.account.as_deref(), &zone.region, Purpose::Look).await?;
-        self.pace.turn(zone.account.as_deref()).await;
-        let call = client.list_resource_record_sets().hosted_zone_id(&zone.id).start_record_name(&from.name);
-        let kind = (!from.kind.is_empty()).then(|| RrType::from(from.kind.as_str()));
-        let call = call.set_start_record_type(kind).set_start_record_identifier(from.set_identifier.clone()).max_items(most);
-        let answer = self.aws.call(&op, call.send()).await?;
-        Ok(answer.resource_record_sets().iter().map(Record::read).collect())
-    }
-
-    /// Every record of one name: pages until the name ends.
-    async fn named(&self, zone: &Zone, name: &str, most: i32) -> Result<Vec<Record>, Failure> {
-        let name = canonical(name);
-        let mut from = Pick { name: name.clone(), kind: String::new(), set_identifier: None };
-        let mut found: Vec<Record> = Vec::new();
-        loop {
-            let page = self.page(zone, &from, most).await?;
-            let full = page.len() >= usize::try_from(most).unwrap_or(usize::MAX);
-            let ours: Vec<Record> = page.into_iter().filter(|record| canonical(&record.name) == name).collect();
-            let more = full && ours.len() >= usize::try_from(most).unwrap_or(usize::MAX);
-            let before = found.len();
-            for record in ours {
-                if !found.iter().any(|one| one.pick() == record.pick()) {
-                    found.push(record);
-                }
-            }
-            // The next page begins with the last record of this one: no need to trust a marker. No news: the end.
-            match found.last() {
-                Some(last) if more && found.len() > before => from = last.pick(),
-                _ => return Ok(found),
-            }
-        }
-    }
-
-    /// Sends a batch; one that is refused for a member is split until the culprit stands alone.
-    async fn change_all(&self, zone: &Zone, jobs: Vec<ChangeJob>) {
-        let mut open = vec![jobs];
-        while let Some(mut jobs) = open.pop() {
-            match self.submit(zone, &jobs).await {
-                Err(failure) if failure.code == "InvalidChangeBatch" && jobs.len() > 1 => {
-                    let second = jobs.split_off(jobs.len() / 2);
-                    open.push(second);
-                    open.push(jobs);
-                }
-                result => {
-                    for job in jobs {
-                        answer(job.reply, result.clone());
-                    }
-                }
-            }
-        }
-    }
-
-    /// One batch, as a whole, until it is answered for good or the last deadline passes.
-    async fn submit(&self, zone: &Zone, jobs: &[ChangeJob]) -> Result<String, Failure> {
-        let records: Vec<Record> = jobs.iter().flat_map(|job| job.records.iter().cloned()).collect();
-        let op = change_op(zone, &records);
-        let bad = |cause: &dyn std::error::Error| Failure::before(&op, Kind::Rejected, "bad-request", &crate::ports::chain(cause));
-        let mut changes = Vec::with_capacity(records.len());
-        for record in &records {
-            let set = record.written().map_err(|cause| bad(&cause))?;
-            changes.push(Change::builder().action(ChangeAction::Upsert).resource_record_set(set).build().map_err(|cause| bad(&cause))?);
-        }
-        let batch = ChangeBatch::builder().comment("watchover").set_changes(Some(changes)).build().map_err(|cause| bad(&cause))?;
-        let until = jobs.iter().map(|job| job.until).max().unwrap_or_else(Instant::now);
-        let (mut lost, mut pause) = (0, FIRST_PAUSE);
-        loop {
-            let client = self.aws.route53(zone.account.as_deref(), &zone.region, Purpose::Once).await?;
-            self.pace.turn(zone.account.as_deref()).await;
-            let call = client.change_resource_record_sets().hosted_zone_id(&zone.id).change_batch(batch.clone());
-            let mut said = String::new();
-            let sent = async {
-                let result = call.send().await;
-                // Why a batch is refused stands in a list of its own, which the error's message may lack.
-                if let Some(messages) = result.as_ref().err().and_then(|e| e.as_service_error()).and_then(invalid_batch) {
-                    said = messages.join("; ");
-                }
-                result
-            };
-            let mut failure = match self.aws.call(&op, sent).await {
-                Ok(answer) => {
-                    let id = answer.change_info().map(|info| info.id().trim_start_matches("/change/").to_owned());
-                    return id.ok_or_else(|| Failure::before(&op, Kind::Malformed, "malformed-answer", "accepted without a change id"));
-                }
-                Err(failure) => failure,
-            };
-            if !said.is_empty() && !failure.message.contains(&said) {
-                failure.message = format!("{}: {said}", failure.message);
-            }
-            let again = match failure.kind {
-                Kind::Throttled => true,
-                Kind::Timeout | Kind::NoAnswer | Kind::Server | Kind::Malformed => {
-                    lost += 1;
-                    lost < LOST_TRIES
-                }
-                Kind::NoCredentials | Kind::AccessDenied | Kind::Rejected => false,
-            };
-            if !again || Instant::now() + pause >= until {
-                return Err(failure);
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LAST_PAUSE);
-        }
-    }
-
-    fn progress(&self, change: &str) -> Arc<tokio::sync::Mutex<Progress>> {
-        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, progress)) = changes.iter().find(|(id, _)| id == change) {
-            return Arc::clone(progress);
-        }
-        if changes.len() >= MAX_CHANGES {
-            changes.pop_front();
-        }
-        let progress = Arc::new(tokio::sync::Mutex::new(Progress { synced: false, next: Instant::now(), pause: FIRST_PAUSE }));
-        changes.push_back((change.to_owned(), Arc::clone(&progress)));
-        progress
-    }
-}
-
-fn invalid_batch(error: &aws_sdk_route53::operation::change_resource_record_sets::ChangeResourceRecordSetsError) -> Option<&[String]> {
-    use aws_sdk_route53::operation::change_resource_record_sets::ChangeResourceRecordSetsError as E;
-    match error {
-        E::InvalidChangeBatch(invalid) => Some(invalid.messages()),
-        _ => None,
-    }
-}
-
-fn zone_op(zone: &Zone) -> Op {
-    Op::new("route53", "any call", "route53:ListResourceRecordSets", HOME, format!("zone {}", zone.id))
-}
-
-fn change_op(zone: &Zone, records: &[Record]) -> Op {
-    let first = records.first().map_or_else(|| "nothing".to_owned(), |record| record.pick().to_string());
-    let more = if records.len() > 1 { format!(" and {} more", records.len() - 1) } else { String::new() };
-    Op::new("route53", "ChangeResourceRecordSets", "route53:ChangeResourceRecordSets", HOME, format!("{first}{more} in zone {}", zone.id))
 }

@@ -124,7 +124,6 @@ fn build(spec: &SignalSpec, adapters: &Adapters) -> Result<Arc<dyn Probe>, StepE
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapters::dns::DnsSpec;
     use crate::config::judge::Problems;
     use crate::domain::model::{Direction, SiteName};
 
@@ -149,8 +148,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_is_judged_is_what_is_built() {
+    #[tokio::test]
+    async fn what_is_judged_is_what_is_built() {
         let (found, said) = judged(serde_json::json!({"url": "http://shop.example.com/healthz", "connect_to": "alb.example.net:80", "expect": {"status": 204}}));
         assert!(said.is_empty(), "{said:?}");
         let spec = SignalSpec {
@@ -162,7 +161,7 @@ mod tests {
             region: "eu-west-1".into(),
             keys: found.unwrap(),
         };
-        let adapters = Adapters::new(&DnsSpec { resolvers: vec!["127.0.0.1".into()], ..DnsSpec::default() }).unwrap();
+        let adapters = Adapters::for_tests();
         assert!(build(&spec, &adapters).is_ok());
     }
 

@@ -156,8 +156,11 @@ impl Teller {
         let users = lab.users();
         anstream::println!("\nusers           {} requests served, {} failed", users.served, users.failed);
         anstream::println!("RTO             {}", number("rto_seconds"));
-        for (phase, seconds) in verdict.summary["rto_phases"].as_object().into_iter().flatten() {
-            anstream::println!("  {phase:13} {:.3}s", seconds.as_f64().unwrap_or(0.0));
+        // In the order of life; the map's own order is the alphabet's.
+        for phase in ["detect", "hold", "approve", "execute", "prove"] {
+            if let Some(seconds) = verdict.summary["rto_phases"][phase].as_f64() {
+                anstream::println!("  {phase:13} {seconds:.3}s");
+            }
         }
         anstream::println!("RPO reported    {} ({})", number("rpo_reported_seconds"), verdict.summary["rpo_assumption"].as_str().unwrap_or("-"));
         anstream::println!("RPO true        {} ({} writes lost)", number("rpo_true_seconds"), verdict.summary["writes_lost"]);

@@ -26,10 +26,10 @@ struct Demands {
 
 const DEMANDS: Demands = Demands { min_outage: 3.0, look_timeout: 0.8, fence_deadline: 5.0 };
 
-/// Judges a run.
-pub fn judge(lab: &Lab, scenario: &Scenario, seed: u64, tell: &Teller, memory: Option<u64>) -> Verdict {
+/// Judges a run. `holds`: at its end some gate is shut.
+pub fn judge(lab: &Lab, scenario: &Scenario, seed: u64, tell: &Teller, holds: bool, memory: Option<u64>) -> Verdict {
     let rows = tell.since_steady();
-    let outcome = outcome(rows);
+    let outcome = outcome(rows, holds);
     let figures = rows.iter().rev().find_map(|record| match &record.entry {
         Entry::Closed { figures, .. } if figures.rto_seconds.is_some() => Some(figures.as_ref().clone()),
         _ => None,
@@ -71,21 +71,24 @@ pub fn judge(lab: &Lab, scenario: &Scenario, seed: u64, tell: &Teller, memory: O
 }
 
 /// How the incident ended, or where it stands.
-fn outcome(rows: &[Record]) -> &'static str {
+fn outcome(rows: &[Record], holds: bool) -> &'static str {
     let mut outcome = "no-action";
+    let mut gated = false;
     for record in rows {
+        gated |= matches!(&record.entry, Entry::Gated { ruling: Ruling::Hold, .. });
         match &record.entry {
             Entry::Gated { ruling: Ruling::Hold, .. } => outcome = "held",
             Entry::Gated { ruling: Ruling::Ask, .. } => outcome = "awaiting-approval",
             Entry::Planned { .. } => outcome = "moving",
             Entry::Stuck { .. } => outcome = "stuck",
             // Held and then called off is how a held outage ends well; it stays what it was.
-            Entry::Closed { outcome: Outcome::CalledOff, .. } if outcome == "held" => {}
+            Entry::Closed { outcome: Outcome::CalledOff, .. } if gated => {}
             Entry::Closed { outcome: ended, .. } => outcome = ended.as_str(),
             _ => {}
         }
     }
-    outcome
+    // Whether an outage was confirmed or not even that could be known: a shut gate holds whatever would come.
+    if outcome == "no-action" && holds { "held" } else { outcome }
 }
 
 /// The whole move less what AWS took and what the thresholds demand, seconds.
@@ -103,7 +106,8 @@ fn overhead(lab: &Lab, tell: &Teller, figures: &Figures, first_failed: i64) -> O
     let fence = {
         let began = start("fence")?;
         let failed = at(&|entry| matches!(entry, Entry::StepFailed { step, .. } if step == "fence"));
-        let emptied = world(&["group-empty"]).unwrap_or(began);
+        let gone = tell.events.iter().filter(|event| event.kind == "instance-gone").map(|event| event.unix_ms as f64 / 1e3);
+        let emptied = gone.filter(|at| *at > began).fold(began, f64::max);
         if failed.is_some() { DEMANDS.fence_deadline } else { (emptied - began).max(0.0) }
     };
     let promote = start("promote")?;

@@ -3,7 +3,6 @@ use std::collections::BTreeMap;
 use serde_json::Map;
 
 use super::*;
-use crate::adapters::dns::DnsSpec;
 use crate::adapters::web::fake;
 use crate::config::judge::Problems;
 use crate::domain::model::Direction;
@@ -128,7 +127,7 @@ fn every_key_that_is_judged_is_documented() {
 
 #[tokio::test]
 async fn a_stored_plan_of_another_making_needs_a_person() {
-    let adapters = Adapters::new(&DnsSpec::default()).unwrap();
+    let adapters = Adapters::for_tests();
     for keys in [
         json!({}),
         json!({ "format": "json" }),

@@ -1,0 +1,86 @@
+//! The keys of `route53-records`, judged.
+
+use super::*;
+
+const TYPES: &[&str] = &["A", "AAAA", "CNAME", "TXT", "MX", "SRV", "CAA", "HTTPS", "SVCB", "NAPTR", "PTR", "SPF", "DS", "TLSA", "SSHFP"];
+
+/// What shall hold of one record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Wish {
+    #[serde(flatten)]
+    pub(super) pick: Pick,
+    pub(super) weight: Option<i64>,
+    pub(super) failover: Option<String>,
+    pub(super) alias: Option<String>,
+    pub(super) values: Option<Vec<String>>,
+    pub(super) ttl: Option<i64>,
+    pub(super) health_check_id: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Keys {
+    pub(super) zone_id: String,
+    pub(super) records: Vec<Wish>,
+}
+
+pub(super) fn judge(table: &Table, _place: &Place) -> Option<Value> {
+    let zone_id = table.need_string("zone_id", "the hosted zone's id, e.g. \"Z0123456789ABC\"");
+    let before = table.problems().len();
+    let tables = table.tables("records");
+    if tables.is_empty() && table.problems().len() == before {
+        table.fault("records", "is empty; name at least one record. An empty list never means all");
+    }
+    let mut records: Vec<Wish> = Vec::new();
+    for entry in &tables {
+        let Some(wish) = judge_record(entry) else { continue };
+        if records.iter().any(|one| one.pick.canonical() == wish.pick.canonical()) {
+            entry.fault("name", format!("{} stands here twice", wish.pick));
+        }
+        records.push(wish);
+    }
+    let zone_id = zone_id?.trim_start_matches("/hostedzone/").to_owned();
+    (table.problems().len() == before).then(|| json!(Keys { zone_id, records }))
+}
+
+fn judge_record(table: &Table) -> Option<Wish> {
+    let before = table.problems().len();
+    let name = table.need_string("name", "the record's name, e.g. \"shop.example.com\"");
+    let kind = table.need_string("type", "the record's type, e.g. \"A\"").unwrap_or_default();
+    if !kind.is_empty() && !TYPES.contains(&kind.as_str()) {
+        table.fault("type", format!("{kind:?} is not one of {}", TYPES.join(", ")));
+    }
+    let whole = |key: &str, most: u64| {
+        let found = table.has(key).then(|| table.whole(key, 0, 0))?;
+        if found > most {
+            table.fault(key, format!("{found} is above {most}"));
+        }
+        i64::try_from(found).ok()
+    };
+    let wish = Wish {
+        pick: Pick { name: name.clone().unwrap_or_default(), kind, set_identifier: table.string("set_identifier") },
+        weight: whole("weight", 255),
+        failover: table.has("failover").then(|| table.word("failover", &["PRIMARY", "SECONDARY"], |word| word, "PRIMARY").to_owned()),
+        alias: table.has("alias").then(|| table.need_string("alias", "a load balancer's DNS name")).flatten(),
+        values: table.strings("values"),
+        ttl: whole("ttl", 2_147_483_647),
+        health_check_id: table.string("health_check_id"),
+    };
+    if wish.values.as_ref().is_some_and(Vec::is_empty) {
+        table.fault("values", "is empty; a record has at least one value");
+    }
+    if wish.alias.is_some() && (wish.values.is_some() || wish.ttl.is_some()) {
+        table.fault("alias", "an alias has neither `values` nor `ttl`; name one or the others");
+    }
+    if (wish.weight.is_some() || wish.failover.is_some()) && wish.pick.set_identifier.is_none() {
+        table.fault("set_identifier", "is missing; weighted and failover records are told apart by it");
+    }
+    if wish.weight.is_some() && wish.failover.is_some() {
+        table.fault("weight", "a record is weighted or failover, not both");
+    }
+    let nothing = wish.weight.is_none() && wish.failover.is_none() && wish.alias.is_none() && wish.values.is_none() && wish.ttl.is_none() && wish.health_check_id.is_none();
+    if nothing && table.problems().len() == before {
+        table.fault("name", "nothing shall change; name a weight, failover, alias, values, ttl or health_check_id");
+    }
+    table.finish();
+    (table.problems().len() == before).then_some(wish)
+}

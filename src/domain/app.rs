@@ -1,0 +1,362 @@
+//! One app: what is durable of it, what is only seen, and how both are taken in.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::gates::{Around, Preflight, View};
+use super::health::SignalHealth;
+use super::ledger::{Entry, Illegal, Ledger, Record};
+use super::model::{Direction, LagSample, Look, Moment, ReplicaState, SiteName, State, Subject, Verdict};
+use super::moving::Work;
+use super::policy::{AppPolicy, SitePolicy};
+use super::quorum::{self, SiteView};
+use super::report::Report;
+use super::rpo;
+
+/// How far back lag samples are remembered: as far as CloudWatch is asked.
+const HISTORY: Duration = Duration::from_secs(15 * 60);
+/// Consecutive front-door answers from the target that prove a move.
+pub const PROOF: usize = 3;
+
+/// Something that was seen.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// A look is done.
+    Look(Look),
+    /// An executor reports; `epoch` is the one it was sent out under.
+    Step { incident: String, epoch: u64, step: String, report: Report },
+    /// All steps of a plan were inspected.
+    Preflight(Preflight),
+    /// Our own loop stood still for that long.
+    Gap(Duration),
+}
+
+/// Something to have done in the world, once the entries beside it are durable.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Look at a step: is it so already, could it be done?
+    Inspect { step: String },
+    /// Ask for it.
+    Apply { step: String },
+    /// Read it back until it is so.
+    Verify { step: String },
+    /// Put back what stood there.
+    Undo { step: String },
+    /// Stop whatever runs for the step.
+    Cancel { step: String },
+    /// Look at every signal and the front door at once.
+    LookNow,
+    /// Inspect every step of the plan that ends at the site.
+    Preflight(Direction),
+}
+
+/// How fast the looks of an app go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Tempo {
+    /// At their interval.
+    #[default]
+    Calm,
+    /// At their fast interval.
+    Fast,
+    /// The same; and the front door faster still, because each look that comes later is counted to users as downtime.
+    Urgent,
+}
+
+/// What should happen now.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Decision {
+    /// To be made durable, in this order, as one.
+    pub entries: Vec<Entry>,
+    /// To be done after that.
+    pub effects: Vec<Effect>,
+    /// What the steps are doing from now on.
+    pub work: Vec<(String, Work)>,
+}
+
+impl Decision {
+    /// One entry and nothing else.
+    pub fn entry(entry: Entry) -> Decision {
+        Decision { entries: vec![entry], ..Decision::default() }
+    }
+
+    /// The same with an effect.
+    #[must_use]
+    pub fn and(mut self, effect: Effect) -> Decision {
+        self.effects.push(effect);
+        self
+    }
+
+    /// The same with another entry.
+    #[must_use]
+    pub fn then(mut self, entry: Entry) -> Decision {
+        self.entries.push(entry);
+        self
+    }
+
+    /// The same with what a step does from now on.
+    #[must_use]
+    pub fn doing(mut self, step: &str, work: Work) -> Decision {
+        self.work.push((step.to_owned(), work));
+        self
+    }
+}
+
+/// What is seen of the front door.
+#[derive(Debug, Clone, Default)]
+pub struct Front {
+    /// The latest answer.
+    pub last: Option<Look>,
+    /// The end of the first failed look since it last answered from the site that is left.
+    pub lost: Option<Moment>,
+    /// Since when it answers from the site that is left (or does not say from where), after it had been lost.
+    pub back: Option<Moment>,
+    /// Consecutive answers proven to come from one site, and when they were known.
+    pub run: Vec<(SiteName, Moment, Moment)>,
+    /// The zone's own servers' latest word: which site's addresses they gave, and when.
+    pub authority: Option<(SiteName, Moment)>,
+}
+
+impl Front {
+    fn returned(&mut self, at: Moment) {
+        if self.lost.take().is_some() || self.back.is_none() {
+            self.back = Some(at);
+        }
+    }
+}
+
+/// One app.
+#[derive(Debug, Clone)]
+pub struct App {
+    pub(super) policy: Arc<AppPolicy>,
+    pub(super) ledger: Ledger,
+    pub(super) signals: [Vec<SignalHealth>; 2],
+    pub(super) samples: Vec<LagSample>,
+    pub(super) replica: BTreeMap<(SiteName, usize), ReplicaState>,
+    pub(super) front: Front,
+    pub(super) preflights: BTreeMap<Direction, Preflight>,
+    pub(super) preflight_asked: Option<Moment>,
+    pub(super) work: BTreeMap<String, Work>,
+    pub(super) progress: BTreeMap<String, String>,
+    pub(super) gates_written: Option<Moment>,
+    pub(super) epoch: u64,
+}
+
+impl App {
+    /// An app as its folded journal left it. `epoch` is this takeover's.
+    pub fn new(policy: Arc<AppPolicy>, ledger: Ledger, epoch: u64) -> App {
+        let fresh = |site: &SitePolicy| vec![SignalHealth::default(); site.signals.len()];
+        let signals = [fresh(&policy.primary), fresh(&policy.standby)];
+        App {
+            policy, ledger, signals, samples: Vec::new(), replica: BTreeMap::new(), front: Front::default(),
+            preflights: BTreeMap::new(), preflight_asked: None, work: BTreeMap::new(), progress: BTreeMap::new(), gates_written: None, epoch,
+        }
+    }
+
+    /// Takes a new policy: counters of signals that kept their names stay, the running incident keeps its stored plan.
+    pub fn reload(&mut self, policy: Arc<AppPolicy>) {
+        for (at, site) in [SiteName::Primary, SiteName::Standby].into_iter().enumerate() {
+            let old: BTreeMap<&str, &SignalHealth> =
+                self.policy.site(site).signals.iter().map(|signal| signal.name.as_str()).zip(&self.signals[at]).collect();
+            let kept = |name: &str| old.get(name).map(|health| (*health).clone()).unwrap_or_default();
+            let new = policy.site(site).signals.iter().map(|signal| kept(&signal.name)).collect();
+            self.signals[at] = new;
+        }
+        self.replica.clear();
+        self.preflights.clear();
+        self.preflight_asked = None;
+        self.policy = policy;
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> &Arc<AppPolicy> {
+        &self.policy
+    }
+
+    /// The durable state.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// What is seen of the front door.
+    pub fn front(&self) -> &Front {
+        &self.front
+    }
+
+    /// Health of a site's signals, in the policy's order.
+    pub fn signals(&self, site: SiteName) -> &[SignalHealth] {
+        match site {
+            SiteName::Primary => &self.signals[0],
+            SiteName::Standby => &self.signals[1],
+        }
+    }
+
+    /// Remembered lag, oldest first.
+    pub fn samples(&self) -> &[LagSample] {
+        &self.samples
+    }
+
+    /// The replication link as the signal at that place last read it.
+    pub fn replica_state(&self, site: SiteName, at: usize) -> Option<ReplicaState> {
+        self.replica.get(&(site, at)).copied()
+    }
+
+    /// The epoch under which effects of this app are valid.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// What a running step last said of its progress.
+    pub fn progress(&self, step: &str) -> Option<&str> {
+        self.progress.get(step).map(String::as_str)
+    }
+
+    /// The way a move would go from here: off the active site; off the primary while nobody knows.
+    pub fn direction(&self) -> Direction {
+        match &self.ledger.incident {
+            Some(incident) => incident.direction,
+            None => Direction::towards(self.ledger.active.unwrap_or(SiteName::Primary).other()),
+        }
+    }
+
+    /// How fast looks should be.
+    pub fn tempo(&self) -> Tempo {
+        match self.ledger.state {
+            State::Watching | State::Stuck => Tempo::Calm,
+            State::Suspect | State::Confirmed | State::Held | State::AwaitingApproval => Tempo::Fast,
+            State::Moving | State::Proving => Tempo::Urgent,
+        }
+    }
+
+    /// Everything the gates look at, as of now.
+    pub fn view<'a>(&'a self, around: &'a Around, now: Moment) -> View<'a> {
+        View {
+            policy: &self.policy,
+            ledger: &self.ledger,
+            signals: [&self.signals[0], &self.signals[1]],
+            samples: &self.samples,
+            preflight: self.preflights.get(&self.direction()),
+            around,
+            now,
+        }
+    }
+
+    /// A site by its own rule.
+    pub fn site(&self, site: SiteName, now: Moment) -> SiteView {
+        quorum::site(self.policy.site(site), self.signals(site), now)
+    }
+
+    /// Takes in what was seen. Writes nothing, decides nothing.
+    pub fn observe(&mut self, input: Input) {
+        match input {
+            Input::Look(look) => self.observe_look(look),
+            Input::Step { incident, epoch, step, report } => {
+                let ours = self.ledger.incident.as_ref().is_some_and(|open| open.id == incident) && epoch == self.epoch;
+                match report {
+                    // An executor of an older takeover, or of an incident that is over, has nothing to say here.
+                    _ if !ours => {}
+                    Report::Progress(words) => {
+                        self.progress.insert(step, words);
+                    }
+                    report => {
+                        if self.work.get(&step).is_some_and(Work::is_out) {
+                            self.work.insert(step, Work::Back(report));
+                        }
+                    }
+                }
+            }
+            Input::Preflight(preflight) => {
+                self.preflights.insert(preflight.direction, preflight);
+            }
+            Input::Gap(_) => {
+                self.signals.iter_mut().flatten().for_each(SignalHealth::forget);
+                self.front.run.clear();
+                for work in self.work.values_mut().filter(|work| matches!(work, Work::Permit { .. })) {
+                    *work = Work::default();
+                }
+            }
+        }
+    }
+
+    fn observe_look(&mut self, look: Look) {
+        match look.subject {
+            Subject::Signal(site, at) => {
+                let Some(policy) = self.policy.site(site).signals.get(at) else { return };
+                if let Some(reading) = &look.finding.replica {
+                    self.replica.insert((site, at), reading.state);
+                    let anchor = self.ledger.incident.as_ref().and_then(|incident| incident.first_failed).unwrap_or(look.done);
+                    let horizon = (anchor - HISTORY).wall.min((look.done - HISTORY).wall);
+                    rpo::remember(&mut self.samples, &reading.samples, horizon);
+                }
+                let health = match site {
+                    SiteName::Primary => &mut self.signals[0][at],
+                    SiteName::Standby => &mut self.signals[1][at],
+                };
+                health.observe(policy, look.sent, look.done, look.finding.verdict, &look.finding.detail);
+            }
+            Subject::FrontDoor => self.observe_front(look),
+            Subject::Authority => {
+                if let Some(site) = look.finding.from {
+                    self.front.authority = Some((site, look.done));
+                }
+            }
+        }
+    }
+
+    fn observe_front(&mut self, look: Look) {
+        if self.front.last.as_ref().is_some_and(|last| look.sent.mono < last.sent.mono) {
+            return;
+        }
+        let leaving = self.direction().source();
+        match (look.finding.verdict, look.finding.from) {
+            (Verdict::Up, Some(site)) => {
+                if self.front.run.last().is_some_and(|(last, ..)| *last != site) {
+                    self.front.run.clear();
+                }
+                if self.front.run.len() >= PROOF * 4 {
+                    self.front.run.remove(0);
+                }
+                self.front.run.push((site, look.sent, look.done));
+                // An answer from the target says nothing about the old site's writers.
+                if site == leaving {
+                    self.front.returned(look.done);
+                }
+            }
+            (Verdict::Up, None) => {
+                self.front.run.clear();
+                self.front.returned(look.done);
+            }
+            (Verdict::Down(_), _) => {
+                self.front.run.clear();
+                self.front.lost.get_or_insert(look.done);
+                self.front.back = None;
+            }
+            (Verdict::Unknown(_), _) => {}
+        }
+        self.front.last = Some(look);
+    }
+
+    /// Folds in what is durable now, and takes up the work.
+    pub fn commit(&mut self, records: &[Record], work: Vec<(String, Work)>) -> Result<(), Illegal> {
+        for record in records {
+            if matches!(record.entry, Entry::Gated { .. }) {
+                self.gates_written = Some(record.at);
+            }
+            self.ledger.apply(record)?;
+            match &record.entry {
+                Entry::Closed { .. } | Entry::Planned { .. } | Entry::Retried { .. } => {
+                    self.work.clear();
+                    self.progress.clear();
+                }
+                _ => {}
+            }
+        }
+        self.work.extend(work);
+        Ok(())
+    }
+
+    /// A preflight was sent for.
+    pub fn preflight_sent(&mut self, now: Moment) {
+        self.preflight_asked = Some(now);
+    }
+}

@@ -1,0 +1,96 @@
+//! The second look: before what cannot be taken back, and before users are sent elsewhere, everything that speaks for it
+//! is looked at again.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::decide::{App, Decision, Effect};
+use super::gates::{self, Around};
+use super::ledger::{Entry, Gate, GateState, Incident, Ruling, StepRun};
+use super::model::{Moment, Trigger};
+use super::moving::{Work, intend, is_paused};
+use super::plan::{Class, PlannedStep, Reversibility};
+use super::quorum::{self, Point, Problem};
+use super::rpo::Exposure;
+
+/// The gates that bind each final step, not only the start.
+const BINDING: &[&str] = &["not-isolated", "target-healthy", "data-loss", "lease"];
+
+/// What cannot be taken back, and what sends users elsewhere, is looked at again right before it.
+pub(super) fn needs_permit(step: &PlannedStep) -> bool {
+    step.reversibility != Reversibility::Reversible || step.class == Class::Traffic
+}
+
+#[expect(clippy::too_many_arguments, reason = "the whole situation of one step; a struct would only rename it")]
+pub(super) fn permit(app: &App, around: &Around, incident: &Incident, step: &PlannedStep, run: &StepRun, asked: Moment, found: &Value, now: Moment) -> Option<Decision> {
+    let name = &step.name;
+    let direction = incident.direction;
+    let point = if step.class == Class::Traffic { Point::Traffic } else { Point::Start };
+    let committed = incident.is_committed();
+    let target = app.policy.site(direction.target());
+    let signals = app.signals(direction.target());
+    let asked_again = || Some(Decision::default().and(Effect::LookNow).doing(name, Work::Permit { asked: now, found: found.clone() }));
+    let required = quorum::required_at(target, if committed { Point::Traffic } else { point });
+    let slowest = required.iter().map(|at| target.signals[*at].timeout * 2 + target.signals[*at].fast_interval).max().unwrap_or_default();
+    if required.iter().any(|at| signals[*at].fresh(asked).is_none()) {
+        // A look that does not come back in twice its time counts as unknown: ask for new ones.
+        return if now.since(asked) > slowest { asked_again() } else { None };
+    }
+    if !committed && incident.trigger == Trigger::Outage {
+        let source = app.policy.site(direction.source());
+        match quorum::second_look(source, app.signals(direction.source()), asked, now) {
+            None | Some(Problem::Wavers) => return None,
+            Some(Problem::Unclear) => return if now.since(asked) > slowest { asked_again() } else { None },
+            Some(Problem::Gone) => {
+                let words = format!("before {name}: the {} is up again: {}", direction.source(), app.site(direction.source(), now).words.join(", "));
+                return Some(Decision::entry(Entry::CallingOff { words }).doing(name, Work::default()));
+            }
+            Some(Problem::Persists) => {}
+        }
+    }
+    let (_, gates, exposure) = app.view(around, now).gates(direction, point);
+    // The others bound the start of the move; these bind every step that is final.
+    let binds = |gate: &Gate| BINDING.contains(&gate.name.as_str()) && !(committed && gate.name == "data-loss");
+    let binding: Vec<Gate> = gates.into_iter().filter(binds).collect();
+    let binding = binding.into_iter().map(|gate| tolerate(incident, &exposure, gate, now)).collect::<Vec<Gate>>();
+    match gates::ruling(&binding) {
+        Ruling::Go if is_paused(app, incident) => None,
+        Ruling::Go => {
+            let permitted = Entry::StepPermitted { step: name.clone(), gates: binding };
+            let mut decision = intend(step, run, found, now);
+            decision.entries.insert(0, permitted);
+            Some(decision)
+        }
+        Ruling::Ask | Ruling::Hold => {
+            let loss = binding.iter().any(|gate| gate.name == "data-loss" && gate.state != GateState::Open);
+            if loss {
+                let words = format!("before {name}: {}", exposure.words());
+                let waits_for = format!("`watchover approve {0} --accept-data-loss D` or `watchover abort {0}`", incident.id);
+                let failed = Entry::StepFailed { step: name.clone(), code: "data-loss".into(), words: words.clone(), needs_person: true };
+                return Some(Decision::entry(failed).then(Entry::Stuck { words, waits_for }).doing(name, Work::default()));
+            }
+            let words = format!("held before {name}: {}", gates::closed_words(&binding));
+            if now.since(asked) <= Duration::from_secs(1) {
+                return None;
+            }
+            let again = asked_again()?;
+            Some(if run.trouble.is_some() { again } else { again.then(Entry::StepTrouble { step: name.clone(), code: "gate".into(), words }) })
+        }
+    }
+}
+
+
+/// The loss was judged when the move was decided; that it has grown since by the time that has passed is no worse evidence.
+/// To stop here, with the old writers fenced off, would only make the outage longer.
+fn tolerate(incident: &Incident, exposure: &Exposure, gate: Gate, now: Moment) -> Gate {
+    let judged = incident.exposure.as_ref().and_then(|judged| judged.seconds);
+    let passed = now.since(incident.planned.unwrap_or(incident.opened)).as_secs_f64();
+    let since_lost = incident.front_door_lost.zip(incident.fenced_at()).map_or(0.0, |(lost, fenced)| ((fenced - lost.wall).max(0) as f64) / 1e6);
+    let grown = judged.zip(exposure.seconds).is_some_and(|(judged, seconds)| seconds <= judged + passed.max(since_lost));
+    let unknown_accepted = incident.exposure.is_some() && judged.is_none() && exposure.seconds.is_none();
+    if gate.name != "data-loss" || gate.state == GateState::Open || !(grown || unknown_accepted) {
+        return gate;
+    }
+    Gate { state: GateState::Open, words: format!("{}; as judged when the move was decided, grown by the time since", gate.words), ..gate }
+}

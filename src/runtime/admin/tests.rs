@@ -1,0 +1,185 @@
+//! The open door over real sockets, and the rules that need none. The other door is tried where its client stands.
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::*;
+use crate::domain::model::Moment;
+
+struct Door {
+    at: SocketAddr,
+    state: State,
+    pending: watch::Sender<Vec<String>>,
+    _stop: tokio_util::sync::DropGuard,
+}
+
+fn record(seq: i64) -> Record {
+    let entry = Entry::Opened { trigger: crate::domain::model::Trigger::Outage, direction: crate::domain::model::Direction::ToStandby, first_failed: None, words: "w".repeat(2000) };
+    Record { seq, at: Moment::default(), boot_id: "b".into(), app: Some("shop".into()), incident: Some(format!("shop-{}", seq % 3)), epoch: 1, entry }
+}
+
+/// A surface without a daemon behind it, on its own thread as in life.
+async fn door(rows: usize) -> Door {
+    let clock = Clock::system();
+    let (pending, pending_seen) = watch::channel(vec!["shop: primary.alb was not looked at yet".to_owned()]);
+    let status = json!({"schema_version": 1, "apps": [{"name": "shop"}, {"name": "till"}]});
+    let state = State {
+        status: watch::channel(Arc::new(status)).1,
+        pending: pending_seen,
+        events: broadcast::Sender::new(rows),
+        metrics: Arc::new(Metrics::new("test")),
+        orders: mpsc::channel(1).0,
+        reload: mpsc::channel(1).0,
+        beat: Arc::new(AtomicI64::new(clock.now().mono)),
+        clock,
+        journal: Arc::new(|| Ok((1..=9).map(record).collect())),
+        hosts: vec!["Bastion.example.com".to_owned()],
+    };
+    let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    tcp.set_nonblocking(true).unwrap();
+    let at = tcp.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let (served, token) = (state.clone(), stop.clone());
+    std::thread::spawn(move || {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+            let router = read_only(&served, &token);
+            listen::serve_tcp(tokio::net::TcpListener::from_std(tcp).unwrap(), router, token).await;
+        });
+    });
+    Door { at, state, pending, _stop: stop.drop_guard() }
+}
+
+impl Door {
+    async fn say(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(self.at).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    async fn ask(&self, method: &str, path: &str, host: &str) -> String {
+        self.say(&format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")).await
+    }
+
+    async fn get(&self, path: &str) -> String {
+        self.ask("GET", path, "127.0.0.1").await
+    }
+}
+
+#[tokio::test]
+async fn nothing_that_changes_anything_stands_at_the_open_door() {
+    let door = door(8).await;
+    for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
+        for path in ["/", "/metrics", "/livez", "/readyz", "/api/v1/status", "/api/v1/incidents", "/api/v1/incidents/shop-1", "/api/v1/events"] {
+            let answer = door.ask(method, path, "localhost").await;
+            assert!(answer.starts_with("HTTP/1.1 405"), "{method} {path}: {answer}");
+        }
+        for path in ["/api/v1/orders", "/api/v1/reload"] {
+            let answer = door.ask(method, path, "localhost").await;
+            assert!(answer.starts_with("HTTP/1.1 404"), "{method} {path}: {answer}");
+        }
+    }
+    assert!(door.ask("HEAD", "/livez", "localhost").await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn a_name_that_is_not_ours_is_not_answered() {
+    let door = door(8).await;
+    for host in ["evil.example.com", "evil.example.com:9750", "127.0.0.1.evil.example.com", "localhost.evil.example.com", ":80"] {
+        assert!(door.ask("GET", "/api/v1/status", host).await.starts_with("HTTP/1.1 421"), "{host}");
+    }
+    let forged = door.say("GET http://evil.example.com/api/v1/status HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await;
+    assert!(forged.starts_with("HTTP/1.1 421"), "{forged}");
+    for host in ["localhost:9750", "LOCALHOST", "127.0.0.1:1", "[::1]:9750", "10.0.0.7", "bastion.example.com", "bastion.example.com.:9750"] {
+        assert!(door.ask("GET", "/api/v1/status", host).await.starts_with("HTTP/1.1 200"), "{host}");
+    }
+}
+
+#[tokio::test]
+async fn every_answer_is_hardened_and_the_page_runs_only_its_own_script() {
+    let door = door(8).await;
+    let page = door.get("/").await.to_lowercase();
+    for part in ["x-content-type-options: nosniff", "script-src 'sha256-", "style-src 'sha256-", "connect-src 'self'", "frame-ancestors 'none'"] {
+        assert!(page.contains(part), "{part}");
+    }
+    let hosts = page.split("://").count() - 1;
+    assert_eq!(hosts, 0, "the page names no other place");
+    assert!(!page.contains("access-control-"), "{page}");
+    let missing = door.get("/nowhere").await.to_lowercase();
+    assert!(missing.starts_with("http/1.1 404") && missing.contains("nosniff") && missing.contains("default-src 'none'"), "{missing}");
+    assert!(door.get("/metrics").await.contains("watchover_build_info{"));
+}
+
+#[tokio::test]
+async fn alive_and_ready_are_told_apart_and_say_why_not() {
+    let door = door(8).await;
+    assert!(door.get("/livez").await.starts_with("HTTP/1.1 200"));
+    let waiting = door.get("/readyz").await;
+    assert!(waiting.starts_with("HTTP/1.1 503") && waiting.contains("primary.alb was not looked at yet"), "{waiting}");
+    door.pending.send_replace(Vec::new());
+    assert!(door.get("/readyz").await.starts_with("HTTP/1.1 200"));
+    door.state.beat.store(door.state.clock.now().mono - 6_000_000, Ordering::SeqCst);
+    for path in ["/livez", "/readyz"] {
+        let late = door.get(path).await;
+        assert!(late.starts_with("HTTP/1.1 503") && late.contains("the decision loop is 6."), "{late}");
+    }
+}
+
+#[tokio::test]
+async fn documents_are_cut_to_what_was_asked_for() {
+    let door = door(8).await;
+    let till = door.get("/api/v1/status?app=till").await;
+    assert!(till.contains("\"till\"") && !till.contains("\"shop\""), "{till}");
+    let missing = door.get("/api/v1/status?app=none").await;
+    assert!(missing.starts_with("HTTP/1.1 404") && missing.contains("known: shop, till"), "{missing}");
+    let rows = door.get("/api/v1/incidents/shop-1?since=4").await;
+    assert!(!rows.contains("\"seq\":4") && rows.contains("\"seq\":7") && !rows.contains("\"seq\":8"), "{rows}");
+    assert!(door.get("/api/v1/incidents/shop-7").await.starts_with("HTTP/1.1 404"));
+    let all = door.get("/api/v1/incidents?since=8").await;
+    assert!(all.contains("\"shop-0\"") && !all.contains("\"shop-1\""), "{all}");
+}
+
+#[tokio::test]
+async fn a_slow_listener_is_cut_off_and_nobody_waits_for_it() {
+    let door = door(4).await;
+    let mut stream = TcpStream::connect(door.at).await.unwrap();
+    stream.write_all(b"GET /api/v1/events HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    while door.state.events.receiver_count() == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let began = tokio::time::Instant::now();
+    for seq in 1..=20_000 {
+        door.state.events.send(Arc::new(record(seq))).unwrap_or_default();
+    }
+    assert!(began.elapsed() < Duration::from_secs(5), "sending never waits");
+    let mut answer = Vec::new();
+    let told = tokio::time::timeout(Duration::from_secs(10), async {
+        let mut part = vec![0; 65_536];
+        while !String::from_utf8_lossy(&answer).contains("event: lagged") {
+            let count = stream.read(&mut part).await.unwrap();
+            assert_ne!(count, 0, "ended without a word");
+            answer.extend_from_slice(&part[..count]);
+        }
+    });
+    told.await.unwrap();
+    assert!(String::from_utf8_lossy(&answer).contains("\"missed\":"));
+}
+
+#[tokio::test]
+async fn there_is_a_bound_on_listeners() {
+    let door = door(4).await;
+    let mut held = Vec::new();
+    for _ in 0..MAX_LISTENERS {
+        let mut stream = TcpStream::connect(door.at).await.unwrap();
+        stream.write_all(b"GET /api/v1/events HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+        let mut start = [0; 12];
+        stream.read_exact(&mut start).await.unwrap();
+        assert_eq!(&start, b"HTTP/1.1 200");
+        held.push(stream);
+    }
+    assert!(door.get("/api/v1/events").await.starts_with("HTTP/1.1 503"));
+    assert!(door.get("/livez").await.starts_with("HTTP/1.1 200"), "and the rest goes on");
+}

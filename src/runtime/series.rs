@@ -1,0 +1,153 @@
+//! Which series a config has, before anything happens: what a dashboard shows as zero rather than as missing.
+
+use std::collections::BTreeSet;
+
+use prometheus::{GaugeVec, HistogramVec, IntCounterVec};
+
+use super::families::Families;
+use crate::domain::gates;
+use crate::domain::model::{Direction, Health, Outcome, ReplicaState, SiteName, State, Trigger};
+use crate::domain::policy::AppPolicy;
+
+pub(super) const RTO_PHASES: &[&str] = &["detect", "hold", "approve", "execute", "prove", "total"];
+pub(super) const LOOK_PHASES: &[&str] = &["resolve", "connect", "tls", "wait", "body"];
+/// Reasons of our own; each has its series before it ever happens.
+pub(super) const REASONS: &[&str] = &["deadline", "attempts", "timeout", "cannot-tell", "data-loss", "stale-epoch", "other"];
+/// One series: its family's name without the prefix, and its label values.
+pub(super) type Series = (&'static str, Vec<String>);
+
+/// Makes the series of the config, and notes them.
+pub(super) struct Wanted<'a> {
+    pub families: &'a Families,
+    pub kept: &'a BTreeSet<Series>,
+    pub series: BTreeSet<Series>,
+}
+
+impl Wanted<'_> {
+    /// Notes a series; true if it is new.
+    fn note(&mut self, name: &'static str, labels: &[&str]) -> bool {
+        let series = (name, labels.iter().map(|label| (*label).to_owned()).collect());
+        let new = !self.kept.contains(&series);
+        self.series.insert(series) && new
+    }
+
+    fn gauge(&mut self, name: &'static str, family: &GaugeVec, labels: &[&str], value: f64) {
+        if self.note(name, labels) {
+            set(family, labels, value);
+        }
+    }
+
+    fn one_hot(&mut self, name: &'static str, family: &GaugeVec, labels: &[&str], words: impl Iterator<Item = &'static str>, on: &str) {
+        for word in words {
+            let labels: Vec<&str> = labels.iter().copied().chain([word]).collect();
+            self.gauge(name, family, &labels, flag(word == on));
+        }
+    }
+
+    fn counter(&mut self, name: &'static str, family: &IntCounterVec, labels: &[&str]) {
+        self.note(name, labels);
+        count(family, labels, 0);
+    }
+
+    fn histogram(&mut self, name: &'static str, family: &HistogramVec, labels: &[&str]) {
+        self.note(name, labels);
+        touch(family, labels);
+    }
+
+    pub fn app(&mut self, policy: &AppPolicy, reasons: &BTreeSet<String>) {
+        let (all, app) = (self.families, policy.name.as_ref());
+        for site in SiteName::ALL {
+            self.one_hot("site_state", &all.site_state, &[app, site.as_str()], Health::ALL.iter().map(|one| one.as_str()), "unknown");
+            for signal in &policy.site(*site).signals {
+                self.signal([app, site.as_str(), &signal.name], signal.replica);
+            }
+        }
+        self.note("rpo_objective_seconds", &[app]);
+        set(&all.rpo_objective, &[app], policy.rpo_objective.as_secs_f64());
+        self.note("rto_objective_seconds", &[app]);
+        set(&all.rto_objective, &[app], policy.rto_objective.as_secs_f64());
+        self.gauge("rpo_exposure_seconds", &all.rpo_exposure, &[app], f64::NAN);
+        self.one_hot("app_state", &all.app_state, &[app], State::ALL.iter().map(|one| one.as_str()), State::Watching.as_str());
+        self.one_hot("active_site", &all.active_site, &[app], ["primary", "standby", "unknown"].into_iter(), "unknown");
+        for gate in gates::NAMES {
+            self.gauge("gate_open", &all.gate_open, &[app, gate], 0.0);
+        }
+        self.gauge("paused", &all.paused, &[app], 0.0);
+        self.gauge("incident_active", &all.incident_active, &[app], 0.0);
+        self.gauge("incident_elapsed_seconds", &all.incident_elapsed, &[app], 0.0);
+        for direction in Direction::ALL {
+            for trigger in Trigger::ALL {
+                self.incident([app, direction.as_str(), trigger.as_str()]);
+            }
+        }
+        for step in policy.failover.steps.iter().chain(&policy.failback.steps) {
+            self.histogram("step_duration_seconds", &all.step_duration, &[app, &step.name, &step.kind]);
+            for reason in REASONS.iter().copied().chain(reasons.iter().map(String::as_str)) {
+                self.counter("step_failures_total", &all.step_failures, &[app, &step.name, &step.kind, reason]);
+            }
+        }
+    }
+
+    fn signal(&mut self, [app, site, signal]: [&str; 3], replica: bool) {
+        let all = self.families;
+        self.one_hot("signal_verdict", &all.signal_verdict, &[app, site, signal], Health::ALL.iter().map(|one| one.as_str()), "unknown");
+        for verdict in Health::ALL {
+            self.counter("probes_total", &all.probes, &[app, site, signal, verdict.as_str()]);
+        }
+        for phase in LOOK_PHASES {
+            self.histogram("probe_duration_seconds", &all.probe_duration, &[app, site, signal, phase]);
+        }
+        if replica {
+            self.gauge("replication_lag_seconds", &all.replication_lag, &[app, signal], f64::NAN);
+            self.gauge("replication_lag_sample_age_seconds", &all.replication_age, &[app, signal], f64::NAN);
+            self.one_hot("replication_state", &all.replication_state, &[app, signal], ReplicaState::ALL.iter().map(|one| one.as_str()), "unknown");
+        }
+    }
+
+    fn incident(&mut self, [app, direction, trigger]: [&str; 3]) {
+        let all = self.families;
+        for outcome in Outcome::ALL {
+            self.counter("incidents_total", &all.incidents, &[app, direction, trigger, outcome.as_str()]);
+        }
+        for phase in RTO_PHASES {
+            self.histogram("rto_seconds", &all.rto, &[app, direction, trigger, phase]);
+            self.gauge("last_incident_rto_seconds", &all.last_rto, &[app, direction, trigger, phase], f64::NAN);
+        }
+        self.gauge("last_incident_rpo_seconds", &all.last_rpo, &[app, direction, trigger], f64::NAN);
+    }
+}
+
+pub(super) fn flag(on: bool) -> f64 {
+    f64::from(u8::from(on))
+}
+
+// The number of labels is wrong in none of these: the families and their users stand side by side, and a test uses them all.
+
+pub(super) fn set(family: &GaugeVec, labels: &[&str], value: f64) {
+    if let Ok(gauge) = family.get_metric_with_label_values(labels) {
+        gauge.set(value);
+    }
+}
+
+pub(super) fn count(family: &IntCounterVec, labels: &[&str], by: u64) {
+    if let Ok(counter) = family.get_metric_with_label_values(labels) {
+        counter.inc_by(by);
+    }
+}
+
+pub(super) fn observe(family: &HistogramVec, labels: &[&str], seconds: f64) {
+    if let Ok(histogram) = family.get_metric_with_label_values(labels) {
+        histogram.observe(seconds);
+    }
+}
+
+pub(super) fn touch(family: &HistogramVec, labels: &[&str]) {
+    drop(family.get_metric_with_label_values(labels));
+}
+
+pub(super) fn one_hot(family: &GaugeVec, labels: &[&str], words: impl Iterator<Item = &'static str>, on: &str) {
+    for word in words {
+        let labels: Vec<&str> = labels.iter().copied().chain([word]).collect();
+        set(family, &labels, flag(word == on));
+    }
+}
