@@ -176,6 +176,11 @@ fn drive(app: &App, around: &Around, incident: &Incident, step: &PlannedStep, ru
     match work {
         Work::Out { .. } => None,
         Work::Idle { until } if now.mono < until.mono => None,
+        // Its request was taken, so it is not asked for again while a sight of it is not to be had: right after the request
+        // an instance under promotion looks as it did before. Read back it is, until it is so or the deadline passes.
+        Work::Idle { .. } if run.state == StepState::Asked && step.reversibility == Reversibility::ForwardOnly => {
+            Some(Decision::default().and(Effect::Verify { step: name.clone() }).doing(name, Work::Out { since: now }))
+        }
         Work::Idle { .. } => Some(Decision::default().and(Effect::Inspect { step: name.clone() }).doing(name, Work::Out { since: now })),
         Work::Permit { asked, found } => permit(app, around, incident, step, run, *asked, found, now),
         Work::Back(Report::Inspected(Ok(inspection))) => Some(inspected(app, incident, step, run, inspection, now)),

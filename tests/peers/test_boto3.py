@@ -449,7 +449,7 @@ def test_faults_answer_as_told_and_end(world):
     rds.describe_db_instances()
     world.control("/faults", method="DELETE")
     with pytest.raises(urllib.error.HTTPError) as caught:
-        world.control("/region", {"region": STANDBY, "drak": True})
+        world.control("/region", {"region": STANDBY, "dark": False, "drak": True})
     assert caught.value.code == 400 and b"drak" in caught.value.read()
 
 
