@@ -2,6 +2,8 @@
 //!
 //! `SEEDS=500 cargo test --test properties` tries that many; `SEED=7` replays one and prints what happened in it.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "what fails here must fail the test")]
+
 mod sim;
 
 use std::cell::Cell;

@@ -476,9 +476,9 @@ mod tests {
                     let fixed: Vec<&str> = series
                         .split(['{', ',', '}'])
                         .filter(|label| {
-                            !label.starts_with("state=")
-                                && !label.starts_with("verdict=")
-                                && !(family == "active_site" && label.starts_with("site="))
+                            let varies = label.starts_with("state=") || label.starts_with("verdict=");
+                            let site = family == "active_site" && label.starts_with("site=");
+                            !(varies || site)
                         })
                         .collect();
                     *sums.entry(fixed.join(",")).or_default() += value.parse::<f64>().unwrap();

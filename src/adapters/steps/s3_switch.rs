@@ -311,7 +311,10 @@ impl Step for Switch {
         let now = match answered {
             Ok(now) => now,
             Err(why) => {
-                return Ok(Verification::NotYet(format!("the zone's own servers do not say where {} points: {why}", self.core.keys.record)));
+                return Ok(Verification::NotYet(format!(
+                    "the zone's own servers do not say where {} points: {why}",
+                    self.core.keys.record
+                )));
             }
         };
         if addresses(&cx.before).is_some_and(|before| !moved(&before, &now)) {
