@@ -2,6 +2,8 @@
 //!
 //! How long things take is printed and measured elsewhere; a test on a busy machine asserts what happened.
 
+#![expect(clippy::expect_used, reason = "a test's helper may end the test")]
+
 use std::process::{Command, Stdio};
 
 use serde_json::Value;

@@ -2,6 +2,8 @@
 //!
 //! `RECORD=1 cargo test --test scenarios` writes the logs anew; a diff is understood before it is committed.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test's helper may end the test")]
+
 mod sim;
 
 use std::time::Duration;

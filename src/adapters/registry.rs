@@ -23,6 +23,9 @@ pub struct KeyDoc {
     pub doc: &'static str,
 }
 
+/// What building gives: a part, or why there is none.
+pub type Built<T> = Result<Arc<T>, StepError>;
+
 /// One kind of signal.
 pub struct SignalKind<A: ?Sized + 'static> {
     /// `http`.
@@ -38,7 +41,7 @@ pub struct SignalKind<A: ?Sized + 'static> {
     /// Judges the kind's keys and completes them; `None` if a problem was noted.
     pub judge: fn(&Table, &Place) -> Option<Value>,
     /// Builds the probe.
-    pub build: fn(&SignalSpec, &A) -> Result<Arc<dyn Probe>, StepError>,
+    pub build: fn(&SignalSpec, &A) -> Built<dyn Probe>,
     /// What it needs to be allowed.
     pub permissions: fn(&SignalSpec) -> Vec<Permission>,
 }
@@ -64,7 +67,7 @@ pub struct StepKind<A: ?Sized + 'static> {
     /// Judges the kind's keys and completes them; `None` if a problem was noted.
     pub judge: fn(&Table, &Place) -> Option<Value>,
     /// Builds the step from what a plan stored.
-    pub build: fn(&PlannedStep, &A) -> Result<Arc<dyn Step>, StepError>,
+    pub build: fn(&PlannedStep, &A) -> Built<dyn Step>,
     /// What it needs to be allowed.
     pub permissions: fn(&PlannedStep) -> Vec<Permission>,
 }

@@ -152,7 +152,7 @@ pub fn markdown(blocks: &[Block]) -> String {
 /// Text within Markdown: one line, and none of its characters means anything. Backticks stay where they come in pairs.
 fn md(words: &str) -> String {
     let words = bare(words);
-    let ticks = words.matches('`').count() % 2 == 0;
+    let ticks = words.matches('`').count().is_multiple_of(2);
     let (mut out, mut code) = (String::new(), false);
     for c in words.chars() {
         match c {

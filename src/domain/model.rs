@@ -49,10 +49,13 @@ pub fn rfc3339(wall_micros: i64) -> String {
     }
 }
 
+/// A length beyond counting, in microseconds: two of them still add up.
+const FOREVER: i64 = i64::MAX / 4;
+
 impl Add<Duration> for Moment {
     type Output = Moment;
     fn add(self, by: Duration) -> Moment {
-        let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX / 4);
+        let by = i64::try_from(by.as_micros()).unwrap_or(FOREVER);
         Moment { mono: self.mono.saturating_add(by), wall: self.wall.saturating_add(by) }
     }
 }
@@ -60,7 +63,7 @@ impl Add<Duration> for Moment {
 impl Sub<Duration> for Moment {
     type Output = Moment;
     fn sub(self, by: Duration) -> Moment {
-        let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX / 4);
+        let by = i64::try_from(by.as_micros()).unwrap_or(FOREVER);
         Moment { mono: self.mono.saturating_sub(by), wall: self.wall.saturating_sub(by) }
     }
 }

@@ -88,6 +88,7 @@ impl<H: Hands> Control<H> {
     ///
     /// # Errors
     /// The journal cannot be read or written, or holds what cannot have happened: then nothing is done at all.
+    #[expect(clippy::too_many_arguments, reason = "all that the state is made of; named once in the wiring and once in the tests")]
     pub fn open(
         mut journal: Box<dyn Journal>,
         policies: &[Arc<AppPolicy>],

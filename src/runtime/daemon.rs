@@ -251,7 +251,6 @@ fn surface_thread(state: admin::State, tcp: tokio::net::TcpListener, unix: std::
 }
 
 /// Reads the config anew. A bad file keeps the old one, and says so in a metric.
-#[expect(clippy::too_many_arguments, reason = "all that a new config reaches; named once here and nowhere else")]
 async fn reload(
     old: &Config,
     adapters: &Arc<Adapters>,

@@ -429,7 +429,7 @@ mod tests {
                 for line in text.lines().filter(|line| line.starts_with(&format!("watchover_{family}{{"))) {
                     let (series, value) = line.rsplit_once(' ').unwrap();
                     // Labels are sorted by name: what varies is taken out.
-                    let fixed: Vec<&str> = series.split(['{', ',', '}']).filter(|label| !label.starts_with("state=") && !label.starts_with("verdict=") && !(family == "active_site" && label.starts_with("site="))).collect();
+                    let fixed: Vec<&str> = series.split(['{', ',', '}']).filter(|label| !label.starts_with("state=") && !label.starts_with("verdict=") && (family != "active_site" || !label.starts_with("site="))).collect();
                     *sums.entry(fixed.join(",")).or_default() += value.parse::<f64>().unwrap();
                 }
             }
