@@ -421,7 +421,7 @@ fn a_drill_moves_and_is_told_afterwards_without_the_daemon() {
     let metrics = daemon.metrics();
     assert_eq!(metrics.value("watchover_active_site", &[("site", "standby")]), 1.0);
     assert_eq!(metrics.value("watchover_incident_active", &[]), 0.0);
-    assert_eq!(metrics.value("watchover_rto_seconds_count", &labels[..2]), 1.0);
+    assert_eq!(metrics.value("watchover_rto_seconds_count", &[labels[0], labels[1], ("phase", "total")]), 1.0);
     let total = metrics.value("watchover_last_incident_rto_seconds", &[labels[0], labels[1], ("phase", "total")]);
     assert!(total > 0.0 && total.is_finite(), "{total}");
     assert!(metrics.value("watchover_last_incident_rpo_seconds", &labels[..2]) >= 0.0);
