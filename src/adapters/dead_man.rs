@@ -86,7 +86,8 @@ mod tests {
             assert!(said.contains(word) && said.contains("127.0.0.1") && !said.contains("hush"), "{said}");
         }
         let said = dead_man.ping().await.unwrap_err();
-        assert!(said.contains("no answer (connect)") && !said.contains("hush"), "{said}");
+        // Whether the receiver that has ended still resets or already refuses is not ours to say.
+        assert!(said.contains("no answer") && !said.contains("hush"), "{said}");
     }
 
     #[tokio::test]

@@ -254,7 +254,7 @@ impl App {
         };
         Figures {
             rto_seconds: Some(total),
-            phases: phases.into_iter().map(|(name, seconds)| (name.to_owned(), seconds.max(0.0))).collect(),
+            phases: phases.into_iter().map(|(name, seconds)| (name.to_owned(), whole_micros(seconds.max(0.0)))).collect(),
             rpo: Some(view.exposure(incident.direction)),
             authority_seconds: incident.authority_moved.map(|at| seconds(at.since(start))),
             // ntpd and chrony slew below their step threshold of 128 ms; on either side of a boot.
@@ -266,4 +266,9 @@ impl App {
     pub(super) fn close(&self, outcome: Outcome, by: Option<Actor>) -> Decision {
         Decision::entry(Entry::Closed { outcome, active: None, figures: Box::default(), by })
     }
+}
+
+/// To the microsecond that our clocks have: what is read back from the journal is then the very same number.
+fn whole_micros(seconds: f64) -> f64 {
+    (seconds * 1e6).round() / 1e6
 }

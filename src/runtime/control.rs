@@ -5,53 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::clock::Clock;
+pub use super::message::{Fleet, Followed, Hands, Message};
 pub use super::replay::fold;
-use crate::domain::decide::{App, Decision, Effect, Input, Tempo};
+use crate::domain::decide::{App, Decision, Effect, Input};
 use crate::domain::gates::Around;
 use crate::domain::health::Last;
 use crate::domain::ledger::{Entry, Ledger, Record};
-use crate::domain::model::{AppName, Look, Moment, State};
+use crate::domain::model::{AppName, Moment, State};
 use crate::domain::orders::{Order, Refusal};
 use crate::domain::policy::{AppPolicy, FleetPolicy};
 use crate::ports::{Journal, JournalError};
-
-/// What reaches the control.
-pub enum Message {
-    /// Something was seen of an app.
-    Seen(AppName, Input),
-    /// A look at a witness.
-    Witness(usize, Look),
-    /// A person's word for an app, and where the answer goes.
-    Order(AppName, Order, oneshot::Sender<Result<Followed, Refusal>>),
-    /// A judged config, ready to be taken over; the answer says when it is in force.
-    Reload(Vec<Arc<AppPolicy>>, FleetPolicy, oneshot::Sender<()>),
-    /// A config that was refused; it is noted.
-    ReloadRefused(String),
-}
-
-/// An order was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Followed {
-    /// The incident it concerns, if any.
-    pub incident: Option<String>,
-    /// The journal's place of its first entry.
-    pub seq: i64,
-}
-
-/// What the control has done by others. All of it returns at once.
-pub trait Hands: Send {
-    /// Carries out an effect of an app. The app's state is the one after the entries beside it.
-    fn carry_out(&mut self, app: &App, effect: &Effect, now: Moment);
-    /// The app's looks go at this tempo from now on.
-    fn pace(&mut self, app: &AppName, tempo: Tempo);
-    /// These rows are durable.
-    fn written(&mut self, records: &[Record]);
-    /// Something changed that is shown.
-    fn show(&mut self, fleet: &Fleet, now: Moment);
-}
 
 /// No decision takes that many rounds; one that does is a fault of ours, and must not spin.
 const ROUNDS: usize = 256;
@@ -61,14 +27,6 @@ const PULSE: Duration = Duration::from_secs(1);
 const FAST_PULSE: Duration = Duration::from_millis(20);
 /// How late the pulse may be.
 const GAP: Duration = Duration::from_secs(3);
-
-/// All apps, and what surrounds them.
-pub struct Fleet {
-    /// By name.
-    pub apps: BTreeMap<AppName, App>,
-    /// What surrounds every decision; `ahead` is filled in for each.
-    pub around: Around,
-}
 
 /// The control.
 pub struct Control<H: Hands> {

@@ -9,6 +9,7 @@ mod families;
 pub mod hands;
 pub mod listen;
 pub mod logging;
+pub mod message;
 pub mod metrics;
 pub mod order;
 pub mod probing;
