@@ -20,6 +20,8 @@ const PREFLIGHT_EAGER: Duration = Duration::from_secs(15);
 /// Within this time, a held app's changing gates are written once.
 const GATES_EVERY: Duration = Duration::from_secs(10);
 
+/// How long a doubtful app may be without any look that tells.
+const NEWS_WITHIN: Duration = Duration::from_secs(60);
 /// How long the front door must stay as it is to be believed.
 const STEADY: Duration = Duration::from_secs(1);
 /// The move itself, where what the steps are doing is kept; no step can be called so.
@@ -113,13 +115,23 @@ impl App {
         let source = self.direction().source();
         let view = self.site(source, now);
         if view.health == Health::Down
-            && let Some(first_failed) = view.first_failed
+            && let Some(first_failed) = view.first_failed.map(|at| self.since_before(at, around))
             && now.since(first_failed) >= self.policy.min_outage
         {
             return Some(Decision::entry(Entry::Confirmed { first_failed, words: view.words.join(", ") }));
         }
         let doubt = quorum::in_doubt(self.policy.site(source), self.signals(source), now);
-        (!doubt && view.health != Health::Down).then(|| self.close(Outcome::NoAction, None))
+        // A restart forgets what was counted: no news is not good news until there was time for some.
+        let begun = self.ledger.since.max(around.started);
+        let quiet = view.health == Health::Up || (view.health == Health::Unknown && now.since(begun) >= NEWS_WITHIN);
+        (!doubt && quiet).then(|| self.close(Outcome::NoAction, None))
+    }
+
+    /// The first failed look of this outage: one that an earlier life of ours saw counts, too.
+    fn since_before(&self, seen: Moment, around: &Around) -> Moment {
+        let open = self.ledger.incident.as_ref();
+        let earlier = open.filter(|incident| around.started.mono > incident.opened.mono).and_then(|incident| incident.first_failed);
+        earlier.filter(|at| at.mono < seen.mono).unwrap_or(seen)
     }
 
     /// Confirmed, held or waiting for a person: all gates, on every event.
