@@ -233,7 +233,9 @@ impl View<'_> {
         if !missing.is_empty() {
             return shut(format!("{target}: {}", missing.join(", ")));
         }
-        let graceful = self.ledger.incident.as_ref().is_some_and(Incident::graceful);
+        // Once the old writers are being fenced off the source is down by our own hand.
+        let begun = self.ledger.incident.as_ref().is_some_and(|incident| incident.steps.values().any(|run| run.touched));
+        let graceful = self.ledger.incident.as_ref().is_some_and(Incident::graceful) && !begun;
         let source = self.site(direction.source());
         if graceful && !committed && source.health != super::model::Health::Up {
             return shut(format!(
