@@ -186,6 +186,7 @@ impl Executor {
                 }
             }
             tokio::select! {
+                biased;
                 () = token.cancelled() => {}
                 () = tokio::time::sleep(moving::pace(job.running + began.elapsed())) => {}
             }
@@ -223,6 +224,7 @@ impl Executor {
                 }
             };
             tokio::select! {
+                biased;
                 () = this.stop.cancelled() => {}
                 () = work => {}
             }

@@ -73,6 +73,8 @@ impl Prober {
         loop {
             let due = last.map_or_else(Instant::now, |sent| self.clock.instant(sent + self.interval(heard.tempo)));
             tokio::select! {
+                // In this order, so that a history replays as it ran.
+                biased;
                 () = stop.cancelled() => return,
                 changed = wishes.changed() => {
                     if changed.is_err() {
