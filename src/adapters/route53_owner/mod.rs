@@ -7,6 +7,8 @@ pub mod batch;
 mod calls;
 mod pace;
 pub mod record;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -342,3 +342,6 @@ impl Step for Records {
         Ok(format!("put back {} as before (change {change})", names.join(", ")))
     }
 }
+
+#[cfg(test)]
+mod tests;

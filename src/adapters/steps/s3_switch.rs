@@ -358,32 +358,4 @@ impl Step for Switch {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn record(id: &str, role: &str, check: Option<&str>) -> Record {
-        let mut value = json!({"Name": "shop.example.com.", "Type": "A", "SetIdentifier": id, "Failover": role, "TTL": 60, "ResourceRecords": [{"Value": "192.0.2.1"}]});
-        if let Some(check) = check {
-            value["HealthCheckId"] = json!(check);
-        }
-        serde_json::from_value(value).unwrap()
-    }
-
-    #[test]
-    fn a_pin_swaps_the_roles_and_its_undoing_gives_the_same_records_back() {
-        let plain = vec![record("a", "PRIMARY", Some("hc")), record("b", "SECONDARY", None)];
-        assert_eq!(swapped(&plain, "hc", false), Ok(Swap::Done));
-        let Ok(Swap::Needed(pinned)) = swapped(&plain, "hc", true) else { panic!("no swap") };
-        assert_eq!(pinned, [record("a", "SECONDARY", None), record("b", "PRIMARY", None)]);
-        let Ok(Swap::Needed(mut back)) = swapped(&pinned, "hc", false) else { panic!("no swap") };
-        back.reverse();
-        assert_eq!(back, plain);
-    }
-
-    #[test]
-    fn a_pair_with_other_checks_is_left_alone() {
-        let odd = [record("a", "PRIMARY", Some("other")), record("b", "SECONDARY", None)];
-        assert!(swapped(&odd, "hc", true).is_err());
-        assert!(swapped(&odd[..1], "hc", true).is_err());
-    }
-}
+mod tests;
