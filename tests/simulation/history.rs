@@ -549,7 +549,7 @@ impl History {
             self.pass(Duration::from_secs(3)).await?;
             let Some(daemon) = &self.daemon else { return Err("settles: the daemon died of nothing".into()) };
             let ledger = daemon.ledger();
-            at_rest = if invariants::is_rest(ledger.state) { at_rest + 1 } else { 0 };
+            at_rest = if self.is_rest(&ledger) { at_rest + 1 } else { 0 };
             if at_rest >= 3 {
                 let stage = lock(&self.stage);
                 let (boot, now) = (self.machine.boot_id(), self.machine.clock.now());
@@ -560,6 +560,14 @@ impl History {
         }
         let ledger = self.daemon.as_ref().map(Daemon::ledger).unwrap_or_default();
         Err(format!("settles: {} since {:.1}s, with everything mended", ledger.state, ledger.since.mono as f64 / 1e6))
+    }
+
+    /// Watching; or held off a site that truly serves nobody, as its machines are gone by somebody's order: that is a
+    /// person's to mend, and the gates say so.
+    fn is_rest(&self, ledger: &Ledger) -> bool {
+        let site = if ledger.active == Some(SiteName::Standby) { Site::Standby } else { Site::Primary };
+        let gone = lock(&self.stage).world.healthy_targets(site) == 0;
+        ledger.state == State::Watching || (matches!(ledger.state, State::Held | State::AwaitingApproval) && gone)
     }
 
     async fn answer(&mut self, ledger: &Ledger, tries: &mut u32) -> Result<(), String> {

@@ -4,7 +4,7 @@
 
 use watchover::domain::gates;
 use watchover::domain::ledger::{Entry, GateState, Record, Ruling};
-use watchover::domain::model::{Direction, Moment, SiteName, State, Subject, Trigger, Verdict};
+use watchover::domain::model::{Direction, Moment, Subject, Trigger, Verdict};
 use watchover::domain::policy::AppPolicy;
 use watchover::domain::rpo::{Assumption, Exposure};
 use watchover::lab::world as lab;
@@ -327,9 +327,4 @@ pub fn journal_is_the_state(stage: &Stage, boot: &str, now: Moment, lived: Optio
         holds!(read == *lived, "journal: it says {:?}, the daemon knew {:?}", read.state, lived.state);
     }
     Ok(())
-}
-
-/// True for states in which an app may stay for good once everything is well.
-pub fn is_rest(state: State) -> bool {
-    state == State::Watching
 }
