@@ -1,6 +1,7 @@
 //! What a person sees: commands in, words out.
 
-pub mod client;
+pub mod autonomy;
+mod client;
 pub mod exit;
 pub mod inspect;
 pub mod journal;

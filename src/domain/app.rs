@@ -113,11 +113,20 @@ pub struct Front {
     pub back: Option<Moment>,
     /// Consecutive answers proven to come from one site, and when they were known.
     pub run: Vec<(SiteName, Moment, Moment)>,
-    /// The zone's own servers' latest word: which site's addresses they gave, and when.
+    /// The zone's own servers' latest word: which site's addresses they give, and since when.
     pub authority: Option<(SiteName, Moment)>,
+    /// This process saw them turn from one site to the other.
+    pub authority_turned: bool,
 }
 
 impl Front {
+    fn answered(&mut self, site: SiteName, at: Moment) {
+        if self.authority.is_none_or(|(last, _)| last != site) {
+            self.authority_turned |= self.authority.is_some();
+            self.authority = Some((site, at));
+        }
+    }
+
     fn returned(&mut self, at: Moment) {
         if self.lost.take().is_some() || self.back.is_none() {
             self.back = Some(at);
@@ -307,7 +316,7 @@ impl App {
             Subject::FrontDoor => self.observe_front(look),
             Subject::Authority => {
                 if let Some(site) = look.finding.from {
-                    self.front.authority = Some((site, look.done));
+                    self.front.answered(site, look.done);
                 }
             }
         }

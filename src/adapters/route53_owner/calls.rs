@@ -52,7 +52,7 @@ impl Shared {
     }
 
     /// One page of records from `from` on.
-    async fn page(&self, zone: &Zone, from: &Pick, most: i32) -> Result<Vec<Record>, Failure> {
+    pub(super) async fn page(&self, zone: &Zone, from: &Pick, most: i32) -> Result<Vec<Record>, Failure> {
         let op = Op::new(
             "route53",
             "ListResourceRecordSets",
