@@ -128,7 +128,9 @@ fn act(sim: &mut Sim, event: &[&str], name: &str) -> Option<String> {
             return None;
         }
         ["gate", gate] => return Some(sim.gate(gate)),
-        ["others-could", "move"] => return set(&mut sim.world.autonomous, Ok(vec!["record shop A [primary]: its check can take it away".into()])),
+        ["others-could", "move"] => {
+            return set(&mut sim.world.autonomous, Ok(vec!["record shop A [primary]: its check can take it away".into()]));
+        }
         ["others-could", "nothing"] => return set(&mut sim.world.autonomous, Ok(Vec::new())),
         ["others-could", "unread"] => return set(&mut sim.world.autonomous, Err("no answer in time".into())),
         ["ask-authority"] => {

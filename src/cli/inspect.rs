@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::journal::print_json;
 use super::reference::{KindDoc, Reference};
-use super::{autonomy, Look, PlanFormat, exit};
+use super::{Look, PlanFormat, autonomy, exit};
 use crate::adapters::{Adapters, Kinds, registry, signals, steps};
 use crate::config::{self, AppConfig, Config};
 use crate::domain::model::{Health, SiteName};

@@ -1,7 +1,7 @@
 //! What a person sees: commands in, words out.
 
-pub mod autonomy;
-mod client;
+mod autonomy;
+pub mod client;
 pub mod exit;
 pub mod inspect;
 pub mod journal;

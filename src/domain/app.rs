@@ -113,18 +113,29 @@ pub struct Front {
     pub back: Option<Moment>,
     /// Consecutive answers proven to come from one site, and when they were known.
     pub run: Vec<(SiteName, Moment, Moment)>,
-    /// The zone's own servers' latest word: which site's addresses they give, and since when.
-    pub authority: Option<(SiteName, Moment)>,
-    /// This process saw them turn from one site to the other.
-    pub authority_turned: bool,
+    /// What the zone's own servers answer, as last proven.
+    pub authority: Option<Answered>,
+}
+
+/// Whose addresses the zone's own servers give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answered {
+    /// Whose.
+    pub site: SiteName,
+    /// Since when, as far as this process saw.
+    pub since: Moment,
+    /// The latest look that said so.
+    pub seen: Moment,
+    /// This process saw them turn to it from the other site.
+    pub turned: bool,
 }
 
 impl Front {
     fn answered(&mut self, site: SiteName, at: Moment) {
-        if self.authority.is_none_or(|(last, _)| last != site) {
-            self.authority_turned |= self.authority.is_some();
-            self.authority = Some((site, at));
-        }
+        self.authority = Some(match self.authority {
+            Some(last) if last.site == site => Answered { seen: at, ..last },
+            last => Answered { site, since: at, seen: at, turned: last.is_some() },
+        });
     }
 
     fn returned(&mut self, at: Moment) {

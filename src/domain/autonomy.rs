@@ -58,10 +58,9 @@ impl View<'_> {
         });
         let open = |words: String| (GateState::Open, words);
         match (others.is_empty(), self.policy.traffic_is_autonomous) {
-            (false, false) => (
-                GateState::Asks,
-                format!("automatic, capped at approval: others can move its traffic (R53-AUTONOMOUS): {}", words(others)),
-            ),
+            (false, false) => {
+                (GateState::Asks, format!("automatic, capped at approval: others can move its traffic (R53-AUTONOMOUS): {}", words(others)))
+            }
             (false, true) => open(format!("automatic; others can move its traffic, and the config knows it: {}", words(others))),
             (true, false) => match unread {
                 Some(why) => open(format!("automatic; whether others can move its traffic could not be read: {why}")),
@@ -86,8 +85,9 @@ impl App {
         if self.ledger.state == State::Watching || incident.moved_by_others.is_some() || asked_for_traffic(incident) {
             return None;
         }
-        let (site, at) = self.front.authority?;
-        (site == incident.direction.target()).then(|| Decision::entry(Entry::MovedByOthers { at }))
+        // Seen within the incident: an older word may be of a time when this site was the active one.
+        let answered = self.front.authority.filter(|answered| answered.seen.mono >= incident.opened.mono)?;
+        (answered.site == incident.direction.target()).then(|| Decision::entry(Entry::MovedByOthers { at: answered.since }))
     }
 }
 

@@ -38,7 +38,11 @@ impl App {
             let by = Actor { who: "watchover".into(), reason: format!("the pause by {} ended by its time", pause.by.who) };
             return Some(Decision::entry(Entry::Resumed { by }));
         }
-        let seen = self.preflight_due(now).or_else(|| self.autonomy_read()).or_else(|| self.front_door_moved(now)).or_else(|| self.moved_by_others());
+        let seen = self
+            .preflight_due(now)
+            .or_else(|| self.autonomy_read())
+            .or_else(|| self.front_door_moved(now))
+            .or_else(|| self.moved_by_others());
         seen.or_else(|| match self.ledger.state {
             State::Watching => self.watching(now),
             State::Suspect => self.suspect(around, now),
@@ -207,11 +211,10 @@ impl App {
         let incident = self.ledger.incident.as_ref()?;
         let target = incident.direction.target();
         if incident.authority_moved.is_none()
-            && let Some((site, seen)) = self.front.authority
-            && site == target
+            && let Some(answered) = self.front.authority.filter(|answered| answered.site == target)
         {
             // Others had moved it before we were restarted, and nobody saw it turn back since.
-            let at = incident.moved_by_others.filter(|_| !self.front.authority_turned).unwrap_or(seen);
+            let at = incident.moved_by_others.filter(|_| !answered.turned).unwrap_or(answered.since);
             return Some(Decision::entry(Entry::AuthorityMoved { at }));
         }
         // An answer from the target proves nothing while its data is not: others may have sent users there before us.

@@ -39,7 +39,10 @@ impl Entry {
             }
             Entry::FrontDoorLost { at } => format!("stopped answering from the old site at {}", at.rfc3339()),
             Entry::FrontDoorBack { at } => format!("answers from the old site again since {}", at.rfc3339()),
-            Entry::MovedByOthers { at } => format!("others moved traffic: the zone's own servers answer with the target since {}, and we had not asked for it", at.rfc3339()),
+            Entry::MovedByOthers { at } => format!(
+                "others moved traffic: the zone's own servers answer with the target since {}, and we had not asked for it",
+                at.rfc3339()
+            ),
             Entry::Planned { plan } => {
                 format!("{}: {}", plan.direction, plan.steps.iter().map(|step| step.name.as_str()).collect::<Vec<_>>().join(", "))
             }

@@ -16,8 +16,8 @@ use tokio_util::task::TaskTracker;
 
 use super::clock::Clock;
 use super::control::Message;
-use crate::domain::decide::Input;
 use crate::domain::autonomy::Autonomy;
+use crate::domain::decide::Input;
 use crate::domain::gates::{Found, Preflight};
 use crate::domain::model::{AppName, Direction};
 use crate::domain::moving;

@@ -121,11 +121,8 @@ fn judge_set(set: &[&Record], checks: &Checks, switch: Option<&Switch>) -> Vec<S
         found.extend(others.map(|words| format!("record {}: {}", set[place].pick(), words.replace("{then}", then))));
     };
     for place in &first {
-        let others: Vec<usize> = if rest.is_empty() || first.len() > 1 {
-            all().into_iter().filter(|other| other != place).collect()
-        } else {
-            rest.clone()
-        };
+        let others: Vec<usize> =
+            if rest.is_empty() || first.len() > 1 { all().into_iter().filter(|other| other != place).collect() } else { rest.clone() };
         tell(*place, &format!("then [{}] answers instead", named(&others)));
     }
     // What stands by can send users back only once our switch has sent them there; nothing else takes the first away.
@@ -245,7 +242,8 @@ mod tests {
         let none = ("", false);
         let follows = ("", true);
         type End<'a> = (&'a str, bool);
-        let table: Vec<(&str, [Value; 2], End, End, &[&str])> = vec![
+        type Row<'a> = (&'a str, [Value; 2], End<'a>, End<'a>, &'a [&'a str]);
+        let table: Vec<Row> = vec![
             ("a failover pair without checks", roles(), none, none, &[]),
             ("our switch on PRIMARY alone", roles(), ("hc-switch", false), none, &[]),
             ("an endpoint check on PRIMARY", roles(), ("hc-end", false), none, &["p"]),
@@ -297,7 +295,8 @@ mod tests {
 
     #[test]
     fn the_switch_is_known_by_what_it_asks_for() {
-        let check = |host: &str, path: &str| Check { kind: "HTTP".into(), inverted: true, disabled: false, host: host.into(), path: path.into() };
+        let check =
+            |host: &str, path: &str| Check { kind: "HTTP".into(), inverted: true, disabled: false, host: host.into(), path: path.into() };
         for (host, path) in [
             ("b.s3.eu-west-1.amazonaws.com", "/shop/on"),
             ("b.s3.dualstack.eu-west-1.amazonaws.com", "/shop/on?x=1"),
@@ -322,14 +321,18 @@ mod tests {
         let set = pair([json!({"Weight": 100}), json!({"Weight": 0})], ("hc-end", false), ("", false));
         assert_eq!(
             judge(&set, &checks(), None),
-            ["record shop.example.com A [p]: its health check hc-end (HTTPS at 192.0.2.7/healthz) can take it out of service, and then [s] \
-              answers instead, without watchover; take the check off the record, or say traffic_is_autonomous = true"]
+            [
+                "record shop.example.com A [p]: its health check hc-end (HTTPS at 192.0.2.7/healthz) can take it out of service, and then [s] \
+              answers instead, without watchover; take the check off the record, or say traffic_is_autonomous = true"
+            ]
         );
         let set = pair([json!({"Failover": "PRIMARY"}), json!({"Failover": "SECONDARY"})], ("hc-switch", false), ("", true));
         assert_eq!(
             judge(&set, &checks(), Some(&switch())),
-            ["record shop.example.com A [s]: EvaluateTargetHealth = true lets the health of s.example take it out of service, and with the \
-              switch thrown, [p] then answers again, without watchover; set it to false, or say traffic_is_autonomous = true"]
+            [
+                "record shop.example.com A [s]: EvaluateTargetHealth = true lets the health of s.example take it out of service, and with the \
+              switch thrown, [p] then answers again, without watchover; set it to false, or say traffic_is_autonomous = true"
+            ]
         );
     }
 }

@@ -23,9 +23,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::autonomy::Switch;
 use self::calls::{change_op, zone_op};
 use self::pace::Pace;
-pub use self::autonomy::Switch;
 pub use self::record::{Alias, Pick, Record, RecordValue, canonical};
 pub use self::survey::Survey;
 use super::aws::{Aws, Failure, Kind, Op, Purpose};

@@ -91,7 +91,9 @@ impl Shared {
         let answer = match self.aws.call(&op, client.get_health_check().health_check_id(id).send()).await {
             Ok(answer) => answer,
             Err(failure) if failure.code == "NoSuchHealthCheck" => return Ok(Known::Missing),
-            Err(failure) if failure.kind == Kind::AccessDenied && switch.is_none_or(|switch| switch.check != id) => return Ok(Known::Hidden),
+            Err(failure) if failure.kind == Kind::AccessDenied && switch.is_none_or(|switch| switch.check != id) => {
+                return Ok(Known::Hidden);
+            }
             Err(failure) => return Err(failure),
         };
         let Some(config) = answer.health_check().and_then(|check| check.health_check_config()) else {

@@ -36,7 +36,10 @@ pub(super) fn words(entry: &Entry) -> String {
         Entry::Declined { by } => format!("Declined by {}: {}", by.who, by.reason),
         Entry::FrontDoorLost { at } => format!("The front door no longer answers from the old site, since {}", at.rfc3339()),
         Entry::MovedByOthers { at } => {
-            format!("Others moved traffic: the zone's own servers answer with the target since {}, and we had not asked for it", at.rfc3339())
+            format!(
+                "Others moved traffic: the zone's own servers answer with the target since {}, and we had not asked for it",
+                at.rfc3339()
+            )
         }
         Entry::FrontDoorBack { at } => format!("The front door answers from the old site again, since {}", at.rfc3339()),
         Entry::Planned { plan } => {
