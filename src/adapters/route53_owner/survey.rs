@@ -33,6 +33,18 @@ impl Owner {
     /// [`Failure`] of `ListResourceRecordSets` or `GetHealthCheck`. A check that we may not read is told as what it is; the
     /// switch's own must be readable, else nobody can tell whether it is one.
     pub async fn survey(&self, zone: &Zone, survey: &Survey<'_>) -> Result<Vec<String>, Failure> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.survey_once(zone, survey).await {
+                // Others share the account's rate, and nobody waits for this.
+                Err(failure) if failure.kind == Kind::Throttled && pause <= LAST_PAUSE => tokio::time::sleep(pause).await,
+                result => return result,
+            }
+            pause *= 2;
+        }
+    }
+
+    async fn survey_once(&self, zone: &Zone, survey: &Survey<'_>) -> Result<Vec<String>, Failure> {
         let mut open: VecDeque<String> = survey.names.iter().map(|name| canonical(name)).collect();
         let mut seen: BTreeSet<String> = BTreeSet::new();
         let mut checks = Checks::new();
