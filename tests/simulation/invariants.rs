@@ -4,7 +4,7 @@
 
 use watchover::domain::gates;
 use watchover::domain::ledger::{Entry, GateState, Record, Ruling};
-use watchover::domain::model::{Direction, Moment, Subject, Trigger, Verdict};
+use watchover::domain::model::{Direction, Moment, SiteName, Subject, Trigger, Verdict};
 use watchover::domain::policy::AppPolicy;
 use watchover::domain::rpo::{Assumption, Exposure};
 use watchover::lab::world as lab;

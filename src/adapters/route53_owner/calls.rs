@@ -59,7 +59,7 @@ impl Shared {
     }
 
     /// One page of records from `from` on, and whether there are more behind it: a page may be shorter than asked for.
-    async fn page(&self, zone: &Zone, from: &Pick, most: i32) -> Result<(Vec<Record>, bool), Failure> {
+    pub(super) async fn page(&self, zone: &Zone, from: &Pick, most: i32) -> Result<(Vec<Record>, bool), Failure> {
         let op = Op::new(
             "route53",
             "ListResourceRecordSets",

@@ -18,7 +18,7 @@ use crate::adapters::Adapters;
 use crate::adapters::aws::{Aws, Kind, Op, Purpose, partition, shell_word};
 use crate::adapters::followup::Followups;
 use crate::adapters::registry::{KeyDoc, Place, StepKind};
-use crate::adapters::route53_owner::{Owner, Record, Zone};
+use crate::adapters::route53_owner::{self, Owner, Record, Survey, Zone};
 use crate::config::judge::Table;
 use crate::domain::model::Direction;
 use crate::domain::plan::{Class, PlannedStep, Repeat, Reversibility};
@@ -109,9 +109,12 @@ fn permissions(step: &PlannedStep) -> Vec<Permission> {
     let may = |action: &str, resource: String| Permission { action: action.to_owned(), resource, account: step.account.clone() };
     let object = format!("arn:{arn}:s3:::{}/{}", keys.bucket, keys.key);
     let mut all = vec![may("s3:PutObject", object.clone()), may("s3:DeleteObject", object)];
+    let zone = format!("arn:{arn}:route53:::hostedzone/{}", keys.zone_id);
+    // Read beforehand alone, to say whether others move the record; which checks it has, nobody knows.
+    all.push(may("route53:ListResourceRecordSets", zone.clone()));
+    all.push(may("route53:GetHealthCheck", format!("arn:{arn}:route53:::healthcheck/*")));
     if keys.pin {
-        let zone = format!("arn:{arn}:route53:::hostedzone/{}", keys.zone_id);
-        all.extend([may("route53:ListResourceRecordSets", zone.clone()), may("route53:ChangeResourceRecordSets", zone)]);
+        all.push(may("route53:ChangeResourceRecordSets", zone));
     }
     all
 }
@@ -287,6 +290,14 @@ impl Step for Switch {
             (true, _) => Inspection::AlreadySo(facts),
             (false, _) => Inspection::Possible(facts),
         })
+    }
+
+    async fn autonomy(&self, _cx: &StepContext) -> Result<Option<Vec<String>>, StepError> {
+        let Keys { bucket, key, health_check_id, record, .. } = &self.core.keys;
+        let switch = route53_owner::Switch { check: health_check_id.clone(), bucket: bucket.clone(), key: key.clone() };
+        // The switch and its pin leave roles and checks as they are, or none that could decide.
+        let survey = Survey { names: vec![record.clone()], switch: Some(switch), after: &<[Record]>::to_vec };
+        self.core.owner.survey(&self.core.zone, &survey).await.map(Some).map_err(|failure| failure.step())
     }
 
     async fn apply(&self, cx: &StepContext) -> Result<Value, StepError> {
