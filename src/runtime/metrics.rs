@@ -169,8 +169,7 @@ impl Metrics {
                 let link = app.replica_state(site, at).unwrap_or(ReplicaState::Unknown);
                 one_hot(&all.replication_state, &[name, &signal.name], ReplicaState::ALL.iter().map(|one| one.as_str()), link.as_str());
                 let newest = app.samples().last();
-                let replicates = matches!(link, ReplicaState::Replicating | ReplicaState::Degraded);
-                let lag = newest.filter(|_| replicates).map_or(f64::NAN, |sample| sample.seconds);
+                let lag = newest.filter(|_| link.has_lag()).map_or(f64::NAN, |sample| sample.seconds);
                 let age = newest.map_or(f64::NAN, |sample| (now.wall - sample.at) as f64 / 1e6);
                 set(&all.replication_lag, &[name, &signal.name], lag);
                 set(&all.replication_age, &[name, &signal.name], age);
@@ -281,6 +280,15 @@ impl Metrics {
             if let Some(took) = took {
                 observe(&self.families.probe_duration, &[app, site.as_str(), signal, phase], took.as_secs_f64());
             }
+        }
+    }
+
+    /// When the certificate that a signal was shown ends (wall, microseconds).
+    pub fn certificate(&self, app: &AppName, site: SiteName, signal: &str, ends: i64) {
+        let kept = self.kept();
+        let series = ("certificate_expiry_timestamp_seconds", vec![app.to_string(), site.as_str().to_owned(), signal.to_owned()]);
+        if kept.series.contains(&series) {
+            set(&self.families.certificate_expiry, &[app, site.as_str(), signal], ends as f64 / 1e6);
         }
     }
 

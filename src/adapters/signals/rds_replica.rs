@@ -13,9 +13,9 @@ use crate::adapters::Adapters;
 use crate::adapters::aws::rds::{self, Instance};
 use crate::adapters::aws::{Aws, Failure};
 use crate::adapters::cloudwatch::{self, LagHistory};
-use crate::adapters::registry::{KeyDoc, Place, SignalKind, SignalSpec};
+use crate::adapters::registry::{KeyDoc, SignalKind, SignalPlace, SignalSpec};
 use crate::config::judge::Table;
-use crate::domain::model::{Cause, Finding, ReplicaReading, ReplicaState, Verdict};
+use crate::domain::model::{Cause, Finding, LagSample, ReplicaReading, ReplicaState, Verdict};
 use crate::ports::{ErrorClass, Permission, Probe, StepError};
 
 /// The kind's entry in the registry.
@@ -38,7 +38,7 @@ pub static KIND: SignalKind<Adapters> = SignalKind {
     permissions,
 };
 
-fn judge(table: &Table, _place: &Place) -> Option<Value> {
+fn judge(table: &Table, _place: &SignalPlace) -> Option<Value> {
     let db_instance = table.need_string("db_instance", "the replica's identifier, e.g. \"shop-replica\"");
     let stale_after = table.some_duration("stale_after", Duration::from_secs(300));
     if stale_after < Duration::from_secs(120) {
@@ -84,15 +84,9 @@ impl Probe for RdsReplica {
         let lag = tokio::time::timeout(timeout, cloudwatch::lag(&self.aws, account, &self.region, &self.db_instance, now));
         // Side by side, each cut off by itself: one reading that came is better than none.
         let (instance, lag) = tokio::join!(instance, lag);
-        let instance = instance.unwrap_or_else(|_| Err(self.late(&rds::describe_op(&self.region, &self.db_instance), timeout)));
-        let lag = lag.unwrap_or_else(|_| Err(self.late(&cloudwatch::lag_op(&self.region, &self.db_instance), timeout)));
+        let instance = instance.unwrap_or_else(|_| Err(Failure::late(&rds::describe_op(&self.region, &self.db_instance), timeout)));
+        let lag = lag.unwrap_or_else(|_| Err(Failure::late(&cloudwatch::lag_op(&self.region, &self.db_instance), timeout)));
         judge_reading(&self.db_instance, instance, lag, now, self.stale_after)
-    }
-}
-
-impl RdsReplica {
-    fn late(&self, op: &crate::adapters::aws::Op, timeout: Duration) -> Failure {
-        Failure::before(op, crate::adapters::aws::Kind::Timeout, "timeout", &format!("no answer within {timeout:?}"))
     }
 }
 
@@ -120,12 +114,18 @@ fn judge_reading(
             return finding;
         }
     };
-    let (state, link_verdict, words) = link(&instance);
+    let (mut state, link_verdict, words) = link(&instance);
     let status_verdict = status(&instance.status);
     let (samples, lag_verdict, lag_words) = match lag {
         Ok(history) => {
             let (verdict, words) = freshness(&history, now, stale_after);
-            (history.samples, verdict, words)
+            // Where the link flows, the lag says more of it than the link's own word.
+            if state == ReplicaState::Replicating {
+                state = lag_state(&instance, &history, verdict);
+            }
+            let climbs =
+                if state == ReplicaState::Idle { ", climbing a second a second: nothing is written, or nothing arrives" } else { "" };
+            (history.samples, verdict, format!("{words}{climbs}"))
         }
         Err(failure) => (Vec::new(), failure.verdict(), failure.message),
     };
@@ -156,7 +156,8 @@ fn link(instance: &Instance) -> (ReplicaState, Verdict, String) {
         "error" => (ReplicaState::Error, Verdict::Down(Cause::ReplicaError)),
         "stopped" => (ReplicaState::Stopped, Verdict::Down(Cause::ReplicaStopped)),
         "terminated" => (ReplicaState::Terminated, Verdict::Down(Cause::ReplicaTerminated)),
-        "replication stop point set" | "replication stop point reached" => (ReplicaState::StopPoint, Verdict::Down(Cause::ReplicaStopped)),
+        "replication stop point set" => (ReplicaState::StopPointSet, Verdict::Down(Cause::ReplicaStopped)),
+        "replication stop point reached" => (ReplicaState::StopPointReached, Verdict::Down(Cause::ReplicaStopped)),
         _ => (ReplicaState::Unknown, Verdict::Unknown(Cause::Unclassified)),
     };
     (state, verdict, said)
@@ -211,4 +212,117 @@ fn freshness(history: &LagHistory, now: i64, stale_after: Duration) -> (Verdict,
         return (Verdict::Unknown(Cause::Stale), format!("{words}: older than {}s", stale_after.as_secs()));
     }
     (Verdict::Up, words)
+}
+
+/// PostgreSQL switches its log at least every five minutes on RDS, which ends an idle climb; the rest is the metric's grain.
+const LONGEST_IDLE: f64 = 360.0;
+
+/// What the lag says of a link that flows. An idle climb keeps its number for the data-loss gate: for five minutes nobody
+/// can tell it from a source that is gone (`now() - pg_last_xact_replay_timestamp()` grows either way).
+fn lag_state(instance: &Instance, history: &LagHistory, verdict: Verdict) -> ReplicaState {
+    match verdict {
+        Verdict::Unknown(Cause::LagUnknown) => ReplicaState::LagUnknown,
+        Verdict::Unknown(Cause::NoData) => ReplicaState::NoData,
+        Verdict::Unknown(Cause::Stale) => ReplicaState::Stale,
+        _ if instance.engine.starts_with("postgres") && climbs(&history.samples) => ReplicaState::Idle,
+        _ => ReplicaState::Replicating,
+    }
+}
+
+/// The newest two datapoints follow each other, and the lag grew by the time between them.
+fn climbs(samples: &[LagSample]) -> bool {
+    let [.., before, last] = samples else { return false };
+    let apart = (last.at - before.at) as f64 / 1e6;
+    let grew = last.seconds - before.seconds;
+    last.at - before.at <= last.period && (grew - apart).abs() <= apart * 0.05 && last.seconds <= LONGEST_IDLE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::aws::rds::Link;
+
+    const NOW: i64 = 10_000 * 1_000_000;
+    const STALE: Duration = Duration::from_secs(300);
+
+    fn replica(status: &str, link: &str) -> Instance {
+        let link = Link { normal: matches!(link, "replicating"), status: link.to_owned(), message: String::new() };
+        Instance {
+            status: status.to_owned(),
+            source: Some("arn:aws:rds:ap-south-1:123456789012:db:shop-primary".to_owned()),
+            link: Some(link),
+            multi_az: false,
+            backup_retention: 0,
+            engine: "postgres".to_owned(),
+        }
+    }
+
+    /// Lags of the latest minutes, the last of them `age` seconds old.
+    fn lags(age: i64, seconds: &[f64]) -> LagHistory {
+        let sample = |(back, seconds): (usize, &f64)| LagSample {
+            at: NOW - (age + back as i64 * 60) * 1_000_000,
+            period: 60_000_000,
+            seconds: *seconds,
+        };
+        LagHistory { samples: seconds.iter().rev().enumerate().map(sample).rev().collect(), newest_unknown: false }
+    }
+
+    fn read(instance: Instance, lag: LagHistory) -> (Verdict, ReplicaState, usize) {
+        let found = judge_reading("shop-replica", Ok(Some(instance)), Ok(lag), NOW, STALE);
+        let reading = found.replica.unwrap();
+        (found.verdict, reading.state, reading.samples.len())
+    }
+
+    #[test]
+    fn every_status_of_the_link_is_a_value_of_its_own() {
+        let well = || lags(130, &[0.5, 0.4]);
+        for (word, verdict, state) in [
+            ("replicating", Verdict::Up, ReplicaState::Replicating),
+            ("replication degraded", Verdict::Up, ReplicaState::Degraded),
+            ("error", Verdict::Down(Cause::ReplicaError), ReplicaState::Error),
+            ("stopped", Verdict::Down(Cause::ReplicaStopped), ReplicaState::Stopped),
+            ("terminated", Verdict::Down(Cause::ReplicaTerminated), ReplicaState::Terminated),
+            ("replication stop point set", Verdict::Down(Cause::ReplicaStopped), ReplicaState::StopPointSet),
+            ("replication stop point reached", Verdict::Down(Cause::ReplicaStopped), ReplicaState::StopPointReached),
+            ("levitating", Verdict::Unknown(Cause::Unclassified), ReplicaState::Unknown),
+        ] {
+            assert_eq!(read(replica("available", word), well()), (verdict, state, 2), "{word}");
+        }
+        let alone = Instance { source: None, link: None, ..replica("available", "") };
+        assert_eq!(read(alone, well()), (Verdict::Down(Cause::NotAReplica), ReplicaState::NotAReplica, 2));
+        let gone = judge_reading("shop-replica", Ok(None), Ok(well()), NOW, STALE);
+        assert_eq!((gone.verdict, gone.replica), (Verdict::Down(Cause::NotFound), None));
+    }
+
+    #[test]
+    fn minus_one_missing_stale_and_idle_are_values_and_only_idle_is_a_number() {
+        let flows = || replica("available", "replicating");
+        let unknown = |cause| Verdict::Unknown(cause);
+        let minus = LagHistory { newest_unknown: true, ..lags(190, &[0.5]) };
+        assert_eq!(read(flows(), minus.clone()), (unknown(Cause::LagUnknown), ReplicaState::LagUnknown, 1));
+        assert_eq!(read(flows(), LagHistory::default()), (unknown(Cause::NoData), ReplicaState::NoData, 0));
+        assert_eq!(read(flows(), lags(301, &[0.5])), (unknown(Cause::Stale), ReplicaState::Stale, 1));
+        assert_eq!(read(flows(), lags(130, &[100.0, 160.0])), (Verdict::Up, ReplicaState::Idle, 2));
+        assert_eq!(read(flows(), lags(130, &[10.0, 0.2])).1, ReplicaState::Replicating, "the sawtooth's fall");
+        assert_eq!(read(flows(), lags(130, &[340.0, 400.0])).1, ReplicaState::Replicating, "no idle primary climbs that high");
+        let mysql = Instance { engine: "mysql".to_owned(), ..flows() };
+        assert_eq!(read(mysql, lags(130, &[100.0, 160.0])).1, ReplicaState::Replicating, "an idle MySQL shows 0: this one lags");
+        // A link that says error is an error, whatever its lag says.
+        assert_eq!(read(replica("available", "error"), minus).1, ReplicaState::Error);
+    }
+
+    #[test]
+    fn a_status_in_which_nothing_can_be_promoted_is_down_whatever_the_lag() {
+        for (word, verdict) in [
+            ("modifying", Verdict::Up),
+            ("configuring-enhanced-monitoring", Verdict::Up),
+            ("rebooting", Verdict::Down(Cause::InstanceStatus)),
+            ("incompatible-parameters", Verdict::Down(Cause::InstanceStatus)),
+            ("dreaming", Verdict::Unknown(Cause::Unclassified)),
+        ] {
+            assert_eq!(read(replica(word, "replicating"), lags(130, &[0.1])).0, verdict, "{word}");
+        }
+        let stopped = read(replica("stopped", "replicating"), LagHistory::default());
+        assert_eq!(stopped.0, Verdict::Down(Cause::InstanceStatus), "a proven fault is not hidden by a lag that did not come");
+    }
 }
