@@ -466,7 +466,7 @@ mod tests {
                 assert!(series.contains(&format!("{label}=\"")), "{series} lacks {label}");
             }
         }
-        assert_eq!(reference().len(), 29);
+        assert_eq!(reference().len(), 30);
         assert!(text.contains("watchover_rpo_exposure_seconds{app=\"shop\"} NaN"), "{text}");
     }
 
