@@ -382,3 +382,27 @@ fn lie_dormant(finding: &mut Finding) {
         finding.replica = finding.replica.take().map(|_| ReplicaReading { state: ReplicaState::Dormant, samples: Vec::new() });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_database_that_replicates_from_nothing_lies_dormant() {
+        let reading = |state| ReplicaReading { state, samples: vec![LagSample { at: 0, period: 60_000_000, seconds: 1.0 }] };
+        let read = |verdict, state| {
+            let mut finding = Finding { replica: Some(reading(state)), ..Finding::new(verdict, "") };
+            lie_dormant(&mut finding);
+            (finding.verdict, finding.replica.unwrap())
+        };
+        let dormant = ReplicaReading { state: ReplicaState::Dormant, samples: Vec::new() };
+        assert_eq!(read(Verdict::Down(Cause::NotAReplica), ReplicaState::NotAReplica), (Verdict::Unknown(Cause::Dormant), dormant));
+        for (verdict, state) in [
+            (Verdict::Up, ReplicaState::Replicating),
+            (Verdict::Down(Cause::ReplicaError), ReplicaState::Error),
+            (Verdict::Unknown(Cause::Throttled), ReplicaState::Unknown),
+        ] {
+            assert_eq!(read(verdict, state), (verdict, reading(state)));
+        }
+    }
+}
