@@ -8,7 +8,7 @@ use aws_sdk_cloudwatch::types::{AlarmType, StateValue};
 use serde_json::{Value, json};
 
 use crate::adapters::Adapters;
-use crate::adapters::aws::{Aws, Failure, Op, Purpose, partition};
+use crate::adapters::aws::{Aws, Failure, Op, Purpose};
 use crate::adapters::registry::{KeyDoc, SignalKind, SignalPlace, SignalSpec};
 use crate::config::judge::Table;
 use crate::domain::model::{Cause, Finding, Verdict, words};
@@ -71,9 +71,8 @@ fn build(spec: &SignalSpec, adapters: &Adapters) -> Result<Arc<dyn Probe>, StepE
 }
 
 fn permissions(spec: &SignalSpec) -> Vec<Permission> {
-    // Composite alarms are only described to who may describe all (CloudWatch API reference, DescribeAlarms).
-    let resource = format!("arn:{}:cloudwatch:{}:*:alarm:*", partition(&spec.region), spec.region);
-    vec![Permission { action: "cloudwatch:DescribeAlarms".into(), resource, account: spec.account.clone() }]
+    // Composite alarms are only told to those whose permission is not narrowed (CloudWatch API reference, DescribeAlarms).
+    vec![Permission { action: "cloudwatch:DescribeAlarms".into(), resource: "*".into(), account: spec.account.clone() }]
 }
 
 struct Alarm {
