@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{signals, steps};
 use crate::config::judge::Table;
-use crate::config::{Catalogue, Place, SignalTraits, StepTraits};
+use crate::config::{Catalogue, Place, SignalPlace, SignalTraits, StepTraits};
 
 /// The kinds of this build.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +36,7 @@ impl Catalogue for Kinds {
         })
     }
 
-    fn judge_signal(&self, kind: &str, table: &Table, place: &Place) -> Option<Value> {
+    fn judge_signal(&self, kind: &str, table: &Table, place: &SignalPlace) -> Option<Value> {
         (signals::kind(kind)?.judge)(table, place)
     }
 

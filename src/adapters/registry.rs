@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::config::judge::Table;
-pub use crate::config::{Place, SignalSpec};
+pub use crate::config::{Place, SignalPlace, SignalSpec};
 use crate::domain::plan::{Class, PlannedStep, Repeat, Reversibility};
 use crate::ports::{Permission, Probe, Step, StepError};
 
@@ -39,7 +39,7 @@ pub struct SignalKind<A: ?Sized + 'static> {
     /// Reads a replica: carries the lag, ends with the promotion, and says nothing about users.
     pub replica: bool,
     /// Judges the kind's keys and completes them; `None` if a problem was noted.
-    pub judge: fn(&Table, &Place) -> Option<Value>,
+    pub judge: fn(&Table, &SignalPlace) -> Option<Value>,
     /// Builds the probe.
     pub build: Build<SignalSpec, A, dyn Probe>,
     /// What it needs to be allowed.

@@ -8,7 +8,7 @@ use url::Url;
 use super::check::Judge;
 use super::judge::Table;
 use super::signals::{Looks, label, region, signals};
-use super::{AppConfig, AwsConfig, FrontDoorConfig, Marker, Place, SiteConfig, plans, sense};
+use super::{AppConfig, AwsConfig, FrontDoorConfig, Marker, Place, SignalPlace, SiteConfig, plans, sense};
 use crate::domain::model::{AppName, Direction, Mode, SiteName};
 use crate::domain::policy::{AppPolicy, DownWhen, OnRpoExceeded, Pace, SitePolicy};
 
@@ -63,9 +63,12 @@ pub(super) fn app(judge: &Judge<'_>, table: &Table, aws: &AwsConfig) -> Judged {
         };
         Place { app: name.to_string(), direction, source_region, target_region }
     };
-    let primary = site(judge, table, SiteName::Primary, &place(Direction::ToPrimary), &probe, aws);
-    let standby = site(judge, table, SiteName::Standby, &place(Direction::ToStandby), &probe, aws);
-    let (front_door, pace) = front_door(judge, table, &place(Direction::ToStandby), &probe);
+    let door = table.raw("front_door").and_then(|door| door.get("url")?.as_str()?.parse::<Url>().ok()?.host_str().map(str::to_owned));
+    let here =
+        |region: &String| SignalPlace { app: name.to_string(), region: region.clone(), front_door: door.clone(), load_balancer: None };
+    let primary = site(judge, table, SiteName::Primary, here(&regions[0]), &probe, aws);
+    let standby = site(judge, table, SiteName::Standby, here(&regions[1]), &probe, aws);
+    let (front_door, pace) = front_door(judge, table, &here(&String::new()), &probe);
     let failover = plans::plan(judge, table, "failover", &place(Direction::ToStandby));
     let failback = plans::plan(judge, table, "failback", &place(Direction::ToPrimary));
 
@@ -106,7 +109,7 @@ fn priority(table: &Table) -> i64 {
 }
 
 /// The front door takes the keys of an `http` signal, save those that would look elsewhere than users do.
-fn front_door(judge: &Judge<'_>, app: &Table, place: &Place, probe: &Looks) -> (Option<FrontDoorConfig>, Pace) {
+fn front_door(judge: &Judge<'_>, app: &Table, place: &SignalPlace, probe: &Looks) -> (Option<FrontDoorConfig>, Pace) {
     let mut pace = Pace { interval: probe.interval, fast_interval: probe.fast_interval, timeout: probe.timeout };
     if !app.has("front_door") {
         app.fault(
@@ -148,7 +151,7 @@ fn front_door(judge: &Judge<'_>, app: &Table, place: &Place, probe: &Looks) -> (
     (url.zip(keys).map(|(url, keys)| FrontDoorConfig { url, ca_file, keys }), pace)
 }
 
-fn site(judge: &Judge<'_>, app: &Table, name: SiteName, place: &Place, probe: &Looks, aws: &AwsConfig) -> Site {
+fn site(judge: &Judge<'_>, app: &Table, name: SiteName, place: SignalPlace, probe: &Looks, aws: &AwsConfig) -> Site {
     let key = name.as_str();
     if !app.has(key) {
         app.fault(key, format!("is missing; write [{}] with its region and its signals", app.at(key)));
@@ -168,7 +171,8 @@ fn site(judge: &Judge<'_>, app: &Table, name: SiteName, place: &Place, probe: &L
     let region = region(&table, "region").unwrap_or_default();
     let load_balancer = load_balancer(&table);
     let marker = marker(&table);
-    let found = signals(judge, &table, name, place, probe, aws);
+    let place = SignalPlace { load_balancer: load_balancer.clone(), ..place };
+    let found = signals(judge, &table, name, &place, probe, aws);
     let policy = SitePolicy {
         region,
         down_when: down_when(&table),

@@ -10,17 +10,30 @@ use super::judge::Table;
 use crate::domain::model::{Direction, SiteName};
 use crate::domain::plan::{Class, Repeat, Reversibility};
 
-/// Where a table stands: what its keys may default to.
+/// Where a step's table stands: what its keys may default to.
 #[derive(Debug, Clone)]
 pub struct Place {
     /// The app's name.
     pub app: String,
-    /// For steps: the plan's direction. For signals: towards the signal's own site.
+    /// The plan's direction.
     pub direction: Direction,
     /// Region of the site that the move leaves.
     pub source_region: String,
-    /// Region of the site that the move goes to (for signals: the signal's own).
+    /// Region of the site that the move goes to.
     pub target_region: String,
+}
+
+/// Where a signal's table stands: what its keys may default to.
+#[derive(Debug, Clone, Default)]
+pub struct SignalPlace {
+    /// The app's name.
+    pub app: String,
+    /// Where its calls go: its own `region`, else its site's. Empty if neither is given or sound, which is noted elsewhere.
+    pub region: String,
+    /// The host that users call, as far as the front door names one.
+    pub front_door: Option<String>,
+    /// The DNS name (or address) of its site's load balancer.
+    pub load_balancer: Option<String>,
 }
 
 /// A signal of the config, judged.
@@ -81,7 +94,7 @@ pub trait Catalogue {
     fn step(&self, kind: &str) -> Option<StepTraits>;
 
     /// Judges and completes a signal's own keys; `None` if it noted a problem. Leaves `finish` to the caller.
-    fn judge_signal(&self, kind: &str, table: &Table, place: &Place) -> Option<Value>;
+    fn judge_signal(&self, kind: &str, table: &Table, place: &SignalPlace) -> Option<Value>;
 
     /// Judges and completes a step's own keys; `None` if it noted a problem. Leaves `finish` to the caller.
     fn judge_step(&self, kind: &str, table: &Table, place: &Place) -> Option<Value>;

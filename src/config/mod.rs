@@ -31,7 +31,7 @@ mod sense;
 mod signals;
 
 pub use judge::Problem;
-pub use kinds::{Catalogue, Place, SignalSpec, SignalTraits, StepTraits};
+pub use kinds::{Catalogue, Place, SignalPlace, SignalSpec, SignalTraits, StepTraits};
 pub use read::{locate, places};
 pub use secret::Secret;
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::check::{Judge, shown, small};
 use super::judge::{Table, nearest};
-use super::{AwsConfig, Place, SignalSpec, SignalTraits};
+use super::{AwsConfig, SignalPlace, SignalSpec, SignalTraits};
 use crate::domain::model::SiteName;
 use crate::domain::policy::{Required, SignalPolicy, Window};
 
@@ -131,7 +131,7 @@ pub(super) struct Signals {
     pub doubtful: usize,
 }
 
-pub(super) fn signals(judge: &Judge<'_>, site: &Table, name: SiteName, place: &Place, probe: &Looks, aws: &AwsConfig) -> Signals {
+pub(super) fn signals(judge: &Judge<'_>, site: &Table, name: SiteName, place: &SignalPlace, probe: &Looks, aws: &AwsConfig) -> Signals {
     let mut found = Signals::default();
     let mut names = BTreeSet::new();
     for table in site.tables("signal") {
@@ -155,7 +155,7 @@ fn signal(
     table: &Table,
     name: String,
     site: SiteName,
-    place: &Place,
+    place: &SignalPlace,
     probe: &Looks,
     aws: &AwsConfig,
 ) -> Option<(SignalPolicy, SignalSpec)> {
@@ -165,9 +165,10 @@ fn signal(
     let looks = base.overridden(judge, table, !paced_by_aws);
     let required = table.word("required", Required::ALL, Required::as_str, Required::Start);
     let account = judge.account(table);
-    let region = region(table, "region").unwrap_or_else(|| place.target_region.clone());
+    let region = region(table, "region").unwrap_or_else(|| place.region.clone());
+    let place = SignalPlace { region: region.clone(), ..place.clone() };
     let before = judge.problems.len();
-    let keys = judge.catalogue.judge_signal(&kind, table, place);
+    let keys = judge.catalogue.judge_signal(&kind, table, &place);
     if keys.is_none() && judge.problems.len() == before {
         table.fault("kind", format!("its keys do not make a signal of kind {kind:?}; see `watchover steps`"));
     }
@@ -186,7 +187,7 @@ fn signal(
         counts: !replica,
     };
     // Wrong keys are noted above; the signal itself counts, so that its site is not called blind as well.
-    Some((policy, SignalSpec { app: place.app.clone(), site, name, kind, account, region, keys: keys.unwrap_or_default() }))
+    Some((policy, SignalSpec { app: place.app, site, name, kind, account, region, keys: keys.unwrap_or_default() }))
 }
 
 /// The table's `kind`, if this build knows it.

@@ -64,7 +64,7 @@ impl Catalogue for Stub {
             at_source: one.2,
         })
     }
-    fn judge_signal(&self, kind: &str, table: &Table, _: &Place) -> Option<Value> {
+    fn judge_signal(&self, kind: &str, table: &Table, _: &SignalPlace) -> Option<Value> {
         judge(table, SIGNALS.iter().find(|one| one.0 == kind)?.2)
     }
     fn judge_step(&self, kind: &str, table: &Table, _: &Place) -> Option<Value> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::gates::{Around, Preflight, View};
 use super::health::SignalHealth;
 use super::ledger::{Entry, Illegal, Ledger, Record};
-use super::model::{Direction, LagSample, Look, Moment, ReplicaState, SiteName, State, Subject, Verdict};
+use super::model::{Cause, Direction, Finding, LagSample, Look, Moment, ReplicaReading, ReplicaState, SiteName, State, Subject, Verdict};
 use super::moving::Work;
 use super::policy::{AppPolicy, SitePolicy};
 use super::quorum::{self, SiteView};
@@ -308,10 +308,13 @@ impl App {
         }
     }
 
-    fn observe_look(&mut self, look: Look) {
+    fn observe_look(&mut self, mut look: Look) {
         match look.subject {
             Subject::Signal(site, at) => {
                 let Some(policy) = self.policy.site(site).signals.get(at) else { return };
+                if policy.replica && self.ledger.active == Some(site) {
+                    lie_dormant(&mut look.finding);
+                }
                 if let Some(reading) = &look.finding.replica {
                     self.replica.insert((site, at), reading.state);
                     let anchor = self.ledger.incident.as_ref().and_then(|incident| incident.first_failed).unwrap_or(look.done);
@@ -322,7 +325,7 @@ impl App {
                     SiteName::Primary => &mut self.signals[0][at],
                     SiteName::Standby => &mut self.signals[1][at],
                 };
-                health.observe(policy, look.sent, look.done, look.finding.verdict, &look.finding.detail);
+                health.take(policy, &look);
             }
             Subject::FrontDoor => self.observe_front(look),
             Subject::Authority => {
@@ -388,5 +391,38 @@ impl App {
     /// A preflight was sent for.
     pub fn preflight_sent(&mut self, now: Moment) {
         self.preflight_asked = Some(now);
+    }
+}
+
+/// On the active site a database that replicates from nothing is what it should be: its signal waits for the day when it
+/// is a replica again. Whatever lag it shows dates from before it was promoted, and bounds nothing.
+fn lie_dormant(finding: &mut Finding) {
+    if finding.verdict == Verdict::Down(Cause::NotAReplica) {
+        finding.verdict = Verdict::Unknown(Cause::Dormant);
+        finding.replica = finding.replica.take().map(|_| ReplicaReading { state: ReplicaState::Dormant, samples: Vec::new() });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_database_that_replicates_from_nothing_lies_dormant() {
+        let reading = |state| ReplicaReading { state, samples: vec![LagSample { at: 0, period: 60_000_000, seconds: 1.0 }] };
+        let read = |verdict, state| {
+            let mut finding = Finding { replica: Some(reading(state)), ..Finding::new(verdict, "") };
+            lie_dormant(&mut finding);
+            (finding.verdict, finding.replica.unwrap())
+        };
+        let dormant = ReplicaReading { state: ReplicaState::Dormant, samples: Vec::new() };
+        assert_eq!(read(Verdict::Down(Cause::NotAReplica), ReplicaState::NotAReplica), (Verdict::Unknown(Cause::Dormant), dormant));
+        for (verdict, state) in [
+            (Verdict::Up, ReplicaState::Replicating),
+            (Verdict::Down(Cause::ReplicaError), ReplicaState::Error),
+            (Verdict::Unknown(Cause::Throttled), ReplicaState::Unknown),
+        ] {
+            assert_eq!(read(verdict, state), (verdict, reading(state)));
+        }
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::model::{Health, Moment, Verdict, words};
+use super::model::{Finding, Health, Look, Moment, Verdict, words};
 use super::policy::{SignalPolicy, Window};
 
 words! {
@@ -31,6 +31,8 @@ pub struct SignalHealth {
     window: VecDeque<Weighted>,
     last: Option<Last>,
     last_up: Option<Moment>,
+    /// The dated evidence that counted last, and what it said.
+    evidence: Option<(i64, Health)>,
 }
 
 /// A counted look in the window. Its weight is the time it stands for, so that fast looks do not outvote slow ones.
@@ -68,14 +70,46 @@ impl Default for SignalHealth {
             window: VecDeque::new(),
             last: None,
             last_up: None,
+            evidence: None,
         }
     }
 }
 
 impl SignalHealth {
+    /// Takes one look in, and counts it unless it read the very evidence that the last counted one rested on.
+    ///
+    /// Reading a datapoint again proves neither that it was right nor that it is over; it only shows that we still see, and
+    /// keeps the doubt alive that a bad one has cast.
+    pub fn take(&mut self, policy: &SignalPolicy, look: &Look) {
+        let Finding { verdict, detail, evidence, .. } = &look.finding;
+        let said = evidence.map(|at| (at, verdict.health())).filter(|(_, health)| *health != Health::Unknown);
+        let repeats = matches!((self.evidence, said), (Some((old, was)), Some((new, is))) if new <= old && is == was);
+        if !repeats {
+            if !self.overtaken(look.sent) {
+                self.evidence = said.or(self.evidence);
+            }
+            return self.observe(policy, look.sent, look.done, *verdict, detail);
+        }
+        if self.overtaken(look.sent) {
+            return;
+        }
+        match verdict.health() {
+            Health::Down => self.last_down = Some(look.sent),
+            Health::Up => self.last_up = Some(look.sent),
+            Health::Unknown => {}
+        }
+        self.unknowns = 0;
+        self.last = Some(Last { sent: look.sent, done: look.done, verdict: *verdict, detail: detail.clone() });
+    }
+
+    /// True if a look that was sent later is already in.
+    fn overtaken(&self, sent: Moment) -> bool {
+        self.last.as_ref().is_some_and(|last| sent.mono < last.sent.mono)
+    }
+
     /// Takes one look in. Looks must come in the order they were sent; an older one than the last is dropped.
     pub fn observe(&mut self, policy: &SignalPolicy, sent: Moment, done: Moment, verdict: Verdict, detail: &str) {
-        if self.last.as_ref().is_some_and(|last| sent.mono < last.sent.mono) {
+        if self.overtaken(sent) {
             return;
         }
         self.weigh(policy, sent, verdict);
@@ -287,6 +321,30 @@ mod tests {
         let mut signal = SignalHealth::default();
         feed(&mut signal, 0, ".....");
         assert_eq!(signal.health(&policy(), at(60_000)), Health::Unknown);
+    }
+
+    #[test]
+    fn a_datapoint_counts_once_however_often_it_is_read() {
+        use crate::domain::model::{SiteName, Subject};
+        let policy = SignalPolicy { interval: Duration::from_secs(15), fall: 2, rise: 1, window: None, ..policy() };
+        let mut signal = SignalHealth::default();
+        let mut read = |second: i64, evidence: i64, verdict: Verdict| {
+            let finding = Finding { evidence: Some(evidence), ..Finding::new(verdict, "") };
+            let look = Look { subject: Subject::Signal(SiteName::Primary, 0), sent: at(second * 1000), done: at(second * 1000), finding };
+            signal.take(&policy, &look);
+            (signal.health(&policy, at(second * 1000)), signal.counts().0, signal.in_doubt(&policy, at(second * 1000 + 14_000)))
+        };
+        let down = Verdict::Down(Cause::Threshold);
+        assert_eq!(read(0, 60, Verdict::Up), (Health::Up, 0, false));
+        assert_eq!(read(15, 120, down), (Health::Up, 1, true));
+        for second in [30, 45, 60, 75, 90, 105, 120] {
+            assert_eq!(read(second, 120, down), (Health::Up, 1, true), "the same minute, read again at {second}");
+        }
+        assert_eq!(read(135, 180, down), (Health::Down, 2, true));
+        assert_eq!(read(150, 180, Verdict::Up), (Health::Up, 0, false), "the minute was revised");
+        assert_eq!(read(165, 180, Verdict::Unknown(Cause::Throttled)).0, Health::Up);
+        assert_eq!(read(180, 180, Verdict::Unknown(Cause::Throttled)).0, Health::Unknown, "we are blind");
+        assert_eq!(read(195, 180, Verdict::Up), (Health::Up, 0, false), "we see again, even if nothing new");
     }
 
     #[test]

@@ -173,11 +173,15 @@ words! {
         ReplicaStopped = "replication-stopped", ReplicaError = "replication-error",
         ReplicaTerminated = "replication-terminated", NotAReplica = "not-a-replica",
         InstanceStatus = "instance-status", NotFound = "not-found",
+        Address = "wrong-address", Threshold = "threshold-crossed", Alarm = "alarm", FewTargets = "too-few-targets",
         // We could not tell.
         NoRoute = "no-route", FileLimit = "file-limit", ResolverTimeout = "resolver-timeout",
         ResolverFailed = "resolver-failed", NoCredentials = "no-credentials", AccessDenied = "access-denied",
         Throttled = "throttled", ApiUnavailable = "api-unavailable", LoopLate = "loop-late", NoData = "no-data", Stale = "stale-data",
-        LagUnknown = "lag-unknown", NotLookedYet = "not-looked-yet", Unclassified = "unclassified",
+        LagUnknown = "lag-unknown", Insufficient = "insufficient-data", Settling = "targets-settling",
+        // A replica's signal on the site that is active: it became the primary, and has nothing to say until it replicates again.
+        Dormant = "dormant",
+        NotLookedYet = "not-looked-yet", Unclassified = "unclassified",
     }
 }
 
@@ -222,10 +226,31 @@ impl fmt::Display for Verdict {
 }
 
 words! {
-    /// How the replication link is, in the field's own words; one-hot in `watchover_replication_state`.
+    /// How the replication link is, in the field's own words; where it flows, what its lag says about itself. One-hot in
+    /// `watchover_replication_state`.
     ReplicaState {
-        Replicating = "replicating", Degraded = "degraded", Error = "error", Stopped = "stopped",
-        Terminated = "terminated", StopPoint = "stop-point", NotAReplica = "not-a-replica", Unknown = "unknown",
+        Replicating = "replicating", Degraded = "degraded",
+        /// The lag climbs a second a second, as PostgreSQL's does while nothing is written (or nothing arrives).
+        Idle = "idle",
+        /// The newest datapoint is negative: the engine does not know its lag.
+        LagUnknown = "lag-unknown",
+        /// There is no datapoint at all.
+        NoData = "no-data",
+        /// The newest datapoint is too old to mean anything.
+        Stale = "stale-data",
+        Error = "error", Stopped = "stopped", Terminated = "terminated",
+        StopPointSet = "stop-point-set", StopPointReached = "stop-point-reached",
+        NotAReplica = "not-a-replica",
+        /// Not a replica, on the site that is active: as it should be.
+        Dormant = "dormant",
+        Unknown = "unknown",
+    }
+}
+
+impl ReplicaState {
+    /// True while data flows and the newest datapoint is a number, however old.
+    pub const fn has_lag(self) -> bool {
+        matches!(self, ReplicaState::Replicating | ReplicaState::Degraded | ReplicaState::Idle | ReplicaState::Stale)
     }
 }
 
@@ -285,12 +310,17 @@ pub struct Finding {
     pub replica: Option<ReplicaReading>,
     /// Set by the front door: the site that the answer is proven to come from.
     pub from: Option<SiteName>,
+    /// When the evidence itself is from (wall, microseconds), where it is renewed more slowly than it is looked at: a
+    /// datapoint that is read again counts once.
+    pub evidence: Option<i64>,
+    /// When the certificate shown ends (wall, microseconds), where TLS was spoken.
+    pub certificate: Option<i64>,
 }
 
 impl Finding {
     /// A finding with nothing but its verdict and a line for a person.
     pub fn new(verdict: Verdict, detail: impl Into<String>) -> Finding {
-        Finding { verdict, detail: detail.into(), phases: Phases::default(), replica: None, from: None }
+        Finding { verdict, detail: detail.into(), phases: Phases::default(), replica: None, from: None, evidence: None, certificate: None }
     }
 }
 

@@ -5,6 +5,7 @@
 //! order of their time. Two worlds with the same seed that are asked the same things at the same times are
 //! the same. The wire faces only translate; simulated incidents call the same operations directly.
 
+mod alarms;
 mod autoscaling;
 mod boxes;
 mod dynamics;
@@ -28,6 +29,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
 
+pub use alarms::{Alarm, AlarmConfig, AlarmState, Comparison, MetricAlarm, Missing};
 pub use autoscaling::Sizes;
 pub use boxes::{Bucket, Message, Object, PublicAccess, Topic};
 pub use events::{ApiError, Cause, Event};
@@ -70,6 +72,8 @@ pub struct World {
     buckets: Vec<Bucket>,
     topics: Vec<Topic>,
     metrics: BTreeMap<MetricKey, Vec<Sample>>,
+    requests: [metrics::Requests; 2],
+    alarms: Vec<Alarm>,
     acks: Vec<Ack>,
     events: Vec<Event>,
     first_effect: Option<Millis>,
@@ -116,6 +120,8 @@ impl World {
             buckets: Vec::new(),
             topics: Vec::new(),
             metrics: BTreeMap::new(),
+            requests: Default::default(),
+            alarms: Vec::new(),
             acks: Vec::new(),
             events: Vec::new(),
             first_effect: None,

@@ -304,6 +304,9 @@ fn look_hook(metrics: &Arc<Metrics>, config: &Config) -> Seen {
             && let Some(signal) = names.get(&(app.clone(), *site, *at))
         {
             metrics.look(app, *site, signal, look.finding.verdict, &look.finding.phases);
+            if let Some(ends) = look.finding.certificate {
+                metrics.certificate(app, *site, signal, ends);
+            }
         }
     })
 }

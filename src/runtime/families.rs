@@ -108,6 +108,8 @@ families! {
     probes: IntCounterVec = "probes_total" ["app", "site", "signal", "verdict"];
     /// How long each phase of a look took, as far as it got.
     probe_duration: HistogramVec = "probe_duration_seconds" ["app", "site", "signal", "phase"] in CALLS;
+    /// When the certificate that the signal was last shown ends, seconds since 1970; NaN while none was shown.
+    certificate_expiry: GaugeVec = "certificate_expiry_timestamp_seconds" ["app", "site", "signal"];
     /// One-hot: what the latest look at the signal said.
     signal_verdict: GaugeVec = "signal_verdict" ["app", "site", "signal", "verdict"];
     /// One-hot: the site by its own rule, after debouncing.

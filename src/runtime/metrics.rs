@@ -168,9 +168,9 @@ impl Metrics {
             for (at, signal) in policy.site(site).signals.iter().enumerate().filter(|(_, signal)| signal.replica) {
                 let link = app.replica_state(site, at).unwrap_or(ReplicaState::Unknown);
                 one_hot(&all.replication_state, &[name, &signal.name], ReplicaState::ALL.iter().map(|one| one.as_str()), link.as_str());
-                let newest = app.samples().last();
-                let replicates = matches!(link, ReplicaState::Replicating | ReplicaState::Degraded);
-                let lag = newest.filter(|_| replicates).map_or(f64::NAN, |sample| sample.seconds);
+                // A signal that lies dormant has no lag, and its old one must not be called stale.
+                let newest = app.samples().last().filter(|_| link != ReplicaState::Dormant);
+                let lag = newest.filter(|_| link.has_lag()).map_or(f64::NAN, |sample| sample.seconds);
                 let age = newest.map_or(f64::NAN, |sample| (now.wall - sample.at) as f64 / 1e6);
                 set(&all.replication_lag, &[name, &signal.name], lag);
                 set(&all.replication_age, &[name, &signal.name], age);
@@ -281,6 +281,15 @@ impl Metrics {
             if let Some(took) = took {
                 observe(&self.families.probe_duration, &[app, site.as_str(), signal, phase], took.as_secs_f64());
             }
+        }
+    }
+
+    /// When the certificate that a signal was shown ends (wall, microseconds).
+    pub fn certificate(&self, app: &AppName, site: SiteName, signal: &str, ends: i64) {
+        let kept = self.kept();
+        let series = ("certificate_expiry_timestamp_seconds", vec![app.to_string(), site.as_str().to_owned(), signal.to_owned()]);
+        if kept.series.contains(&series) {
+            set(&self.families.certificate_expiry, &[app, site.as_str(), signal], ends as f64 / 1e6);
         }
     }
 
@@ -458,7 +467,7 @@ mod tests {
                 assert!(series.contains(&format!("{label}=\"")), "{series} lacks {label}");
             }
         }
-        assert_eq!(reference().len(), 29);
+        assert_eq!(reference().len(), 30);
         assert!(text.contains("watchover_rpo_exposure_seconds{app=\"shop\"} NaN"), "{text}");
     }
 
@@ -502,6 +511,11 @@ mod tests {
             &Phases { connect: Some(Duration::from_millis(3)), ..Phases::default() },
         );
         metrics.look(&"shop".into(), SiteName::Primary, "nobody", Verdict::Up, &Phases::default());
+        let certificate = "certificate_expiry_timestamp_seconds{app=\"shop\",signal=\"alb\",site=\"primary\"}";
+        assert!(metrics.render().contains(&format!("watchover_{certificate} NaN")));
+        metrics.certificate(&"shop".into(), SiteName::Primary, "alb", 4_000_000);
+        metrics.certificate(&"shop".into(), SiteName::Primary, "nobody", 4_000_000);
+        assert_eq!(value(&metrics.render(), certificate), Some(4.0));
         metrics.install(&[shop]);
         let text = metrics.render();
         assert!(!text.contains("\"till\"") && !text.contains("\"nobody\""), "{text}");

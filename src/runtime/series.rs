@@ -7,7 +7,7 @@ use prometheus::{GaugeVec, HistogramVec, IntCounterVec};
 use super::families::Families;
 use crate::domain::gates;
 use crate::domain::model::{Direction, Health, Outcome, ReplicaState, SiteName, State, Trigger};
-use crate::domain::policy::AppPolicy;
+use crate::domain::policy::{AppPolicy, SignalPolicy};
 
 pub(super) const RTO_PHASES: &[&str] = &["detect", "hold", "approve", "execute", "prove", "total"];
 pub(super) const LOOK_PHASES: &[&str] = &["resolve", "connect", "tls", "wait", "body"];
@@ -59,7 +59,7 @@ impl Wanted<'_> {
         for site in SiteName::ALL {
             self.one_hot("site_state", &all.site_state, &[app, site.as_str()], Health::ALL.iter().map(|one| one.as_str()), "unknown");
             for signal in &policy.site(*site).signals {
-                self.signal([app, site.as_str(), &signal.name], signal.replica);
+                self.signal([app, site.as_str(), &signal.name], signal);
             }
         }
         self.note("rpo_objective_seconds", &[app]);
@@ -88,7 +88,7 @@ impl Wanted<'_> {
         }
     }
 
-    fn signal(&mut self, [app, site, signal]: [&str; 3], replica: bool) {
+    fn signal(&mut self, [app, site, signal]: [&str; 3], policy: &SignalPolicy) {
         let all = self.families;
         self.one_hot("signal_verdict", &all.signal_verdict, &[app, site, signal], Health::ALL.iter().map(|one| one.as_str()), "unknown");
         for verdict in Health::ALL {
@@ -97,7 +97,11 @@ impl Wanted<'_> {
         for phase in LOOK_PHASES {
             self.histogram("probe_duration_seconds", &all.probe_duration, &[app, site, signal, phase]);
         }
-        if replica {
+        // The one kind that speaks TLS; others have no certificate to show.
+        if policy.kind == "http" {
+            self.gauge("certificate_expiry_timestamp_seconds", &all.certificate_expiry, &[app, site, signal], f64::NAN);
+        }
+        if policy.replica {
             self.gauge("replication_lag_seconds", &all.replication_lag, &[app, signal], f64::NAN);
             self.gauge("replication_lag_sample_age_seconds", &all.replication_age, &[app, signal], f64::NAN);
             self.one_hot(

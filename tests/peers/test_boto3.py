@@ -326,6 +326,55 @@ def test_cloudwatch_takes_metrics_and_lists_alarms(world):
     assert isinstance(cloudwatch.describe_alarms()["MetricAlarms"], list)
 
 
+def test_cloudwatch_has_what_load_balancers_machines_and_route53_publish(world):
+    cloudwatch, balancers = world.client("cloudwatch"), world.client("elbv2")
+    group = balancers.describe_target_groups()["TargetGroups"][0]
+    balancer = group["LoadBalancerArns"][0]
+    dimensions = [
+        {"Name": "TargetGroup", "Value": group["TargetGroupArn"].rsplit(":", 1)[1]},
+        {"Name": "LoadBalancer", "Value": balancer.split("loadbalancer/")[1]},
+    ]
+
+    def newest(namespace, name, dimensions, stat):
+        now = datetime.now(timezone.utc)
+        query = {"Id": "m", "MetricStat": {"Metric": {"Namespace": namespace, "MetricName": name, "Dimensions": dimensions}, "Period": 60, "Stat": stat}}
+        return cloudwatch.get_metric_data(MetricDataQueries=[query], StartTime=now - timedelta(minutes=15), EndTime=now)["MetricDataResults"][0]["Values"][:1]
+
+    assert newest("AWS/ApplicationELB", "HealthyHostCount", dimensions, "Minimum") == [2.0]
+    assert newest("AWS/ApplicationELB", "UnHealthyHostCount", dimensions, "Maximum") == [0.0]
+    assert newest("AWS/ApplicationELB", "RequestCount", dimensions[1:], "Sum")[0] > 0
+    assert newest("AWS/ApplicationELB", "HTTPCode_ELB_5XX_Count", dimensions[1:], "Sum") == []
+    # Not published under the target group alone, so there is nothing.
+    assert newest("AWS/ApplicationELB", "HealthyHostCount", dimensions[:1], "Minimum") == []
+    assert newest("AWS/EC2", "StatusCheckFailed", [{"Name": "AutoScalingGroupName", "Value": "shop-standby"}], "p99") == [0.0]
+
+
+def test_cloudwatch_alarms(own_world):
+    cloudwatch = own_world.client("cloudwatch")
+
+    def state(name, kind="MetricAlarm"):
+        found = cloudwatch.describe_alarms(AlarmNames=[name], AlarmTypes=[kind])
+        (alarm,) = found["MetricAlarms"] + found["CompositeAlarms"]
+        return alarm["StateValue"]
+
+    assert state("shop-standby-healthy-hosts") == "OK"
+    cloudwatch.put_metric_alarm(
+        AlarmName="own", Namespace="Peers", MetricName="errors", Statistic="Sum", Period=60, EvaluationPeriods=2, DatapointsToAlarm=1, Threshold=5, ComparisonOperator="GreaterThanThreshold"
+    )
+    assert state("own") == "INSUFFICIENT_DATA"
+    cloudwatch.put_composite_alarm(AlarmName="both", AlarmRule='ALARM("own") OR ALARM("shop-standby-healthy-hosts")')
+    cloudwatch.put_metric_data(Namespace="Peers", MetricData=[{"MetricName": "errors", "Value": 9.0}])
+    assert state("own") == "ALARM" and state("both", "CompositeAlarm") == "ALARM"
+    # Composite alarms are left out unless they are asked for.
+    assert cloudwatch.describe_alarms(AlarmNames=["both"])["CompositeAlarms"] == []
+    assert [one["AlarmName"] for one in cloudwatch.describe_alarms(StateValue="ALARM")["MetricAlarms"]] == ["own"]
+    cloudwatch.set_alarm_state(AlarmName="own", StateValue="OK", StateReason="drill")
+    refused("ResourceNotFound", cloudwatch.set_alarm_state, AlarmName="none", StateValue="OK", StateReason="drill")
+    refused("ValidationError", cloudwatch.put_composite_alarm, AlarmName="bad", AlarmRule="ALARM(own")
+    cloudwatch.delete_alarms(AlarmNames=["both", "own"])
+    refused("ResourceNotFound", cloudwatch.delete_alarms, AlarmNames=["own"])
+
+
 # Auto Scaling and load balancers
 
 
@@ -371,6 +420,8 @@ def test_load_balancers_and_their_targets(world):
     targets = balancers.describe_target_groups(LoadBalancerArn=found[0]["LoadBalancerArn"])["TargetGroups"]
     health = balancers.describe_target_health(TargetGroupArn=targets[0]["TargetGroupArn"])["TargetHealthDescriptions"]
     assert health and all(one["TargetHealth"]["State"] for one in health)
+    own = world.client("elbv2", PRIMARY).describe_target_groups()["TargetGroups"][0]["TargetGroupArn"]
+    assert [one["TargetHealth"]["State"] for one in world.client("elbv2", PRIMARY).describe_target_health(TargetGroupArn=own)["TargetHealthDescriptions"]] == ["healthy"] * 4
     refused("TargetGroupNotFound", balancers.describe_target_health, TargetGroupArn=targets[0]["TargetGroupArn"] + "none")
 
 

@@ -102,6 +102,11 @@ impl Failure {
         }
     }
 
+    /// A look's call that its caller cut off.
+    pub fn late(op: &Op, timeout: std::time::Duration) -> Failure {
+        Failure::before(op, Kind::Timeout, "timeout", &format!("no answer within {timeout:?}"))
+    }
+
     /// A failure that came before any call.
     pub fn before(op: &Op, kind: Kind, code: &str, why: &str) -> Failure {
         Failure { kind, code: code.to_owned(), message: format!("{}: {why}", heading(op)) }

@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use hickory_resolver::NameServerPool;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::xfer::{DnsHandle, FirstAnswer};
 use hickory_resolver::proto::op::{DnsRequestOptions, Message, Query};
-use hickory_resolver::proto::rr::{Name, RData, RecordType};
-use hickory_resolver::{NameServerPool, PoolContext, TlsConfig};
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use tokio::time::Instant;
 
-use super::{Dns, DnsError, classed, name_server, options};
+use super::{Dns, DnsError, classed, pool};
 
 /// One server gets this long, repetitions included: a dead one must leave room for the next within a look's timeout.
 const SERVER_TIMEOUT: Duration = Duration::from_millis(400);
@@ -44,13 +44,7 @@ pub struct Authority(Mutex<HashMap<String, (Instant, Arc<Zone>)>>);
 impl Zone {
     /// Asks nothing yet.
     pub fn new(name: Name, servers: &[SocketAddr]) -> Zone {
-        let mut options = options(SERVER_TIMEOUT);
-        options.recursion_desired = false;
-        // Hickory's TLS settings are empty as long as its TLS features are off, so there is nothing that could fail.
-        let pool = |server: &SocketAddr| {
-            let context = PoolContext::new(options.clone(), TlsConfig::new().ok()?);
-            Some(NameServerPool::from_config([name_server(*server)], Arc::new(context), TokioRuntimeProvider::default()))
-        };
+        let pool = |server: &SocketAddr| pool(*server, SERVER_TIMEOUT, false);
         Zone { name, servers: servers.iter().filter_map(pool).collect(), next: AtomicUsize::new(0) }
     }
 
@@ -81,14 +75,25 @@ impl Zone {
     }
 }
 
-/// The addresses of `name` from its zone's servers.
-pub async fn resolve(dns: &Dns, mut name: Name) -> Result<Vec<IpAddr>, DnsError> {
+/// The records of one type that stand at `name` itself, from its zone's servers.
+pub async fn records(dns: &Dns, name: &Name, kind: RecordType) -> Result<Vec<Record>, DnsError> {
+    let mut answer = zone_of(dns, name).await?.ask(name, kind).await?;
+    answer.answers.retain(|record| record.name == *name && record.record_type() == kind);
+    Ok(answer.answers)
+}
+
+/// The addresses of `name` from its zone's servers: of the first of `kinds` that it has.
+pub async fn resolve(dns: &Dns, mut name: Name, kinds: &[RecordType]) -> Result<Vec<IpAddr>, DnsError> {
     let mut zone = zone_of(dns, &name).await?;
     for _ in 0..CHAIN {
-        let answer = match zone.ask(&name, RecordType::A).await {
-            Err(DnsError::NoData) => zone.ask(&name, RecordType::AAAA).await?,
-            other => other?,
-        };
+        let mut asked = Err(DnsError::NoData);
+        for kind in kinds {
+            asked = zone.ask(&name, *kind).await;
+            if !matches!(asked, Err(DnsError::NoData)) {
+                break;
+            }
+        }
+        let answer = asked?;
         let (end, addresses) = walk(&zone.name, name.clone(), &answer);
         if !addresses.is_empty() {
             return Ok(addresses);
@@ -99,7 +104,13 @@ pub async fn resolve(dns: &Dns, mut name: Name) -> Result<Vec<IpAddr>, DnsError>
         if !zone.name.zone_of(&end) {
             match configured(dns, &end) {
                 Some(other) => zone = other,
-                None => return dns.addresses(&end.to_string()).await.map(|found| found.addresses),
+                None => {
+                    let found = match kinds {
+                        [only] => dns.ask_for(&end, *only, Instant::now()).await,
+                        _ => dns.addresses(&end.to_string()).await,
+                    };
+                    return found.map(|found| found.addresses);
+                }
             }
         }
         name = end;

@@ -6,6 +6,7 @@
 mod authority;
 #[cfg(test)]
 pub mod fake;
+mod question;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -17,12 +18,13 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError as Semantic, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
-use hickory_resolver::{TokioResolver, system_conf};
+use hickory_resolver::{NameServerPool, PoolContext, TlsConfig, TokioResolver, system_conf};
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::domain::model::{Cause, Verdict};
 use authority::{Authority, Zone};
+pub use question::{RecordKind, Servers, Whom};
 
 /// One question through the resolvers, with its repetitions. A look's own timeout is usually shorter and cuts it off
 /// first; this bounds the questions that nobody else bounds.
@@ -210,7 +212,7 @@ impl Dns {
     /// As [`DnsError`] says. A server that does not answer with authority is `Failed`.
     pub async fn authoritative(&self, name: &str) -> Result<Vec<IpAddr>, DnsError> {
         let name = parse(name)?;
-        timeout(CALL_TIMEOUT, authority::resolve(self, name)).await.unwrap_or(Err(DnsError::Timeout))
+        timeout(CALL_TIMEOUT, authority::resolve(self, name, &[RecordType::A, RecordType::AAAA])).await.unwrap_or(Err(DnsError::Timeout))
     }
 
     async fn ask(&self, name: &Name, asked: Instant) -> Result<Answer, DnsError> {
@@ -269,6 +271,15 @@ fn name_server(address: SocketAddr) -> NameServerConfig {
         connection.port = address.port();
     }
     NameServerConfig::new(address.ip(), true, connections)
+}
+
+/// A pool of one server. Hickory's TLS settings are empty as long as its TLS features are off, so there is nothing that
+/// could fail.
+fn pool(server: SocketAddr, timeout: Duration, recursion: bool) -> Option<NameServerPool<TokioRuntimeProvider>> {
+    let mut options = options(timeout);
+    options.recursion_desired = recursion;
+    let context = PoolContext::new(options, TlsConfig::new().ok()?);
+    Some(NameServerPool::from_config([name_server(server)], Arc::new(context), TokioRuntimeProvider::default()))
 }
 
 /// Options of every pool. Hickory's own cache is off: ours keeps the TTL to the moment, and forgets negatives sooner.

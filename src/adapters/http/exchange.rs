@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::certificate::not_after;
 use super::{Bad, HttpSpec, Phase, Trace, tls};
 use crate::domain::model::{Cause, Verdict};
 use crate::ports::chain;
@@ -31,6 +32,14 @@ const HEADERS: usize = 100;
 pub struct Open {
     sender: SendRequest<Empty<Bytes>>,
     driver: Pin<Box<dyn Future<Output = ()> + Send>>,
+    certificate: Option<i64>,
+}
+
+impl Open {
+    /// When the certificate that the other side showed ends (wall, microseconds); `None` without TLS.
+    pub fn certificate(&self) -> Option<i64> {
+        self.certificate
+    }
 }
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -44,11 +53,14 @@ pub async fn open(address: SocketAddr, tls: Option<(Arc<ClientConfig>, ServerNam
     if let Err(cause) = tcp.set_nodelay(true) {
         tracing::debug!(%address, %cause, "TCP_NODELAY not set");
     }
+    let mut certificate = None;
     let stream: Box<dyn Stream> = match tls {
         None => Box::new(tcp),
         Some((config, name)) => {
             trace.enter(Phase::Tls);
-            Box::new(TlsConnector::from(config).connect(name, tcp).await.map_err(|cause| io_classed(&cause, "the TLS handshake"))?)
+            let stream = TlsConnector::from(config).connect(name, tcp).await.map_err(|cause| io_classed(&cause, "the TLS handshake"))?;
+            certificate = stream.get_ref().1.peer_certificates().and_then(|chain| not_after(chain.first()?));
+            Box::new(stream)
         }
     };
     trace.enter(Phase::Wait);
@@ -57,7 +69,7 @@ pub async fn open(address: SocketAddr, tls: Option<(Arc<ClientConfig>, ServerNam
     let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|cause| classed(&cause))?;
     // The connection's own error reaches the look through its request or body, so nothing is lost here.
     let driver = Box::pin(async move { connection.await.unwrap_or_else(|cause| tracing::trace!(%cause, "connection ended")) });
-    Ok(Open { sender, driver })
+    Ok(Open { sender, driver, certificate })
 }
 
 /// Sends the request, and hands the answer to `judge`. Gives the connection back if it can carry another request.
@@ -66,7 +78,7 @@ pub async fn exchange<T>(
     request: Request<Empty<Bytes>>,
     judge: impl AsyncFnOnce(Response<Incoming>) -> Result<(T, bool), Bad>,
 ) -> Result<(T, Option<Open>), Bad> {
-    let Open { mut sender, mut driver } = open;
+    let Open { mut sender, mut driver, certificate } = open;
     let mut alive = true;
     let (found, whole) = {
         let talk = async {
@@ -85,7 +97,7 @@ pub async fn exchange<T>(
             }
         }?
     };
-    Ok((found, (alive && whole && !sender.is_closed()).then_some(Open { sender, driver })))
+    Ok((found, (alive && whole && !sender.is_closed()).then_some(Open { sender, driver, certificate })))
 }
 
 /// Reads the body as far as the expectations and `max_body` ask for it; `true` if it was read to its end.

@@ -3,6 +3,7 @@
 //! Everything that asks HTTP questions about health stands on this file: the `http` signal, the front door, witnesses.
 //! Bodies are never decompressed, nothing outlives the look but kept-alive connections, and no look owns a task.
 
+mod certificate;
 mod exchange;
 mod expect;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use super::dns::Dns;
 use crate::domain::model::{Cause, Finding, Phases, Verdict};
 use crate::ports::Probe;
 use exchange::Open;
+pub use exchange::io_classed;
 pub use expect::{Expect, StatusSet, has, judge_header};
 pub use spec::{HttpSpec, Target, check_ca_file};
 pub use tls::{Roots, trusting_nobody};
@@ -92,6 +94,8 @@ pub struct Seen {
     pub address: Option<SocketAddr>,
     /// The headers of the last answer, if there was one.
     pub headers: Option<HeaderMap>,
+    /// When the certificate last shown ends (wall, microseconds); `None` without TLS.
+    pub certificate: Option<i64>,
 }
 
 /// Looks at one URL, each time at the next of its addresses.
@@ -120,6 +124,7 @@ struct Trace {
     phases: Phases,
     address: Option<SocketAddr>,
     headers: Option<HeaderMap>,
+    certificate: Option<i64>,
 }
 
 impl Trace {
@@ -149,7 +154,8 @@ impl Client {
     /// One look, bounded by `timeout` from its first question to its last byte.
     pub async fn look(&self, timeout: Duration) -> Seen {
         let start = Instant::now();
-        let mut trace = Trace { phase: Phase::Resolve, since: start, phases: Phases::default(), address: None, headers: None };
+        let mut trace =
+            Trace { phase: Phase::Resolve, since: start, phases: Phases::default(), address: None, headers: None, certificate: None };
         let ended = timeout_at(start + timeout, self.walk(&mut trace)).await;
         let (phase, late) = (trace.phase, start.elapsed() > timeout + LATE);
         trace.enter(phase);
@@ -165,7 +171,7 @@ impl Client {
             }
             Err(_) => (Verdict::Down(Cause::TimedOut), format!("{whom}no answer within {timeout:?}, waiting {}", waiting(phase))),
         };
-        Seen { verdict, detail, phases: trace.phases, address: trace.address, headers: trace.headers }
+        Seen { verdict, detail, phases: trace.phases, address: trace.address, headers: trace.headers, certificate: trace.certificate }
     }
 
     async fn walk(&self, trace: &mut Trace) -> Result<String, Bad> {
@@ -242,6 +248,7 @@ impl Client {
     }
 
     async fn ask(&self, open: Open, url: &Url, method: &Method, followed: u32, trace: &mut Trace) -> Result<(Hop, Option<Open>), Bad> {
+        trace.certificate = open.certificate();
         let host = match url.port() {
             Some(port) => format!("{}:{port}", url.host_str().unwrap_or_default()),
             None => url.host_str().unwrap_or_default().to_owned(),
@@ -329,9 +336,10 @@ fn waiting(phase: Phase) -> &'static str {
 
 #[async_trait]
 impl Probe for Client {
-    async fn look(&self, timeout: Duration, _now: i64) -> Finding {
+    async fn look(&self, timeout: Duration, now: i64) -> Finding {
         let seen = Client::look(self, timeout).await;
-        Finding { phases: seen.phases, ..Finding::new(seen.verdict, seen.detail) }
+        let left = seen.certificate.map(|ends| format!("; {}", certificate::left(ends, now))).unwrap_or_default();
+        Finding { phases: seen.phases, certificate: seen.certificate, ..Finding::new(seen.verdict, format!("{}{left}", seen.detail)) }
     }
 }
 

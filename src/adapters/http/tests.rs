@@ -175,6 +175,27 @@ async fn tls_is_judged_by_name_issuer_and_date() {
 }
 
 #[tokio::test]
+async fn the_end_of_the_certificate_is_told_on_kept_connections_too() {
+    let (config, ca) = certified("shop.example.com", 2099);
+    let server = Server::start("127.0.0.1:0", ok("hi"), Some(config)).await;
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(ca.as_bytes()).unwrap();
+    let mut spec = HttpSpec::get(Url::parse("https://shop.example.com/").unwrap());
+    (spec.connect_to, spec.keep_alive) = (Some(Target { host: "127.0.0.1".into(), port: server.address.port() }), true);
+    spec.ca_file = Some(file.path().to_owned());
+    let client = dialer().client(spec).unwrap();
+    let ends = "2099-01-01T00:00:00Z".parse::<jiff::Timestamp>().unwrap().as_microsecond();
+    for _ in 0..2 {
+        let found = Probe::look(&client, Duration::from_secs(2), ends - 5 * 86_400_000_000).await;
+        assert_eq!((found.verdict, found.certificate), (Verdict::Up, Some(ends)), "{}", found.detail);
+        assert!(found.detail.ends_with("; certificate ends in 5 days"), "{}", found.detail);
+    }
+    assert_eq!(server.connections(), 1);
+    let plain = Server::start("127.0.0.1:0", ok("hi"), None).await;
+    assert_eq!(Probe::look(&dialer().client(self::spec(plain.address)).unwrap(), SOON, 0).await.certificate, None);
+}
+
+#[tokio::test]
 async fn looks_go_round_all_addresses() {
     let (fake, resolver) = Fake::start().await;
     fake.set("alb.example.net", at(&[11, 12], 60));

@@ -11,7 +11,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-use crate::domain::model::{Cause, Verdict};
+use crate::domain::model::{Cause, Verdict, rfc3339};
 
 /// The settings that all looks with the machine's own roots share; plain http never fills it.
 #[derive(Debug, Default)]
@@ -106,8 +106,10 @@ pub fn classed(error: &Error) -> (Verdict, String) {
         _ => Verdict::Down(Cause::Tls),
     };
     let words = match error {
-        Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
-            "the certificate has expired".to_owned()
+        Error::InvalidCertificate(CertificateError::Expired) => "the certificate has expired".to_owned(),
+        Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. }) => {
+            let ended = i64::try_from(not_after.as_secs()).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+            format!("the certificate has expired, on {}", rfc3339(ended))
         }
         Error::InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => {
             "the certificate is not valid yet".to_owned()

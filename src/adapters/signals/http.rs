@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::adapters::Adapters;
 use crate::adapters::http::{Expect, HttpSpec, Target};
-use crate::adapters::registry::{KeyDoc, Place, SignalKind, SignalSpec};
+use crate::adapters::registry::{KeyDoc, SignalKind, SignalPlace, SignalSpec};
 use crate::config::judge::Table;
 use crate::ports::{ErrorClass, Probe, StepError};
 
@@ -87,7 +87,7 @@ const KEYS: &[KeyDoc] = &[
     },
 ];
 
-fn judge(table: &Table, _place: &Place) -> Option<Value> {
+fn judge(table: &Table, _place: &SignalPlace) -> Option<Value> {
     let before = table.problems().len();
     let url = table.need_string("url", "an absolute URL such as https://shop.example.com/healthz").and_then(|text| {
         let url = table.judge_url("url", &text, &["http", "https"])?;
@@ -169,14 +169,13 @@ fn build(spec: &SignalSpec, adapters: &Adapters) -> Result<Arc<dyn Probe>, StepE
 mod tests {
     use super::*;
     use crate::config::judge::Problems;
-    use crate::domain::model::{Direction, SiteName};
+    use crate::domain::model::SiteName;
 
     fn judged(value: Value) -> (Option<Value>, Vec<String>) {
         let problems = Problems::default();
         let Value::Object(map) = value else { unreachable!() };
         let table = Table::new("signal.alb", map, &problems);
-        let place = Place { app: "shop".into(), direction: Direction::ToStandby, source_region: "a".into(), target_region: "b".into() };
-        let found = judge(&table, &place);
+        let found = judge(&table, &SignalPlace::default());
         table.finish();
         (found, problems.take().iter().map(ToString::to_string).collect())
     }

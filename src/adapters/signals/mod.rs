@@ -1,8 +1,16 @@
 //! Kinds of signals: one file and one line here each.
 
+#[cfg(feature = "cloudwatch")]
+pub mod alarm;
+#[cfg(feature = "cloudwatch")]
+pub mod cloudwatch;
+pub mod dns;
+#[cfg(feature = "elbv2")]
+pub mod elb_target_health;
 pub mod http;
 #[cfg(all(feature = "rds", feature = "cloudwatch"))]
 pub mod rds_replica;
+pub mod tcp;
 
 use std::sync::Arc;
 
@@ -14,6 +22,14 @@ use crate::ports::{ErrorClass, Probe, StepError};
 pub fn kinds() -> Vec<&'static SignalKind<Adapters>> {
     vec![
         &http::KIND,
+        &dns::KIND,
+        &tcp::KIND,
+        #[cfg(feature = "cloudwatch")]
+        &cloudwatch::KIND,
+        #[cfg(feature = "cloudwatch")]
+        &alarm::KIND,
+        #[cfg(feature = "elbv2")]
+        &elb_target_health::KIND,
         #[cfg(all(feature = "rds", feature = "cloudwatch"))]
         &rds_replica::KIND,
     ]

@@ -13,9 +13,9 @@ use crate::adapters::Adapters;
 use crate::adapters::aws::rds::{self, Instance};
 use crate::adapters::aws::{Aws, Failure};
 use crate::adapters::cloudwatch::{self, LagHistory};
-use crate::adapters::registry::{KeyDoc, Place, SignalKind, SignalSpec};
+use crate::adapters::registry::{KeyDoc, SignalKind, SignalPlace, SignalSpec};
 use crate::config::judge::Table;
-use crate::domain::model::{Cause, Finding, ReplicaReading, ReplicaState, Verdict};
+use crate::domain::model::{Cause, Finding, LagSample, ReplicaReading, ReplicaState, Verdict};
 use crate::ports::{ErrorClass, Permission, Probe, StepError};
 
 /// The kind's entry in the registry.
@@ -38,7 +38,7 @@ pub static KIND: SignalKind<Adapters> = SignalKind {
     permissions,
 };
 
-fn judge(table: &Table, _place: &Place) -> Option<Value> {
+fn judge(table: &Table, _place: &SignalPlace) -> Option<Value> {
     let db_instance = table.need_string("db_instance", "the replica's identifier, e.g. \"shop-replica\"");
     let stale_after = table.some_duration("stale_after", Duration::from_secs(300));
     if stale_after < Duration::from_secs(120) {
@@ -84,15 +84,9 @@ impl Probe for RdsReplica {
         let lag = tokio::time::timeout(timeout, cloudwatch::lag(&self.aws, account, &self.region, &self.db_instance, now));
         // Side by side, each cut off by itself: one reading that came is better than none.
         let (instance, lag) = tokio::join!(instance, lag);
-        let instance = instance.unwrap_or_else(|_| Err(self.late(&rds::describe_op(&self.region, &self.db_instance), timeout)));
-        let lag = lag.unwrap_or_else(|_| Err(self.late(&cloudwatch::lag_op(&self.region, &self.db_instance), timeout)));
+        let instance = instance.unwrap_or_else(|_| Err(Failure::late(&rds::describe_op(&self.region, &self.db_instance), timeout)));
+        let lag = lag.unwrap_or_else(|_| Err(Failure::late(&cloudwatch::lag_op(&self.region, &self.db_instance), timeout)));
         judge_reading(&self.db_instance, instance, lag, now, self.stale_after)
-    }
-}
-
-impl RdsReplica {
-    fn late(&self, op: &crate::adapters::aws::Op, timeout: Duration) -> Failure {
-        Failure::before(op, crate::adapters::aws::Kind::Timeout, "timeout", &format!("no answer within {timeout:?}"))
     }
 }
 
@@ -120,12 +114,18 @@ fn judge_reading(
             return finding;
         }
     };
-    let (state, link_verdict, words) = link(&instance);
+    let (mut state, link_verdict, words) = link(&instance);
     let status_verdict = status(&instance.status);
     let (samples, lag_verdict, lag_words) = match lag {
         Ok(history) => {
             let (verdict, words) = freshness(&history, now, stale_after);
-            (history.samples, verdict, words)
+            // Where the link flows, the lag says more of it than the link's own word.
+            if state == ReplicaState::Replicating {
+                state = lag_state(&instance, &history, verdict);
+            }
+            let climbs =
+                if state == ReplicaState::Idle { ", climbing a second a second: nothing is written, or nothing arrives" } else { "" };
+            (history.samples, verdict, format!("{words}{climbs}"))
         }
         Err(failure) => (Vec::new(), failure.verdict(), failure.message),
     };
@@ -156,7 +156,8 @@ fn link(instance: &Instance) -> (ReplicaState, Verdict, String) {
         "error" => (ReplicaState::Error, Verdict::Down(Cause::ReplicaError)),
         "stopped" => (ReplicaState::Stopped, Verdict::Down(Cause::ReplicaStopped)),
         "terminated" => (ReplicaState::Terminated, Verdict::Down(Cause::ReplicaTerminated)),
-        "replication stop point set" | "replication stop point reached" => (ReplicaState::StopPoint, Verdict::Down(Cause::ReplicaStopped)),
+        "replication stop point set" => (ReplicaState::StopPointSet, Verdict::Down(Cause::ReplicaStopped)),
+        "replication stop point reached" => (ReplicaState::StopPointReached, Verdict::Down(Cause::ReplicaStopped)),
         _ => (ReplicaState::Unknown, Verdict::Unknown(Cause::Unclassified)),
     };
     (state, verdict, said)
@@ -213,5 +214,30 @@ fn freshness(history: &LagHistory, now: i64, stale_after: Duration) -> (Verdict,
     (Verdict::Up, words)
 }
 
+/// PostgreSQL switches its log at least every five minutes on RDS, which ends an idle climb; the rest is the metric's grain.
+const LONGEST_IDLE: f64 = 360.0;
+
+/// What the lag says of a link that flows. An idle climb keeps its number for the data-loss gate: for five minutes nobody
+/// can tell it from a source that is gone (`now() - pg_last_xact_replay_timestamp()` grows either way).
+fn lag_state(instance: &Instance, history: &LagHistory, verdict: Verdict) -> ReplicaState {
+    match verdict {
+        Verdict::Unknown(Cause::LagUnknown) => ReplicaState::LagUnknown,
+        Verdict::Unknown(Cause::NoData) => ReplicaState::NoData,
+        Verdict::Unknown(Cause::Stale) => ReplicaState::Stale,
+        _ if instance.engine.starts_with("postgres") && climbs(&history.samples) => ReplicaState::Idle,
+        _ => ReplicaState::Replicating,
+    }
+}
+
+/// The newest two datapoints follow each other, and the lag grew by the time between them.
+fn climbs(samples: &[LagSample]) -> bool {
+    let [.., before, last] = samples else { return false };
+    let apart = (last.at - before.at) as f64 / 1e6;
+    let grew = last.seconds - before.seconds;
+    last.at - before.at <= last.period && (grew - apart).abs() <= apart * 0.05 && last.seconds <= LONGEST_IDLE
+}
+
+#[cfg(test)]
+mod readings;
 #[cfg(test)]
 mod tests;

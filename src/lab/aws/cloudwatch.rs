@@ -1,12 +1,11 @@
 //! CloudWatch in its three protocols.
 
-use std::collections::BTreeMap;
-
+use super::alarms;
 use super::value::Value;
 use super::wire::{Call, Style};
 use super::{Answer, unknown};
 use crate::lab::serve::text;
-use crate::lab::world::{ApiError, MetricKey, Millis, Sample, World};
+use crate::lab::world::{ApiError, MetricKey, Millis, World};
 
 /// Answers a call.
 pub fn handle(world: &mut World, call: &Call, now: Millis) -> Result<Answer, ApiError> {
@@ -23,7 +22,11 @@ pub fn handle(world: &mut World, call: &Call, now: Millis) -> Result<Answer, Api
             Value::Map(Vec::new())
         }
         "ListMetrics" => list(world, call, &input),
-        "DescribeAlarms" => map([("MetricAlarms", Value::List(Vec::new())), ("CompositeAlarms", Value::List(Vec::new()))]),
+        "DescribeAlarms" => alarms::describe(world, call, &input),
+        "PutMetricAlarm" | "PutCompositeAlarm" | "DeleteAlarms" | "SetAlarmState" => {
+            alarms::change(world, call, &input, now)?;
+            Value::Map(Vec::new())
+        }
         _ => return Err(unknown(call)),
     };
     Ok(output.answer(call.style, &call.operation, 200))
@@ -38,11 +41,11 @@ fn body(call: &Call) -> Result<Vec<u8>, ApiError> {
     Ok(call.body.to_vec())
 }
 
-fn map<const N: usize>(fields: [(&str, Value); N]) -> Value {
+pub(super) fn map<const N: usize>(fields: [(&str, Value); N]) -> Value {
     Value::Map(fields.into_iter().map(|(k, v)| (k.to_owned(), v)).collect())
 }
 
-fn key(region: &str, from: &Value) -> Result<MetricKey, ApiError> {
+pub(super) fn key(region: &str, from: &Value) -> Result<MetricKey, ApiError> {
     let need =
         |name: &str| from.word(name).ok_or_else(|| ApiError::new(400, "MissingParameter", format!("The parameter {name} is required.")));
     let pair = |d: &Value| Some((d.word("Name")?, d.word("Value")?));
@@ -62,33 +65,12 @@ fn span(input: &Value) -> Result<(u64, u64), ApiError> {
     Ok((from, to))
 }
 
-fn period(from: &Value) -> Result<u64, ApiError> {
+pub(super) fn period(from: &Value) -> Result<u64, ApiError> {
     let seconds = from.number("Period").unwrap_or(60.0) as u64;
     if seconds == 0 || (seconds > 30 && !seconds.is_multiple_of(60)) {
         return Err(ApiError::validation("The parameter Period must be a multiple of 60."));
     }
     Ok(seconds * 1_000)
-}
-
-/// The samples of each period, keyed by its beginning.
-fn periods(samples: &[Sample], period: u64) -> BTreeMap<u64, Vec<f64>> {
-    let mut found: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
-    for sample in samples {
-        found.entry(sample.unix_ms / period * period).or_default().push(sample.value);
-    }
-    found
-}
-
-fn statistic(name: &str, values: &[f64]) -> Option<f64> {
-    let (count, sum) = (values.len() as f64, values.iter().sum::<f64>());
-    match name {
-        "Average" => Some(sum / count),
-        "Sum" => Some(sum),
-        "SampleCount" => Some(count),
-        "Minimum" => values.iter().copied().reduce(f64::min),
-        "Maximum" => values.iter().copied().reduce(f64::max),
-        _ => None,
-    }
 }
 
 fn data(world: &World, call: &Call, input: &Value, now: Millis) -> Result<Value, ApiError> {
@@ -103,14 +85,7 @@ fn data(world: &World, call: &Call, input: &Value, now: Millis) -> Result<Value,
         let empty = Value::Map(Vec::new());
         let key = key(&call.region, stat.get("Metric").unwrap_or(&empty))?;
         let name = stat.word("Stat").unwrap_or_default();
-        let samples = world.samples(&key, from, to, now);
-        let mut points: Vec<(u64, f64)> = Vec::new();
-        for (at, values) in periods(&samples, period(stat)?) {
-            let Some(value) = statistic(&name, &values) else {
-                return Err(ApiError::validation(format!("The value {name} for parameter Stat is not supported.")));
-            };
-            points.push((at, value));
-        }
+        let mut points = world.points(&key, &name, period(stat)?, (from, to), now)?;
         if !ascending {
             points.reverse();
         }
@@ -128,15 +103,20 @@ fn data(world: &World, call: &Call, input: &Value, now: Millis) -> Result<Value,
 fn statistics(world: &World, call: &Call, input: &Value, now: Millis) -> Result<Value, ApiError> {
     let (from, to) = span(input)?;
     let key = key(&call.region, input)?;
-    let samples = world.samples(&key, from, to, now);
-    let names: Vec<String> =
-        input.items("Statistics").iter().filter_map(|s| if let Value::Text(t) = s { Some(t.clone()) } else { None }).collect();
-    let points = periods(&samples, period(input)?).into_iter().map(|(at, values)| {
-        let mut fields = vec![("Timestamp".to_owned(), Value::Time(at as f64 / 1_000.0)), ("Unit".to_owned(), Value::text("Seconds"))];
-        fields.extend(names.iter().filter_map(|n| Some((n.clone(), Value::Number(statistic(n, &values)?)))));
-        Value::Map(fields)
-    });
-    Ok(map([("Label", Value::text(key.name.clone())), ("Datapoints", Value::List(points.collect()))]))
+    let period = period(input)?;
+    let mut rows: Vec<(u64, Vec<(String, Value)>)> = Vec::new();
+    for name in input.items("Statistics").iter().filter_map(|s| if let Value::Text(t) = s { Some(t) } else { None }) {
+        // Every statistic has the same periods.
+        for (place, (at, value)) in world.points(&key, name, period, (from, to), now)?.into_iter().enumerate() {
+            if rows.len() <= place {
+                let unit = if key.name == "ReplicaLag" { "Seconds" } else { "None" };
+                rows.push((at, vec![("Timestamp".to_owned(), Value::Time(at as f64 / 1_000.0)), ("Unit".to_owned(), Value::text(unit))]));
+            }
+            rows[place].1.push((name.clone(), Value::Number(value)));
+        }
+    }
+    let points = rows.into_iter().map(|(_, fields)| Value::Map(fields)).collect();
+    Ok(map([("Label", Value::text(key.name.clone())), ("Datapoints", Value::List(points))]))
 }
 
 fn put(world: &mut World, call: &Call, input: &Value, now: Millis) -> Result<(), ApiError> {

@@ -3,6 +3,7 @@
 //! Service and region come from the credential scope of the signature, as they do at AWS; signatures
 //! themselves are not verified. The faces only translate: what is true and what is refused is the world's.
 
+mod alarms;
 mod autoscaling;
 mod cloudwatch;
 mod elbv2;

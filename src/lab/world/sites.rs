@@ -35,6 +35,12 @@ impl World {
     /// A request to a site's front.
     pub fn site_request(&mut self, name: SiteName, ask: Ask, now: Millis) -> SiteReply {
         self.advance(now);
+        let reply = self.site_reply(name, ask, now);
+        self.count_request(name, &reply);
+        reply
+    }
+
+    fn site_reply(&mut self, name: SiteName, ask: Ask, now: Millis) -> SiteReply {
         if self.dark.contains(&self.site(name).region) {
             return SiteReply::Hang;
         }

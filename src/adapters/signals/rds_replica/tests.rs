@@ -42,8 +42,8 @@ async fn every_status_of_the_link_is_a_state_and_a_cause_of_its_own() {
         (Some((false, "error", "Fatal error 1236")), ReplicaState::Error, Verdict::Down(Cause::ReplicaError)),
         (Some((false, "stopped", "")), ReplicaState::Stopped, Verdict::Down(Cause::ReplicaStopped)),
         (Some((false, "terminated", "")), ReplicaState::Terminated, Verdict::Down(Cause::ReplicaTerminated)),
-        (Some((true, "replication stop point set", "")), ReplicaState::StopPoint, Verdict::Down(Cause::ReplicaStopped)),
-        (Some((false, "replication stop point reached", "")), ReplicaState::StopPoint, Verdict::Down(Cause::ReplicaStopped)),
+        (Some((true, "replication stop point set", "")), ReplicaState::StopPointSet, Verdict::Down(Cause::ReplicaStopped)),
+        (Some((false, "replication stop point reached", "")), ReplicaState::StopPointReached, Verdict::Down(Cause::ReplicaStopped)),
         (Some((true, "connecting", "")), ReplicaState::Unknown, Verdict::Unknown(Cause::Unclassified)),
     ] {
         script.world(|db| db.link = link);
@@ -89,22 +89,23 @@ async fn every_way_of_the_lag_is_a_value_of_its_own() {
     let idle: Vec<(i64, f64)> = minutes(&[0.0; 12]);
     // PostgreSQL without writes: the clock since the last one, reset every five minutes.
     let sawtooth: Vec<(i64, f64)> = minutes(&[240.0, 180.0, 120.0, 60.0, 0.0, 300.0]);
-    for (points, verdict, samples, words) in [
-        (idle, Verdict::Up, 12, "lag 0s as of 120s ago"),
-        (sawtooth, Verdict::Up, 6, "lag 240s as of 120s ago"),
-        (minutes(&[-1.0, 2.0, 3.0]), Verdict::Unknown(Cause::LagUnknown), 2, "unknown (a negative number)"),
-        (minutes(&[2.0, -1.0, 3.0]), Verdict::Up, 2, "lag 2s as of 120s ago"),
-        (minutes(&[-1.0, -1.0]), Verdict::Unknown(Cause::LagUnknown), 0, "unknown (a negative number)"),
-        (Vec::new(), Verdict::Unknown(Cause::NoData), 0, "no lag datapoint in the last 15 minutes"),
-        (vec![(NOW_SECONDS - 301, 0.0)], Verdict::Unknown(Cause::Stale), 1, "older than 300s"),
-        (vec![(NOW_SECONDS - 300, 0.0)], Verdict::Up, 1, "as of 300s ago"),
+    use ReplicaState::{Idle, LagUnknown, NoData, Replicating, Stale};
+    for (points, verdict, state, samples, words) in [
+        (idle, Verdict::Up, Replicating, 12, "lag 0s as of 120s ago"),
+        (sawtooth, Verdict::Up, Idle, 6, "lag 240s as of 120s ago"),
+        (minutes(&[-1.0, 2.0, 3.0]), Verdict::Unknown(Cause::LagUnknown), LagUnknown, 2, "unknown (a negative number)"),
+        (minutes(&[2.0, -1.0, 3.0]), Verdict::Up, Replicating, 2, "lag 2s as of 120s ago"),
+        (minutes(&[-1.0, -1.0]), Verdict::Unknown(Cause::LagUnknown), LagUnknown, 0, "unknown (a negative number)"),
+        (Vec::new(), Verdict::Unknown(Cause::NoData), NoData, 0, "no lag datapoint in the last 15 minutes"),
+        (vec![(NOW_SECONDS - 301, 0.0)], Verdict::Unknown(Cause::Stale), Stale, 1, "older than 300s"),
+        (vec![(NOW_SECONDS - 300, 0.0)], Verdict::Up, Replicating, 1, "as of 300s ago"),
     ] {
         let (_script, probe) = signal(Db { points: points.clone(), ..Db::default() }).await;
         let finding = look(&probe).await;
         assert_eq!(finding.verdict, verdict, "{points:?}");
         assert!(finding.detail.contains(words), "{}", finding.detail);
         let reading = finding.replica.unwrap();
-        assert_eq!((reading.state, reading.samples.len()), (ReplicaState::Replicating, samples), "{points:?}");
+        assert_eq!((reading.state, reading.samples.len()), (state, samples), "{points:?}");
         assert!(reading.samples.is_sorted_by_key(|sample| sample.at), "oldest first");
     }
 }
