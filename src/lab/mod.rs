@@ -5,6 +5,7 @@
 //! and a referee who says whether what happened was right. Many labs live side by side, each on its own ports.
 
 mod action;
+mod words;
 mod aws;
 mod cloud;
 mod config;
