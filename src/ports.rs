@@ -95,9 +95,9 @@ pub trait Step: Send + Sync {
 
     /// The same for a person's bash script: one line each to ask for it, to wait until it is so for `limit` at most, and to
     /// read it back. Lines that begin with `#` are comments; `wait_for` and `healthy` are the script's own (`cli/script.rs`).
-    fn script(&self, found: &Inspection, limit: Duration) -> Vec<String> {
-        // Kinds that cannot read back what they did have nothing to wait for.
-        drop(limit);
+    ///
+    /// The default is for kinds that cannot read back what they did: they have nothing to wait for.
+    fn script(&self, found: &Inspection, _limit: Duration) -> Vec<String> {
         self.describe(found).into_iter().map(|call| call.shell).collect()
     }
 

@@ -1,7 +1,7 @@
 //! What a person sees: commands in, words out.
 
-pub mod client;
 mod choose;
+pub mod client;
 pub mod exit;
 pub mod inspect;
 pub mod journal;

@@ -181,6 +181,9 @@ fn as_decided<'a>(config: Option<&Path>, apps: impl Iterator<Item = &'a str>, wh
             Err(code) => return code,
         }
     }
+    if told.is_empty() {
+        return why.exit();
+    }
     if look.json {
         return journal::print_json(story::explain_all_json(&told));
     }

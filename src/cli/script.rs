@@ -3,12 +3,12 @@
 //! What is asked, waited for and read back, each kind of step says itself ([`crate::ports::Step::script`]); here they
 //! are put in the order of the plan. Steps that the plan lets run side by side follow one another.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::inspect::{Inspected, said};
 use crate::adapters::aws::shell_word;
-use crate::config::Config;
+use crate::config::{AccountConfig, Config};
 use crate::domain::plan::{OnFailure, Plan, PlannedStep};
 
 /// A step's wait in the script, at least: a deadline that suits a daemon is short for a command line that takes a second
@@ -77,15 +77,18 @@ pub(super) fn script(config: &Config, app: &str, plan: &Plan, found: &[Inspected
         !done.contains(one.step.name.as_str()) && one.step.after.iter().all(|name| done.contains(name.as_str()))
     };
     while let Some(one) = found.iter().find(|one| ready(one, &done)) {
-        out.push_str(&section(config, one.step, &said(&one.found).1, &one.script(one.step.deadline.max(LEAST_WAIT))));
+        out.push_str(&section(&config.accounts, one.step, &said(&one.found).1, &one.script(one.step.deadline.max(LEAST_WAIT))));
         done.insert(&one.step.name);
     }
-    out.push_str(&format!("\nsay 'every step is done; look at the front door of {app}, then tell the daemon: watchover adopt {app} --active {}'\n", plan.direction.target()));
+    out.push_str(&format!(
+        "\nsay 'every step is done; look at the front door of {app}, then tell the daemon: watchover adopt {app} --active {} --reason TEXT'\n",
+        plan.direction.target()
+    ));
     out
 }
 
 /// One step. Its lines are joined by `&&`, so that the first that fails ends the step, whatever bash makes of `set -e`.
-fn section(config: &Config, step: &PlannedStep, seen: &str, lines: &[String]) -> String {
+fn section(accounts: &BTreeMap<String, AccountConfig>, step: &PlannedStep, seen: &str, lines: &[String]) -> String {
     let seen = seen.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut out = format!("\n# {} ({}, {}): when this was written, {seen}\n", step.name, step.kind, step.class);
     let lines: Vec<&String> = lines.iter().filter(|line| !line.trim().is_empty()).collect();
@@ -103,7 +106,7 @@ fn section(config: &Config, step: &PlannedStep, seen: &str, lines: &[String]) ->
         out.push_str("  true\n");
     }
     out.push_str(&format!("}}\nsay '{}'\n", step.name));
-    let call = match step.account.as_ref().and_then(|account| Some((account, config.accounts.get(account)?))) {
+    let call = match step.account.as_ref().and_then(|account| Some((account, accounts.get(account)?))) {
         // In a subshell: the keys of the other account end with it. The external id is a secret, and comes by environment.
         Some((account, spec)) => {
             let id = format!("EXTERNAL_ID_{}", account.to_ascii_uppercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_"));
@@ -116,4 +119,69 @@ fn section(config: &Config, step: &PlannedStep, seen: &str, lines: &[String]) ->
         OnFailure::Halt => format!("{{ say '{}: not done; nothing after it was started'; exit 1; }}", step.name),
     };
     out + &format!("{call} || {failed}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::domain::plan::{Class, Repeat, Reversibility};
+
+    fn step(name: &str, on_failure: OnFailure) -> PlannedStep {
+        PlannedStep {
+            name: name.into(),
+            kind: "route53-records".into(),
+            class: Class::Traffic,
+            reversibility: Reversibility::Reversible,
+            repeat: Repeat::Inspectable,
+            after: Vec::new(),
+            deadline: Duration::from_secs(60),
+            attempts: 3,
+            on_failure,
+            only: None,
+            account: None,
+            region: "us-east-1".into(),
+            keys: serde_json::Value::Null,
+        }
+    }
+
+    /// Runs the sections in bash, with an `aws` that always answers 3; answers the exit code and what was said.
+    fn run(sections: &[(PlannedStep, &[&str])]) -> (Option<i32>, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let fake = dir.path().join("aws");
+        std::fs::write(&fake, "#!/bin/sh\necho 3\n").unwrap();
+        std::fs::set_permissions(&fake, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut text = PRELUDE.to_owned();
+        for (step, lines) in sections {
+            let lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+            text.push_str(&section(&BTreeMap::new(), step, "it can\nbe done", &lines));
+        }
+        let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap_or_default());
+        let said = std::process::Command::new("bash").args(["-c", &text]).env("PATH", path).output().unwrap();
+        (said.status.code(), format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr)))
+    }
+
+    #[test]
+    fn a_step_ends_with_its_first_failure_and_the_plan_says_what_follows() {
+        let fence: &[&str] = &["echo asked", "# a word", "false", "echo never"];
+        let (code, said) =
+            run(&[(step("fence", OnFailure::Continue), fence), (step("traffic", OnFailure::Halt), &["echo moved", "# end"])]);
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains("asked") && said.contains("moved") && !said.contains("never"), "{said}");
+        assert!(said.contains("fence: not done; the plan goes on without it"), "{said}");
+        let (code, said) = run(&[(step("promote", OnFailure::Halt), fence), (step("traffic", OnFailure::Halt), &["echo moved"])]);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("promote: not done; nothing after it was started") && !said.contains("moved"), "{said}");
+    }
+
+    #[test]
+    fn waits_end_with_the_answer_or_with_their_time() {
+        let lines: &[&str] = &["wait_for 9 ge 3 aws x", "wait_for 9 is 3 aws x", "wait_for 0 is 4 aws x", "echo never"];
+        let (code, said) = run(&[(step("capacity", OnFailure::Halt), lines)]);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("not in time: wanted is 4, last seen 3: aws x") && !said.contains("never"), "{said}");
+        let (code, said) = run(&[(step("none", OnFailure::Halt), &["# only words"]), (step("empty", OnFailure::Halt), &[])]);
+        assert_eq!(code, Some(0), "{said}");
+    }
 }

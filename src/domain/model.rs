@@ -330,4 +330,3 @@ pub struct Actor {
 pub fn counted(count: usize, thing: &str) -> String {
     if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
 }
-

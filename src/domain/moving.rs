@@ -174,7 +174,11 @@ fn drive(app: &App, around: &Around, incident: &Incident, step: &PlannedStep, ru
         Work::Back(_) | Work::Permit { .. } => false,
     };
     if late && !answered {
-        return Some(overdue(step, run, app.progress(name).or(run.progress.as_deref())).and(Effect::Cancel { step: name.clone() }).doing(name, Work::default()));
+        return Some(
+            overdue(step, run, app.progress(name).or(run.progress.as_deref()))
+                .and(Effect::Cancel { step: name.clone() })
+                .doing(name, Work::default()),
+        );
     }
     match work {
         Work::Out { .. } => None,
@@ -306,10 +310,7 @@ fn call_off(app: &App, incident: &Incident, plan: &Plan, now: Moment) -> Option<
         }
         Work::Back(Report::Undone(Err(error))) if error.class != ErrorClass::Retry => {
             let words = format!("the problem is gone, but {name} could not be undone: {}", error.message);
-            Some(
-                Decision::entry(Entry::Stuck { words, waits_for: put_back(app) })
-                    .doing(name, Work::default()),
-            )
+            Some(Decision::entry(Entry::Stuck { words, waits_for: put_back(app) }).doing(name, Work::default()))
         }
         Work::Back(Report::Undone(Err(_))) => Some(Decision::default().doing(name, Work::Idle { until: now + Duration::from_secs(1) })),
         // What was in the middle of its apply is waited for, so that undo does not overtake it; its deadline bounds that.

@@ -5,7 +5,6 @@
 //! and a referee who says whether what happened was right. Many labs live side by side, each on its own ports.
 
 mod action;
-mod words;
 mod aws;
 mod cloud;
 mod config;
@@ -17,6 +16,7 @@ pub mod referee;
 pub mod scenarios;
 mod serve;
 mod sites;
+mod words;
 pub mod world;
 mod writers;
 

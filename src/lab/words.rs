@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::action::{Action, Says};
 use super::faults::Fault;
-use super::world::SiteMode;
+use super::world::{MetricMode, Modify, SiteMode};
 
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -58,7 +58,26 @@ impl fmt::Display for Action {
     }
 }
 
-fn mode_words(mode: &SiteMode) -> String {
+impl fmt::Display for MetricMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MetricMode::Truth => f.write_str("tells the truth"),
+            MetricMode::Missing => f.write_str("is silent"),
+            MetricMode::Fixed(value) => write!(f, "says {value}"),
+        }
+    }
+}
+
+impl fmt::Display for Modify {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let days = self.backup_retention.map(|days| format!("backups kept for {days} days"));
+        let zones = self.multi_az.map(|two| if two { "in two zones" } else { "in one zone" }.to_owned());
+        f.write_str(&[days, zones].into_iter().flatten().collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// What a site's front does, in words.
+pub(super) fn mode_words(mode: &SiteMode) -> String {
     match mode {
         SiteMode::Ok => "answers as it should again".to_owned(),
         SiteMode::Refuse => "refuses connections".to_owned(),

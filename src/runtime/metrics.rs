@@ -583,7 +583,10 @@ mod tests {
             &["rds:PromoteReadReplica", "s3:PutObject", "elasticloadbalancing:DescribeTargetHealth", "s3:ListBucket", "odd"].map(may),
         );
         let text = metrics.render();
-        for call in ["operation=\"PromoteReadReplica\",outcome=\"throttled\",service=\"rds\"", "operation=\"HeadObject\",outcome=\"ok\",service=\"s3\""] {
+        for call in [
+            "operation=\"PromoteReadReplica\",outcome=\"throttled\",service=\"rds\"",
+            "operation=\"HeadObject\",outcome=\"ok\",service=\"s3\"",
+        ] {
             assert_eq!(value(&text, &format!("aws_calls_total{{{call}}}")), Some(0.0), "{text}");
         }
         let timed = "operation=\"DescribeTargetHealth\",service=\"elbv2\"";

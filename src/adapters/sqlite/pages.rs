@@ -140,10 +140,8 @@ impl Pages {
     fn active_before(&self, app: &str, seq: i64) -> Result<Option<Record>, JournalError> {
         let mut before = seq;
         loop {
-            let rows = self.records(
-                "WHERE app = ?1 AND seq < ?2 AND kind IN ('active', 'closed') ORDER BY seq DESC LIMIT 16",
-                &[&app, &before],
-            )?;
+            let rows =
+                self.records("WHERE app = ?1 AND seq < ?2 AND kind IN ('active', 'closed') ORDER BY seq DESC LIMIT 16", &[&app, &before])?;
             let Some(last) = rows.last().map(|record| record.seq) else { return Ok(None) };
             let says = |record: &Record| matches!(record.entry, Entry::Active { .. } | Entry::Closed { active: Some(_), .. });
             if let Some(found) = rows.into_iter().find(says) {

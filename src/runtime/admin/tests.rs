@@ -40,9 +40,8 @@ fn journal() -> (tempfile::TempDir, Reader) {
     use crate::ports::Journal;
     let dir = tempfile::tempdir().unwrap();
     let mut written = crate::adapters::sqlite::SqliteJournal::open(dir.path(), "bastion").unwrap();
-    let rows: Vec<Record> = (1..=9)
-        .map(|seq| if seq <= 3 { record(seq) } else { Record { entry: Entry::Executed, ..record(seq) } })
-        .collect();
+    let rows: Vec<Record> =
+        (1..=9).map(|seq| if seq <= 3 { record(seq) } else { Record { entry: Entry::Executed, ..record(seq) } }).collect();
     written.append(&rows).unwrap();
     let place = dir.path().to_owned();
     (dir, Arc::new(move |asked: &Asked| read(&place, asked)))
