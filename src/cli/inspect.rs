@@ -246,7 +246,7 @@ pub(super) fn plan(flag: Option<&Path>, app: &str, to: Option<SiteName>, format:
         match format {
             PlanFormat::AwsCli => {
                 let now = crate::domain::model::rfc3339(wall());
-                anstream::print!("{}", script::script(&config, &app.policy.name, plan, &found, &now));
+                anstream::print!("{}", script::script(&config, &app.policy, plan, &found, &now));
             }
             PlanFormat::Json => document(plan, &found),
             PlanFormat::Table if look.json => document(plan, &found),

@@ -10,6 +10,7 @@ use super::inspect::{Inspected, said};
 use crate::adapters::aws::shell_word;
 use crate::config::{AccountConfig, Config};
 use crate::domain::plan::{OnFailure, Plan, PlannedStep};
+use crate::domain::policy::AppPolicy;
 
 /// A step's wait in the script, at least: a deadline that suits a daemon is short for a command line that takes a second
 /// for each call.
@@ -19,7 +20,8 @@ const LEAST_WAIT: Duration = Duration::from_secs(60);
 const PRELUDE: &str = r#"set -euo pipefail
 command -v aws >/dev/null || { echo "the aws command is not installed" >&2; exit 2; }
 export AWS_PAGER= AWS_MAX_ATTEMPTS="${AWS_MAX_ATTEMPTS:-3}"
-aws() { command aws --cli-connect-timeout 5 --cli-read-timeout 20 "$@"; }
+# By option too: for some services in us-east-1 the command line does not look at AWS_ENDPOINT_URL.
+aws() { command aws --cli-connect-timeout 5 --cli-read-timeout 20 ${AWS_ENDPOINT_URL:+--endpoint-url "$AWS_ENDPOINT_URL"} "$@"; }
 say() { printf '%s  %s\n' "$(date -u +%H:%M:%S)" "$*" >&2; }
 
 # wait_for SECONDS is|ge WANTED COMMAND...: asks until the answer is WANTED, or at least that number.
@@ -62,13 +64,17 @@ as_role() {
 "#;
 
 /// The whole script for the plan as it stands now. `now`: when it was written, for a person.
-pub(super) fn script(config: &Config, app: &str, plan: &Plan, found: &[Inspected<'_>], now: &str) -> String {
+pub(super) fn script(config: &Config, app: &AppPolicy, plan: &Plan, found: &[Inspected<'_>], now: &str) -> String {
+    let target = plan.direction.target();
+    let (region, app) = (&app.site(target).region, &app.name);
     let mut out = format!(
         "#!/usr/bin/env bash\n# Moves {app} {} without watchover: the calls that it would make, with what it waits for and reads back.\n\
          # Written {now}; what stands there may have changed since. Stop the daemon first, or pause it: one mover at a time.\n\
          # Needs the aws command and credentials that may do what `watchover iam-policy` lists.\n{PRELUDE}",
         plan.direction
     );
+    // The command line wants one for global services too, where it is given an endpoint.
+    out.push_str(&format!("export AWS_DEFAULT_REGION=\"${{AWS_DEFAULT_REGION:-${{AWS_REGION:-{region}}}}}\"\n"));
     if let Some(endpoint) = &config.aws.endpoint_url {
         out.push_str(&format!(": \"${{AWS_ENDPOINT_URL:={}}}\"\nexport AWS_ENDPOINT_URL\n", endpoint.as_str().trim_end_matches('/')));
     }
@@ -81,8 +87,7 @@ pub(super) fn script(config: &Config, app: &str, plan: &Plan, found: &[Inspected
         done.insert(&one.step.name);
     }
     out.push_str(&format!(
-        "\nsay 'every step is done; look at the front door of {app}, then tell the daemon: watchover adopt {app} --active {} --reason TEXT'\n",
-        plan.direction.target()
+        "\nsay 'every step is done; look at the front door of {app}, then tell the daemon: watchover adopt {app} --active {target} --reason TEXT'\n"
     ));
     out
 }
