@@ -93,6 +93,14 @@ pub trait Step: Send + Sync {
     /// The exact calls that `apply` would make, given what `inspect` found.
     fn describe(&self, found: &Inspection) -> Vec<Call>;
 
+    /// The same for a person's bash script: one line each to ask for it, to wait until it is so for `limit` at most, and to
+    /// read it back. Lines that begin with `#` are comments; `wait_for` and `healthy` are the script's own (`cli/script.rs`).
+    ///
+    /// The default is for kinds that cannot read back what they did: they have nothing to wait for.
+    fn script(&self, found: &Inspection, _limit: Duration) -> Vec<String> {
+        self.describe(found).into_iter().map(|call| call.shell).collect()
+    }
+
     /// Is it so already; could it be done? Changes nothing.
     async fn inspect(&self, cx: &StepContext) -> Result<Inspection, StepError>;
 

@@ -126,6 +126,9 @@ fn the_surface_shows_everything_and_changes_nothing() {
     }
     assert_eq!(metrics.value("watchover_active_site", &[("site", "primary")]), 1.0);
     assert_eq!(metrics.value("watchover_config_last_reload_successful", &[]), 1.0);
+    // What the plan may call is there before it is called.
+    let promotions = [("service", "rds"), ("operation", "PromoteReadReplica"), ("outcome", "ok")];
+    assert_eq!(metrics.value("watchover_aws_calls_total", &promotions), 0.0);
 
     assert_eq!(daemon.get("/livez"), (200, "ok\n".to_owned()));
     assert_eq!(daemon.get("/readyz"), (200, "ok\n".to_owned()));
@@ -192,10 +195,15 @@ fn commands_answer_with_their_exit_codes() {
     assert_eq!(steps, ["fence", "promote", "capacity", "traffic"]);
     assert!(plan["steps"].as_array().unwrap().iter().all(|step| step["inspect"]["ok"] == true), "{plan:#}");
     let script = world.command(&["plan", "shop", "--format", "aws-cli"]);
-    holds(&script, 0, &["#!/bin/sh", "aws rds promote-read-replica --region us-east-1"]);
+    holds(&script, 0, &["#!/usr/bin/env bash", "aws rds promote-read-replica --region us-east-1", "aws rds wait db-instance-available"]);
+    holds(
+        &script,
+        0,
+        &["route53 wait resource-record-sets-changed", "\"SetIdentifier\":\"standby\"", "AWS_ENDPOINT_URL:=http://127.0.0.1"],
+    );
     let file = world.dir.path().join("break-glass.sh");
     std::fs::write(&file, &script.out).unwrap();
-    assert!(std::process::Command::new("sh").arg("-n").arg(&file).status().unwrap().success(), "{}", script.out);
+    assert!(std::process::Command::new("bash").arg("-n").arg(&file).status().unwrap().success(), "{}", script.out);
     holds(&world.command(&["plan", "none"]), 2, &["none", "shop"]);
     holds(&world.command(&["check"]), 0, &["0 findings"]);
     holds(&world.command(&["iam-policy"]), 0, &["rds:PromoteReadReplica", "2012-10-17"]);
@@ -229,6 +237,24 @@ fn commands_answer_with_their_exit_codes() {
     }
     holds(&world.command(&["history"]), 0, &["No incidents"]);
     holds(&world.command(&["plan", "shop"]), 0, &["promote"]);
+}
+
+#[test]
+fn what_waits_for_a_person_is_an_exit_code_and_needs_no_name() {
+    let world = World::start();
+    let daemon = Daemon::steady(&world.config);
+    world.edit(&[("mode = \"automatic\"", "mode = \"approval\"")]);
+    daemon.process.signal(Signal::HUP);
+    until("the new mode is in force", || (daemon.app()["mode"] == "approval").then_some(()));
+    holds(&world.command(&["status"]), 0, &["watching"]);
+    world.act("/region", &json!({"region": "ap-south-1", "dark": true}));
+    until("it asks", || (daemon.app()["state"] == "awaiting-approval").then_some(()));
+    holds(&world.command(&["status"]), 6, &["awaiting-approval", "mode asks"]);
+    assert_eq!(world.command(&["status", "--json"]).code, Some(6));
+    holds(&world.command(&["decline", "--reason", "not yet"]), 0, &["done: shop-"]);
+    until("it is held", || (daemon.app()["state"] == "held").then_some(()));
+    holds(&world.command(&["status"]), 0, &["held"]);
+    daemon.stop();
 }
 
 // Signals and files.
@@ -446,6 +472,9 @@ fn a_drill_moves_and_is_told_afterwards_without_the_daemon() {
     assert_eq!((&report["schema_version"], &report["outcome"]), (&json!(1), &json!("moved")), "{report:#}");
     holds(&world.command(&["explain", id]), 0, &["data-loss", "cooldown"]);
     holds(&world.command(&["report", "none-such"]), 1, &["none-such", "watchover history"]);
+    holds(&world.command(&["explain", "shop"]), 0, &[id, "data-loss", "not reachable", "decided last"]);
+    holds(&world.command(&["history", "--limit", "1", "--before", id]), 0, &["No incidents"]);
+    holds(&world.command(&["history", "--limit", "0"]), 2, &["from 1 to 100000"]);
 
     // A restart remembers which site is active, and does nothing about it.
     let daemon = Daemon::start(&world.config);

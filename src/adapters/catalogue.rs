@@ -1,16 +1,36 @@
 //! The registries, as the config asks them.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::{signals, steps};
 use crate::config::judge::Table;
-use crate::config::{Catalogue, Place, SignalPlace, SignalTraits, StepTraits};
+use crate::config::{Catalogue, Config, Place, SignalPlace, SignalTraits, StepTraits};
+use crate::domain::model::SiteName;
+use crate::ports::Permission;
 
 /// The kinds of this build.
 #[derive(Debug, Clone, Copy)]
 pub struct Kinds;
+
+impl Kinds {
+    /// Everything that the parts of this config need to be allowed: `iam-policy` prints it, and the metrics know by it
+    /// which calls may come.
+    pub fn permissions(config: &Config) -> BTreeSet<Permission> {
+        let mut all = BTreeSet::new();
+        for app in &config.apps {
+            for spec in SiteName::ALL.iter().flat_map(|site| &app.site(*site).signals) {
+                all.extend(signals::kind(&spec.kind).into_iter().flat_map(|kind| (kind.permissions)(spec)));
+            }
+            for step in app.policy.failover.steps.iter().chain(&app.policy.failback.steps) {
+                all.extend(steps::kind(&step.kind).into_iter().flat_map(|kind| (kind.permissions)(step)));
+            }
+        }
+        all
+    }
+}
 
 impl Catalogue for Kinds {
     fn signal_kinds(&self) -> Vec<&'static str> {

@@ -4,6 +4,7 @@
 //! key: it finds faults, mistakes and edits, not an adversary who rewrites the whole file.
 
 mod chain;
+mod pages;
 mod place;
 mod space;
 
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use self::chain::{GENESIS, Row};
+pub use self::pages::{Page, Pages, Place};
 use crate::domain::ledger::Record;
 use crate::ports::{Journal, JournalError};
 
@@ -123,13 +125,14 @@ impl SqliteJournal {
                 }
                 let create = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
                 create.execute_batch(LAYOUT).map_err(failed)?;
+                create.execute_batch(pages::INDEXES).map_err(failed)?;
                 create.pragma_update(None, "application_id", APPLICATION).map_err(failed)?;
                 create.pragma_update(None, "user_version", SCHEMA).map_err(failed)?;
                 create.execute("INSERT INTO head VALUES (1, 0, ?1)", [GENESIS]).map_err(failed)?;
                 create.commit().map_err(failed)?;
                 place::sync_dir(state_dir, file)?;
             }
-            Layout::Ours => {}
+            Layout::Ours => db.execute_batch(pages::INDEXES).map_err(failed)?,
         }
         // FULL syncs the log at every commit; NORMAL would lose the last ones with the power.
         db.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
@@ -291,11 +294,19 @@ fn layout(db: &Connection, file: &Path) -> Result<Layout, Trouble> {
 
 /// Reads and checks the whole chain within one snapshot.
 fn check(snapshot: &Transaction<'_>, file: &Path) -> Result<(Vec<Record>, Head), JournalError> {
+    let mut rows = Vec::new();
+    let head = walk(snapshot, file, |row| rows.push(row))?;
+    // The chain holds: only now is what a row says worth reading.
+    let records = rows.into_iter().map(|row| row.record(file, SCHEMA)).collect::<Result<_, _>>()?;
+    Ok((records, head))
+}
+
+/// Checks the whole chain within one snapshot, and shows each row that fits to `keep`.
+fn walk(snapshot: &Transaction<'_>, file: &Path, mut keep: impl FnMut(Row)) -> Result<Head, JournalError> {
     if matches!(layout(snapshot, file).map_err(Trouble::plain)?, Layout::Empty) {
         return Err(place::unwritable(file, "reading", "the file is empty; nothing was ever recorded in it"));
     }
     let mut last = Head { seq: 0, hash: GENESIS.to_owned() };
-    let mut records = Vec::new();
     let failed = |seq: i64, cause: rusqlite::Error| damaged(file, seq, &cause);
     let mut select = snapshot
         .prepare("SELECT seq, schema, wall, boot_id, mono, app, incident, epoch, kind, json, prev_hash FROM entries ORDER BY seq")
@@ -314,7 +325,7 @@ fn check(snapshot: &Transaction<'_>, file: &Path) -> Result<(Vec<Record>, Head),
             return Err(tampered(file, seq, format!("its content does not match what entry {} recorded of it", row.seq)));
         }
         last = Head { seq: row.seq, hash: row.hash() };
-        records.push(row);
+        keep(row);
     }
     let head = snapshot
         .query_row("SELECT seq, hash FROM head WHERE one = 1", [], |row| Ok(Head { seq: row.get(0)?, hash: row.get(1)? }))
@@ -332,9 +343,7 @@ fn check(snapshot: &Transaction<'_>, file: &Path) -> Result<(Vec<Record>, Head),
     if head.hash != last.hash {
         return Err(tampered(file, last.seq, "its content does not match what the end of the chain recorded of it"));
     }
-    // The chain holds: only now is what a row says worth reading.
-    let records = records.into_iter().map(|row| row.record(file, SCHEMA)).collect::<Result<_, _>>()?;
-    Ok((records, head))
+    Ok(head)
 }
 
 /// A failed read of one row: damage of the file is a change within; anything else is what it is.

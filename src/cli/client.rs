@@ -306,7 +306,7 @@ mod tests {
             reload,
             beat: Arc::new(AtomicI64::new(clock.now().mono)),
             clock,
-            journal: Arc::new(|| Err("the journal is away".to_owned())),
+            journal: Arc::new(|_| Err("the journal is away".to_owned())),
             hosts: Vec::new(),
         };
         let unix = admin::bind_unix(&path).unwrap();

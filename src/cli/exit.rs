@@ -1,5 +1,10 @@
 //! Exit codes: scripts hang on them.
 
+/// The same for `--help` and the man page.
+pub const HELP: &str = "EXIT CODES:
+  0 done, 1 failed, 2 usage or config invalid, 3 findings (check), 4 refused by a gate,
+  5 daemon not reachable, 6 waiting for a person";
+
 /// Done.
 pub const DONE: u8 = 0;
 /// Failed.

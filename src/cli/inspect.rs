@@ -1,8 +1,9 @@
 //! What can be asked without a daemon: the config, the plans, the permissions, the references.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -10,12 +11,12 @@ use tokio_util::task::TaskTracker;
 
 use super::journal::print_json;
 use super::reference::{KindDoc, Reference};
-use super::{Look, PlanFormat, autonomy, exit};
+use super::{Look, PlanFormat, autonomy, exit, script};
 use crate::adapters::{Adapters, Kinds, registry, signals, steps};
 use crate::config::{self, AppConfig, Config};
-use crate::domain::model::{Health, SiteName};
+use crate::domain::model::{Health, SiteName, counted};
 use crate::domain::plan::{Plan, PlannedStep};
-use crate::ports::{Call, Inspection, Permission, StepError};
+use crate::ports::{Call, Inspection, Step, StepError};
 use crate::runtime::{daemon, executor, metrics};
 
 /// The judged config, or the exit code after every problem was said.
@@ -107,7 +108,8 @@ pub(super) fn check(flag: Option<&Path>, offline: bool, look: Look) -> u8 {
         for finding in &findings {
             anstream::println!("{}  {}: {}", if finding.ok { "ok     " } else { "FINDING" }, finding.subject, finding.words);
         }
-        anstream::println!("{}: {} apps, {} warnings, {bad} findings", config.path.display(), config.apps.len(), config.warnings.len());
+        let (apps, warnings) = (counted(config.apps.len(), "app"), counted(config.warnings.len(), "warning"));
+        anstream::println!("{}: {apps}, {warnings}, {}", config.path.display(), counted(bad, "finding"));
     }
     if bad > 0 { exit::FINDINGS } else { exit::DONE }
 }
@@ -149,7 +151,7 @@ fn online(config: &Config) -> Vec<Finding> {
                 }
             }
             for plan in [&app.policy.failover, &app.policy.failback] {
-                for (step, found) in inspected(app, plan, &adapters).await {
+                for Inspected { step, found, .. } in inspected(app, plan, &adapters).await {
                     let (ok, words) = said(&found);
                     findings.push(Finding { subject: format!("{name} {} step {}", plan.direction, step.name), ok, words });
                 }
@@ -170,15 +172,30 @@ fn adapters(config: &Config) -> Result<Adapters, String> {
     Adapters::new(config, Arc::new(|_| {}), &TaskTracker::new(), &CancellationToken::new())
 }
 
-async fn inspected<'a>(
-    app: &AppConfig,
-    plan: &'a Plan,
-    adapters: &Adapters,
-) -> Vec<(&'a PlannedStep, Result<(Inspection, Vec<Call>), StepError>)> {
+/// A step, and what stands there now.
+pub(super) struct Inspected<'a> {
+    pub step: &'a PlannedStep,
+    pub found: Result<(Inspection, Vec<Call>), StepError>,
+    built: Option<Arc<dyn Step>>,
+}
+
+impl Inspected<'_> {
+    /// Its part of a person's script; where nothing could be seen, as it would be without a look.
+    pub fn script(&self, limit: Duration) -> Vec<String> {
+        match (&self.built, &self.found) {
+            (Some(built), Ok((found, _))) => built.script(found, limit),
+            (Some(built), Err(_)) => built.script(&Inspection::CannotTell, limit),
+            (None, _) => vec!["false".to_owned()],
+        }
+    }
+}
+
+async fn inspected<'a>(app: &AppConfig, plan: &'a Plan, adapters: &Adapters) -> Vec<Inspected<'a>> {
     let mut all = Vec::new();
     for step in &plan.steps {
         let context = executor::preflight_context(&app.policy.name, plan.direction, step, wall());
-        let found = match steps::build(step, adapters) {
+        let built = steps::build(step, adapters);
+        let found = match &built {
             Ok(built) => match tokio::time::timeout(context.time_left, built.inspect(&context)).await {
                 Ok(Ok(found)) => {
                     let calls = built.describe(&found);
@@ -187,14 +204,14 @@ async fn inspected<'a>(
                 Ok(Err(error)) => Err(error),
                 Err(_) => Err(StepError::new(crate::ports::ErrorClass::Retry, "timeout", "no answer in time")),
             },
-            Err(error) => Err(error),
+            Err(error) => Err(error.clone()),
         };
-        all.push((step, found));
+        all.push(Inspected { step, found, built: built.ok() });
     }
     all
 }
 
-fn said(found: &Result<(Inspection, Vec<Call>), StepError>) -> (bool, String) {
+pub(super) fn said(found: &Result<(Inspection, Vec<Call>), StepError>) -> (bool, String) {
     match found {
         Ok((Inspection::AlreadySo(_), _)) => (true, "it is so already".into()),
         Ok((Inspection::UnderWay(_), _)) => (true, "it is under way".into()),
@@ -217,6 +234,8 @@ pub(super) fn plan(flag: Option<&Path>, app: &str, to: Option<SiteName>, format:
         return exit::USAGE;
     };
     let plan = app.policy.plan_to(to.unwrap_or(SiteName::Standby));
+    // Whoever needs the script has lost the site: the steps of a planned move sit it out.
+    let plan = &if matches!(format, PlanFormat::AwsCli) { plan.for_move(false) } else { plan.clone() };
     on_runtime(async {
         let adapters = match adapters(&config) {
             Ok(adapters) => adapters,
@@ -227,7 +246,10 @@ pub(super) fn plan(flag: Option<&Path>, app: &str, to: Option<SiteName>, format:
         };
         let found = inspected(app, plan, &adapters).await;
         match format {
-            PlanFormat::AwsCli => script(plan, &found),
+            PlanFormat::AwsCli => {
+                let now = crate::domain::model::rfc3339(wall());
+                anstream::print!("{}", script::script(&config, &app.policy, plan, &found, &now));
+            }
             PlanFormat::Json => document(plan, &found),
             PlanFormat::Table if look.json => document(plan, &found),
             PlanFormat::Table => table(plan, &found),
@@ -236,11 +258,9 @@ pub(super) fn plan(flag: Option<&Path>, app: &str, to: Option<SiteName>, format:
     })
 }
 
-type Inspected<'a> = (&'a PlannedStep, Result<(Inspection, Vec<Call>), StepError>);
-
 fn table(plan: &Plan, found: &[Inspected<'_>]) {
     anstream::println!("{}: {} steps", plan.direction, plan.steps.len());
-    for (step, found) in found {
+    for Inspected { step, found, .. } in found {
         let after = if step.after.is_empty() { "at once".to_owned() } else { format!("after {}", step.after.join(", ")) };
         anstream::println!(
             "{}  {} ({}, {}), {after}, deadline {}, on failure {}",
@@ -261,7 +281,7 @@ fn table(plan: &Plan, found: &[Inspected<'_>]) {
 fn document(plan: &Plan, found: &[Inspected<'_>]) {
     let steps: Vec<Value> = found
         .iter()
-        .map(|(step, found)| {
+        .map(|Inspected { step, found, .. }| {
             let facts = match found {
                 Ok((Inspection::AlreadySo(facts) | Inspection::UnderWay(facts) | Inspection::Possible(facts), _)) => facts.clone(),
                 _ => Value::Null,
@@ -273,47 +293,15 @@ fn document(plan: &Plan, found: &[Inspected<'_>]) {
     anstream::println!("{}", json!({"schema_version": 1, "direction": plan.direction, "steps": steps}));
 }
 
-/// The script that a person could run without us, in an order that respects `after`.
-fn script(plan: &Plan, found: &[Inspected<'_>]) {
-    anstream::println!(
-        "#!/bin/sh\n# {}: the calls that watchover would make now, one step after another.\n# Read each result before you go on.\nset -eu",
-        plan.direction
-    );
-    let mut done: BTreeSet<&str> = BTreeSet::new();
-    while done.len() < found.len() {
-        let Some((step, found)) =
-            found.iter().find(|(step, _)| !done.contains(step.name.as_str()) && step.after.iter().all(|name| done.contains(name.as_str())))
-        else {
-            break;
-        };
-        anstream::println!("\n# {} ({}): {}", step.name, step.kind, said(found).1.replace('\n', " "));
-        for call in found.iter().flat_map(|(_, calls)| calls) {
-            anstream::println!("{}", call.shell);
-        }
-        done.insert(&step.name);
-    }
-}
-
 /// `iam-policy`.
 pub(super) fn iam_policy(flag: Option<&Path>) -> u8 {
     let config = match load(flag) {
         Ok(config) => config,
         Err(code) => return code,
     };
-    let mut all: BTreeSet<Permission> = BTreeSet::new();
-    for app in &config.apps {
-        for site in SiteName::ALL {
-            for spec in &app.site(*site).signals {
-                all.extend(signals::kind(&spec.kind).into_iter().flat_map(|kind| (kind.permissions)(spec)));
-            }
-        }
-        for step in app.policy.failover.steps.iter().chain(&app.policy.failback.steps) {
-            all.extend(steps::kind(&step.kind).into_iter().flat_map(|kind| (kind.permissions)(step)));
-        }
-    }
     let mut accounts: BTreeMap<Option<String>, BTreeMap<String, Vec<String>>> = BTreeMap::new();
     accounts.entry(None).or_default();
-    for permission in all {
+    for permission in Kinds::permissions(&config) {
         accounts.entry(permission.account).or_default().entry(permission.resource).or_default().push(permission.action);
     }
     let roles: Vec<&str> =

@@ -1,6 +1,7 @@
 //! What a person sees: commands in, words out.
 
 mod autonomy;
+mod choose;
 pub mod client;
 pub mod exit;
 pub mod inspect;
@@ -11,6 +12,8 @@ pub mod reference;
 pub mod story;
 
 mod lab;
+mod manual;
+mod script;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -23,7 +26,7 @@ use crate::domain::model::SiteName;
 
 /// Watches two AWS regions, decides with evidence that the primary is lost, and moves the application over.
 #[derive(Debug, Parser)]
-#[command(name = "watchover", version, about, disable_help_subcommand = true)]
+#[command(name = "watchover", version, about, disable_help_subcommand = true, after_help = exit::HELP)]
 struct Cli {
     /// Config file; else $WATCHOVER_CONFIG, ./config.toml, /etc/watchover/config.toml.
     #[arg(long, global = true, value_name = "FILE")]
@@ -45,12 +48,12 @@ enum Command {
         #[arg(long)]
         offline: bool,
     },
-    /// State, health, gates, active site, exposure, running step.
+    /// State, health, gates, active site, exposure, running step. Exits 6 while anything waits for a person.
     Status {
         /// Only this app.
         app: Option<String>,
     },
-    /// Every gate with its figures: now, or as decided in an incident.
+    /// Every gate with its figures: now (without a daemon: as last decided), or as decided in an incident.
     Explain {
         /// An app, or an incident's id.
         subject: Option<String>,
@@ -85,8 +88,8 @@ enum Command {
     },
     /// Says yes to an incident and the figures it shows.
     Approve {
-        /// The incident.
-        incident: String,
+        /// The incident; default: the only open one, or the only one that awaits an approval.
+        incident: Option<String>,
         #[command(flatten)]
         why: Why,
         /// The loss that is accepted ("5m"), or "any" where nobody knows.
@@ -95,15 +98,15 @@ enum Command {
     },
     /// Says no to it, until a new outage.
     Decline {
-        /// The incident.
-        incident: String,
+        /// The incident; default: the only open one, or the only one that awaits an approval.
+        incident: Option<String>,
         #[command(flatten)]
         why: Why,
     },
     /// Tries the failed steps of a stuck incident again.
     Retry {
-        /// The incident.
-        incident: String,
+        /// The incident; default: the only open one, or the only stuck one.
+        incident: Option<String>,
         #[command(flatten)]
         why: Why,
     },
@@ -111,7 +114,7 @@ enum Command {
     Skip {
         /// The step's name.
         step: String,
-        /// The incident; default: the only stuck one.
+        /// The incident; default: the only open one, or the only stuck one.
         #[arg(long)]
         incident: Option<String>,
         #[command(flatten)]
@@ -152,8 +155,15 @@ enum Command {
         #[arg(long, default_value = "resumed")]
         reason: String,
     },
-    /// All incidents of the journal, the daemon up or not.
-    History,
+    /// The incidents of the journal, the newest last, the daemon up or not.
+    History {
+        /// So many at most.
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = count)]
+        limit: usize,
+        /// Only those that were opened before this one.
+        #[arg(long, value_name = "INCIDENT")]
+        before: Option<String>,
+    },
     /// One incident, told whole.
     Report {
         /// The incident.
@@ -170,6 +180,17 @@ enum Command {
     Steps,
     /// The reference of metrics.
     Metrics,
+    /// Completions for a shell, on standard output.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// The man page on standard output, or every page into a directory.
+    Man {
+        /// Where the pages are written; made if it is missing.
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -208,6 +229,10 @@ struct WishArgs {
     /// Returns once the move has started.
     #[arg(long)]
     no_follow: bool,
+}
+
+fn count(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|count| (1..=100_000).contains(count)).ok_or_else(|| "a number from 1 to 100000".to_owned())
 }
 
 fn site(text: &str) -> Result<SiteName, String> {
@@ -256,7 +281,9 @@ fn dispatch(command: Command, config: Option<&std::path::Path>, look: Look) -> u
         Command::IamPolicy => inspect::iam_policy(config),
         Command::Steps => inspect::steps(look),
         Command::Metrics => inspect::metrics(look),
-        Command::History => journal::history(config, look),
+        Command::History { limit, before } => journal::history(config, limit, before.as_deref(), look),
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Man { dir } => manual::man(dir.as_deref()),
         Command::Report { incident, format } => journal::report(config, &incident, format, look),
         Command::Lab(args) => lab::lab(&args, look),
         Command::Explain { subject } => operate::explain(config, subject.as_deref(), look),

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::choose::{self, For};
 use super::client::{Client, ClientError};
+use super::story::Story;
 use super::{Command, Look, Why, WishArgs, exit, inspect, journal, story};
 use crate::domain::ledger::{Entry, Record};
 use crate::domain::model::Outcome;
@@ -35,7 +37,16 @@ fn fail(error: &ClientError, look: Look) -> u8 {
         anstream::println!("{body}");
     }
     anstream::eprintln!("watchover: {error}");
+    if let (false, ClientError::Refused { body, .. }) = (look.json, error) {
+        gates(&body["gates"]).iter().for_each(|line| anstream::eprintln!("{line}"));
+    }
     error.exit()
+}
+
+/// Each gate with its figures, one a line.
+fn gates(all: &Value) -> Vec<String> {
+    let line = |gate: &Value| format!("  {:15} {:5} {}", word(&gate["name"]), word(&gate["state"]), word(&gate["words"]));
+    all.as_array().into_iter().flatten().map(line).collect()
 }
 
 async fn status(client: &Client, app: Option<&str>, look: Look) -> u8 {
@@ -51,14 +62,12 @@ async fn status(client: &Client, app: Option<&str>, look: Look) -> u8 {
     }
     if look.json {
         let mut one = document.clone();
-        one["apps"] = apps.into_iter().cloned().collect();
+        one["apps"] = apps.iter().map(|app| (*app).clone()).collect();
         anstream::println!("{one}");
-        return exit::DONE;
+    } else {
+        apps.iter().for_each(|app| tell(app));
     }
-    for app in apps {
-        tell(app);
-    }
-    exit::DONE
+    if choose::waiting(apps) { exit::WAITING } else { exit::DONE }
 }
 
 fn word(value: &Value) -> &str {
@@ -107,7 +116,8 @@ fn tell(app: &Value) {
     let Some(incident) = app["incident"].as_object() else { return };
     anstream::println!("  incident {} for {:.1}s", word(&incident["id"]), incident["elapsed_seconds"].as_f64().unwrap_or(0.0));
     for step in incident["steps"].as_array().into_iter().flatten() {
-        let note = step["trouble"].as_str().or(step["progress"].as_str()).map(|words| format!(": {words}")).unwrap_or_default();
+        let news = if step["state"] == "verified" { None } else { step["progress"].as_str().or(step["trouble"].as_str()) };
+        let note = news.map(|words| format!(": {words}")).unwrap_or_default();
         anstream::println!("    {:16} {} {:.1}s{note}", word(&step["name"]), word(&step["state"]), step["seconds"].as_f64().unwrap_or(0.0));
     }
     if let Some(stuck) = incident["stuck"].as_object() {
@@ -123,42 +133,64 @@ pub(super) fn explain(config: Option<&Path>, subject: Option<&str>, look: Look) 
     };
     let is_app = |name: &str| loaded.apps.iter().any(|app| app.policy.name.as_ref() == name);
     if let Some(incident) = subject.filter(|name| !is_app(name)) {
-        let records = match journal::records(config) {
-            Ok(records) => records,
-            Err(code) => return code,
-        };
-        return match story::story(&records, incident) {
-            Ok(told) if look.json => journal::print_json(story::explain_json(&told)),
-            Ok(told) => {
-                anstream::print!("{}", story::explain_text(&told, look.colour));
-                exit::DONE
-            }
-            Err(error) => {
-                anstream::eprintln!("watchover: {error}");
-                exit::FAILED
-            }
+        return match journal::story_of(config, incident) {
+            Ok(told) => explained(&told, look),
+            Err(code) => code,
         };
     }
     let client = Client::new(&loaded.daemon.admin_socket);
     inspect::on_runtime(async {
         let document = match client.get("/api/v1/status").await {
             Ok(document) => document,
+            Err(error @ ClientError::Unreachable { .. }) => {
+                let names = loaded.apps.iter().map(|app| app.policy.name.as_ref()).filter(|name| subject.is_none_or(|app| app == *name));
+                return as_decided(config, names, &error, look);
+            }
             Err(error) => return fail(&error, look),
         };
         let apps = document["apps"].as_array().into_iter().flatten().filter(|app| subject.is_none_or(|name| app["name"] == name));
-        let gates = apps.map(|app| json!({"app": app["name"], "state": app["state"], "direction": app["direction"], "ruling": app["ruling"], "gates": app["gates"]}));
+        let judged = apps.map(|app| json!({"app": app["name"], "state": app["state"], "direction": app["direction"], "ruling": app["ruling"], "gates": app["gates"]}));
         if look.json {
-            anstream::println!("{}", json!({"schema_version": 1, "apps": gates.collect::<Vec<_>>()}));
+            anstream::println!("{}", json!({"schema_version": 1, "apps": judged.collect::<Vec<_>>()}));
             return exit::DONE;
         }
-        for app in gates {
+        for app in judged {
             anstream::println!("{} {} {}: {}", word(&app["app"]), word(&app["state"]), word(&app["direction"]), word(&app["ruling"]));
-            for gate in app["gates"].as_array().into_iter().flatten() {
-                anstream::println!("  {:15} {:5} {}", word(&gate["name"]), word(&gate["state"]), word(&gate["words"]));
-            }
+            gates(&app["gates"]).iter().for_each(|line| anstream::println!("{line}"));
         }
         exit::DONE
     })
+}
+
+fn explained(told: &Story, look: Look) -> u8 {
+    if look.json {
+        return journal::print_json(story::explain_json(told));
+    }
+    anstream::print!("{}", story::explain_text(told, look.colour));
+    exit::DONE
+}
+
+/// Without a daemon nobody evaluates gates: each app's newest incident is told as it was decided.
+fn as_decided<'a>(config: Option<&Path>, apps: impl Iterator<Item = &'a str>, why: &ClientError, look: Look) -> u8 {
+    anstream::eprintln!("watchover: {why} Shown is what was decided last, from the journal.");
+    let mut told = Vec::new();
+    for app in apps {
+        match journal::newest(config, app) {
+            Ok(Some(story)) => told.push(story),
+            Ok(None) => anstream::eprintln!("{app}: no incident is in the journal"),
+            Err(code) => return code,
+        }
+    }
+    if told.is_empty() {
+        return why.exit();
+    }
+    if look.json {
+        return journal::print_json(story::explain_all_json(&told));
+    }
+    for story in &told {
+        explained(story, look);
+    }
+    exit::DONE
 }
 
 /// The order's body, and whether the move is followed; or the exit code after the reason was said.
@@ -181,16 +213,23 @@ async fn order(client: &Client, command: Command) -> Result<(Value, bool), u8> {
         Command::Failover { app, wish, graceful } => wished("failover", app, wish, graceful),
         Command::Failback { app, wish } => wished("failback", app, wish, false),
         Command::Approve { incident, why, accept_data_loss } => {
+            let incident = meant(client, incident, For::Answer).await?;
             Ok((body("approve", &why, json!({"incident": incident, "accept_data_loss": loss(accept_data_loss)})), false))
         }
-        Command::Decline { incident, why } => Ok((body("decline", &why, json!({"incident": incident})), false)),
-        Command::Retry { incident, why } => Ok((body("retry", &why, json!({"incident": incident})), false)),
+        Command::Decline { incident, why } => {
+            let incident = meant(client, incident, For::Answer).await?;
+            Ok((body("decline", &why, json!({"incident": incident})), false))
+        }
+        Command::Retry { incident, why } => {
+            let incident = meant(client, incident, For::Mend).await?;
+            Ok((body("retry", &why, json!({"incident": incident})), false))
+        }
         Command::Skip { step, incident, why } => {
-            let incident = only_open(client, incident).await?;
+            let incident = meant(client, incident, For::Mend).await?;
             Ok((body("skip", &why, json!({"incident": incident, "step": step})), false))
         }
         Command::Abort { incident, why } => {
-            let incident = only_open(client, incident).await?;
+            let incident = meant(client, incident, For::End).await?;
             Ok((body("abort", &why, json!({"incident": incident})), false))
         }
         Command::Adopt { app, active, why } => Ok((body("adopt", &why, json!({"app": app, "site": active})), false)),
@@ -200,31 +239,19 @@ async fn order(client: &Client, command: Command) -> Result<(Value, bool), u8> {
     }
 }
 
-/// The named incident, or the only open one; or the exit code after the reason was said.
-async fn only_open(client: &Client, named: Option<String>) -> Result<String, u8> {
+/// The named incident, or the one that can only be meant; or the exit code after the reason was said.
+async fn meant(client: &Client, named: Option<String>, wanted: For) -> Result<String, u8> {
     if let Some(named) = named {
         return Ok(named);
     }
-    let document = match client.get("/api/v1/status").await {
-        Ok(document) => document,
-        Err(error) => {
-            anstream::eprintln!("watchover: {error}");
-            return Err(error.exit());
-        }
+    let found = match client.get("/api/v1/status").await {
+        Ok(document) => choose::choose(&document, wanted),
+        Err(error) => Err((error.exit(), error.to_string())),
     };
-    let open: Vec<String> =
-        document["apps"].as_array().into_iter().flatten().filter_map(|app| app["incident"]["id"].as_str().map(str::to_owned)).collect();
-    match open.as_slice() {
-        [one] => Ok(one.clone()),
-        [] => {
-            anstream::eprintln!("watchover: no incident is open");
-            Err(exit::REFUSED)
-        }
-        many => {
-            anstream::eprintln!("watchover: {} incidents are open, name one: {}", many.len(), many.join(", "));
-            Err(exit::USAGE)
-        }
-    }
+    found.map_err(|(code, words)| {
+        anstream::eprintln!("watchover: {words}");
+        code
+    })
 }
 
 async fn give(client: &Client, body: &Value, follow: bool, look: Look) -> u8 {

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use self::chapter::{Chapter, between, chapters};
-pub use self::overview::{explain_json, explain_text, history_json, history_text};
+pub use self::overview::{explain_all_json, explain_json, explain_text, history_json, history_text};
 use crate::domain::ledger::{Entry, Figures, Gate, GateState, Incident, Ledger, Record, Ruling, StepState};
 use crate::domain::model::{Actor, Direction, Moment, Outcome, SiteName, State, Trigger, rfc3339};
 use crate::domain::plan::{Class, Plan, Reversibility};
@@ -185,31 +185,14 @@ pub struct Story {
     pub faults: Vec<String>,
 }
 
-/// No such incident.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no incident {id:?} in the journal; {hint}")]
-pub struct NoSuchIncident {
-    id: String,
-    hint: String,
-}
-
 /// All incidents of all apps, in the order in which they were opened.
 pub fn stories(records: &[Record]) -> Vec<Story> {
     chapters(records).iter().filter_map(Chapter::tell).collect()
 }
 
-/// The incident of that id.
-///
-/// # Errors
-/// If the journal has none, with the nearest id or the way to list them.
-pub fn story(records: &[Record], id: &str) -> Result<Story, NoSuchIncident> {
-    let chapters = chapters(records);
-    let found = chapters.iter().find(|chapter| chapter.id == id).and_then(Chapter::tell);
-    found.ok_or_else(|| {
-        let near = crate::config::judge::nearest(id, chapters.iter().map(|chapter| chapter.id));
-        let hint = near.map_or_else(|| "`watchover history` lists them".to_owned(), |near| format!("did you mean {near:?}?"));
-        NoSuchIncident { id: id.to_owned(), hint }
-    })
+/// The incident of that id, if the records hold it.
+pub fn story(records: &[Record], id: &str) -> Option<Story> {
+    chapters(records).iter().find(|chapter| chapter.id == id).and_then(Chapter::tell)
 }
 
 #[cfg(test)]

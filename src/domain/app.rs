@@ -11,7 +11,7 @@ use super::model::{Cause, Direction, Finding, LagSample, Look, Moment, ReplicaRe
 use super::moving::Work;
 use super::policy::{AppPolicy, SitePolicy};
 use super::quorum::{self, SiteView};
-use super::report::Report;
+use super::report::{Inspection, Report};
 use super::rpo;
 
 /// How far back lag samples are remembered: as far as CloudWatch is asked.
@@ -289,6 +289,9 @@ impl App {
                         self.progress.insert(step, words);
                     }
                     report => {
+                        if let Report::Inspected(Ok(Inspection::NotYet(words))) = &report {
+                            self.progress.insert(step.clone(), words.clone());
+                        }
                         if self.work.get(&step).is_some_and(Work::is_out) {
                             self.work.insert(step, Work::Back(report));
                         }

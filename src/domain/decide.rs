@@ -239,7 +239,11 @@ impl App {
                 "every step is verified, but the front door was not seen to answer from the {target} within {}: {seen}",
                 humantime::format_duration(self.policy.prove_timeout)
             );
-            return Some(Decision::entry(Entry::Stuck { words, waits_for: "`watchover retry` to look on, or `watchover adopt`".into() }));
+            let waits_for = format!(
+                "`watchover retry {} --reason TEXT` to look on, or `watchover adopt {} --active SITE --reason TEXT`",
+                incident.id, self.policy.name
+            );
+            return Some(Decision::entry(Entry::Stuck { words, waits_for }));
         }
         None
     }

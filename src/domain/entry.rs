@@ -59,8 +59,8 @@ pub struct Wish {
     /// The loss they accept, seconds; infinite: whatever it is.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "infinite")]
     pub accept_loss: Option<f64>,
-    /// The loss they were shown, seconds; `None`: unknown.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The loss they were shown, seconds; `None`: unknown; infinite: without a bound.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "super::rpo::unbounded")]
     pub shown: Option<f64>,
     /// Overrides mode, cooldown, startup grace and blast radius.
     #[serde(default)]
@@ -139,6 +139,8 @@ pub enum Entry {
     StepAsked { step: String, facts: Value },
     /// A call failed; the step is looked at again.
     StepTrouble { step: String, code: String, words: String },
+    /// It cannot be asked for yet, because something passes by itself (a backup, a drain): no trouble, and waited for.
+    StepProgress { step: String, words: String },
     /// Read back: it is so.
     StepVerified { step: String, already: bool, facts: Value },
     /// It will not be so without a person, or not at all.
@@ -193,6 +195,7 @@ impl Entry {
             Entry::StepIntent { .. } => "step-intent",
             Entry::StepAsked { .. } => "step-asked",
             Entry::StepTrouble { .. } => "step-trouble",
+            Entry::StepProgress { .. } => "step-progress",
             Entry::StepVerified { .. } => "step-verified",
             Entry::StepFailed { .. } => "step-failed",
             Entry::StepSkipped { .. } => "step-skipped",
@@ -244,6 +247,7 @@ impl Entry {
             // What was asked for may still answer after the incident got stuck.
             Entry::StepAsked { .. }
             | Entry::StepTrouble { .. }
+            | Entry::StepProgress { .. }
             | Entry::StepVerified { .. }
             | Entry::StepFailed { .. }
             | Entry::StepUndone { .. } => matches!(state, Moving | Stuck).then_some(state),
@@ -268,6 +272,7 @@ pub fn step_of(entry: &Entry) -> Option<&str> {
         | Entry::StepIntent { step, .. }
         | Entry::StepAsked { step, .. }
         | Entry::StepTrouble { step, .. }
+        | Entry::StepProgress { step, .. }
         | Entry::StepVerified { step, .. }
         | Entry::StepFailed { step, .. }
         | Entry::StepSkipped { step, .. }

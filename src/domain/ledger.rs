@@ -46,6 +46,8 @@ pub struct StepRun {
     pub facts: Value,
     /// The latest trouble, in words.
     pub trouble: Option<String>,
+    /// What it first waited for before it could be asked for, in words; what it waits for now, `App::progress` knows.
+    pub progress: Option<String>,
     /// Its failure asks for a person rather than being final.
     pub needs_person: bool,
 }
@@ -62,6 +64,7 @@ impl Default for StepRun {
             before: Value::Null,
             facts: Value::Null,
             trouble: None,
+            progress: None,
             needs_person: false,
         }
     }
@@ -335,7 +338,7 @@ fn fold_incident(incident: &mut Incident, entry: &Entry, at: Moment) {
         Entry::Stuck { words, waits_for } => incident.stuck = Some((words.clone(), waits_for.clone())),
         Entry::AbortedBy { by } => {
             incident.aborted = true;
-            incident.stuck = Some((format!("aborted: {}", by.reason), "`watchover adopt`".to_owned()));
+            incident.stuck = Some((format!("aborted: {}", by.reason), "`watchover adopt APP --active SITE --reason TEXT`".to_owned()));
         }
         Entry::Retried { .. } => {
             incident.stuck = None;
@@ -373,6 +376,7 @@ fn fold_step(run: &mut StepRun, entry: &Entry, at: Moment) {
         }
         Entry::StepAsked { .. } => run.state = StepState::Asked,
         Entry::StepTrouble { words, .. } => run.trouble = Some(words.clone()),
+        Entry::StepProgress { words, .. } => run.progress = Some(words.clone()),
         Entry::StepVerified { facts, .. } => {
             run.state = StepState::Verified;
             run.facts = facts.clone();
@@ -437,6 +441,7 @@ mod tests {
             Entry::StepIntent { step: step(), attempt: 1, found: Value::Null },
             Entry::StepAsked { step: step(), facts: Value::Null },
             Entry::StepTrouble { step: step(), code: words(), words: words() },
+            Entry::StepProgress { step: step(), words: words() },
             Entry::StepVerified { step: step(), already: false, facts: Value::Null },
             Entry::StepFailed { step: step(), code: words(), words: words(), needs_person: false },
             Entry::StepSkipped { step: step(), by: by() },

@@ -356,3 +356,7 @@ pub struct Actor {
     /// Why, in their words.
     pub reason: String,
 }
+/// A number of things: `1 app`, `2 apps`.
+pub fn counted(count: usize, thing: &str) -> String {
+    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
+}

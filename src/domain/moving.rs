@@ -82,7 +82,10 @@ pub(super) fn next(app: &App, around: &Around, now: Moment) -> Option<Decision> 
         && !incident.steps.values().any(active)
     {
         let words = format!("step {} failed: {}", step.name, run.trouble.as_deref().unwrap_or("no reason given"));
-        let waits_for = format!("`watchover retry {0}`, `watchover skip {0} {1}` or `watchover abort {0}`", incident.id, step.name);
+        let waits_for = format!(
+            "`watchover retry {0} --reason TEXT`, `watchover skip {1} --incident {0} --reason TEXT` or `watchover abort {0} --reason TEXT`",
+            incident.id, step.name
+        );
         return Some(Decision::entry(Entry::Stuck { words, waits_for }));
     }
     // Counted from the plan, and anew from a person's `retry` or `skip`: else a late one would be stuck again at once.
@@ -93,8 +96,8 @@ pub(super) fn next(app: &App, around: &Around, now: Moment) -> Option<Decision> 
             humantime::format_duration(app.policy.move_timeout),
             waiting.join(", ")
         );
-        let mut decision =
-            Decision::entry(Entry::Stuck { words, waits_for: format!("`watchover retry {0}` or `watchover abort {0}`", incident.id) });
+        let waits_for = format!("`watchover retry {0} --reason TEXT` or `watchover abort {0} --reason TEXT`", incident.id);
+        let mut decision = Decision::entry(Entry::Stuck { words, waits_for });
         for step in incident.steps.iter().filter(|(_, run)| active(run)).map(|(name, _)| name) {
             decision = decision.and(Effect::Cancel { step: step.clone() });
         }
@@ -171,7 +174,11 @@ fn drive(app: &App, around: &Around, incident: &Incident, step: &PlannedStep, ru
         Work::Back(_) | Work::Permit { .. } => false,
     };
     if late && !answered {
-        return Some(overdue(step, run, app.progress(name)).and(Effect::Cancel { step: name.clone() }).doing(name, Work::default()));
+        return Some(
+            overdue(step, run, app.progress(name).or(run.progress.as_deref()))
+                .and(Effect::Cancel { step: name.clone() })
+                .doing(name, Work::default()),
+        );
     }
     match work {
         Work::Out { .. } => None,
@@ -221,11 +228,8 @@ fn inspected(app: &App, incident: &Incident, step: &PlannedStep, run: &StepRun, 
         Inspection::NotYet(words) => {
             let running = now.since(run.started.unwrap_or(now));
             let waits = Decision::default().doing(name, Work::Idle { until: now + pace(running) });
-            if run.trouble.is_some() {
-                waits
-            } else {
-                waits.then(Entry::StepTrouble { step: name.clone(), code: "not-yet".into(), words: words.clone() })
-            }
+            // Once a turn: how far it has come since is shown, and not worth a durable row for each look.
+            if run.progress.is_some() { waits } else { waits.then(Entry::StepProgress { step: name.clone(), words: words.clone() }) }
         }
         Inspection::CannotTell if run.touched && step.repeat == Repeat::Inspectable => {
             let words = "a crash or a lost answer leaves open whether it was done, and it cannot be inspected".to_owned();
@@ -279,6 +283,11 @@ fn troubled(step: &PlannedStep, run: &StepRun, error: &StepError, now: Moment) -
     }
 }
 
+/// Whom an undo waits for that did not succeed.
+fn put_back(app: &App) -> String {
+    format!("a person to put it back, then `watchover adopt {} --active SITE --reason TEXT`", app.policy.name)
+}
+
 /// The problem is gone and nothing final was asked for: put back what was done, last first.
 fn call_off(app: &App, incident: &Incident, plan: &Plan, now: Moment) -> Option<Decision> {
     let open = |step: &&PlannedStep| incident.steps.get(&step.name).is_some_and(|run| run.touched && run.state != StepState::Undone);
@@ -301,10 +310,7 @@ fn call_off(app: &App, incident: &Incident, plan: &Plan, now: Moment) -> Option<
         }
         Work::Back(Report::Undone(Err(error))) if error.class != ErrorClass::Retry => {
             let words = format!("the problem is gone, but {name} could not be undone: {}", error.message);
-            Some(
-                Decision::entry(Entry::Stuck { words, waits_for: "a person to put it back, then `watchover adopt`".into() })
-                    .doing(name, Work::default()),
-            )
+            Some(Decision::entry(Entry::Stuck { words, waits_for: put_back(app) }).doing(name, Work::default()))
         }
         Work::Back(Report::Undone(Err(_))) => Some(Decision::default().doing(name, Work::Idle { until: now + Duration::from_secs(1) })),
         // What was in the middle of its apply is waited for, so that undo does not overtake it; its deadline bounds that.
@@ -313,7 +319,7 @@ fn call_off(app: &App, incident: &Incident, plan: &Plan, now: Moment) -> Option<
         Work::Out { .. } | Work::Idle { .. } | Work::Back(_) | Work::Permit { .. } => {
             if now.since(app.ledger.since) >= app.policy.move_timeout {
                 let words = format!("the problem is gone, but {name} could not be undone within move_timeout");
-                return Some(Decision::entry(Entry::Stuck { words, waits_for: "a person to put it back, then `watchover adopt`".into() }));
+                return Some(Decision::entry(Entry::Stuck { words, waits_for: put_back(app) }));
             }
             undo()
         }

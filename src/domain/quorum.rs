@@ -121,7 +121,7 @@ pub fn second_look(policy: &SitePolicy, signals: &[SignalHealth], since: Moment,
     })
 }
 
-/// `alb down (refused)`, from the settled health and the latest look.
+/// `alb down (refused: …)`, or `alb up, last look down (timed-out: …)`: the settled health, and the latest look where it differs.
 fn said(policy: &SignalPolicy, signal: &SignalHealth, now: Moment) -> String {
     let health = signal.health(policy, now);
     match signal.last() {
@@ -129,7 +129,10 @@ fn said(policy: &SignalPolicy, signal: &SignalHealth, now: Moment) -> String {
         Some(last) if last.detail.is_empty() || last.verdict.cause().is_none() => format!("{} {health}", policy.name),
         Some(last) => {
             let cause = last.verdict.cause().map(|cause| cause.as_str()).unwrap_or_default();
-            format!("{} {health} ({cause}: {})", policy.name, last.detail)
+            let latest = last.verdict.health();
+            // One bad look is no state: said as what it is, and not as the reason for the state that it contradicts.
+            let of = if latest == health { String::new() } else { format!(", last look {latest}") };
+            format!("{} {health}{of} ({cause}: {})", policy.name, last.detail)
         }
     }
 }

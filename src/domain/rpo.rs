@@ -26,7 +26,8 @@ words! {
 /// The bound, with its evidence.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Exposure {
-    /// Seconds; `None`: no sample that means something, so nobody knows.
+    /// Seconds; `None`: no sample that means something, so nobody knows; infinite: known to have no bound.
+    #[serde(default, with = "unbounded")]
     pub seconds: Option<f64>,
     /// The sample it rests on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -42,15 +43,71 @@ impl Exposure {
     pub fn words(&self) -> String {
         match (self.seconds, self.sample) {
             (Some(seconds), Some(sample)) => format!(
-                "at most {seconds:.1}s ({}): replicated until {} (lag {:.1}s at {}), writes until {}",
+                "{} ({}): replicated until {} (lag {:.1}s at {}), writes until {}",
+                at_most(seconds),
                 self.assumption,
                 rfc3339(sample.replicated_until()),
                 sample.seconds,
                 rfc3339(sample.at),
                 rfc3339(self.end_of_writes)
             ),
-            (Some(seconds), None) => format!("at most {seconds:.1}s ({})", self.assumption),
+            (Some(seconds), None) => format!("{} ({})", at_most(seconds), self.assumption),
             (None, _) => "unknown: no lag sample from before the outage that means something".to_owned(),
+        }
+    }
+}
+
+/// A bound in words: `at most 12.0s`, or `unbounded`.
+pub fn at_most(seconds: f64) -> String {
+    if seconds.is_finite() { format!("at most {seconds:.1}s") } else { unbounded::WORD.to_owned() }
+}
+
+/// Seconds that may have no bound, in JSON. It has no infinity, and its `null` means that nobody knows: a word stands for it.
+pub mod unbounded {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use serde_json::Value;
+
+    /// What stands for an infinite figure.
+    pub const WORD: &str = "unbounded";
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Form {
+        Seconds(f64),
+        Word(String),
+    }
+
+    /// A number, the word, or `null`.
+    ///
+    /// # Errors
+    /// Not a number: no figure of ours is, and `null` would say something else.
+    pub fn serialize<S: Serializer>(value: &Option<f64>, to: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(seconds) if seconds.is_finite() => to.serialize_f64(*seconds),
+            Some(seconds) if *seconds == f64::INFINITY => to.serialize_str(WORD),
+            Some(seconds) => Err(serde::ser::Error::custom(format!("{seconds} is no number of seconds"))),
+            None => to.serialize_none(),
+        }
+    }
+
+    /// The same, read back.
+    ///
+    /// # Errors
+    /// Any other word.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
+        match Option::<Form>::deserialize(from)? {
+            None => Ok(None),
+            Some(Form::Seconds(seconds)) => Ok(Some(seconds)),
+            Some(Form::Word(word)) if word == WORD => Ok(Some(f64::INFINITY)),
+            Some(Form::Word(word)) => Err(serde::de::Error::custom(format!("{word:?} is neither a number of seconds nor {WORD:?}"))),
+        }
+    }
+
+    /// The same as a value, for documents that are put together by hand.
+    pub fn value(seconds: Option<f64>) -> Value {
+        match seconds {
+            Some(seconds) if seconds == f64::INFINITY => Value::from(WORD),
+            seconds => Value::from(seconds),
         }
     }
 }
@@ -131,5 +188,21 @@ mod tests {
         let samples = [sample(0, 1.0), sample(120, 0.0)];
         let writes = Writes { first_failed: Some(90 * SECOND), fenced: Some(100 * SECOND), front_door_lost: None };
         assert_eq!(exposure(&samples, writes, now(300)).seconds, Some(0.0));
+    }
+
+    #[test]
+    fn a_loss_without_bound_is_a_word_and_never_null() {
+        let found = Exposure { seconds: Some(f64::INFINITY), sample: None, end_of_writes: 7, assumption: Assumption::WritesUntilNow };
+        let text = serde_json::to_string(&found).unwrap();
+        assert!(text.contains(r#""seconds":"unbounded""#), "{text}");
+        assert_eq!(serde_json::from_str::<Exposure>(&text).unwrap(), found);
+        assert_eq!(found.words(), "unbounded (writes-until-now)");
+        let unknown = Exposure { seconds: None, ..found.clone() };
+        let text = serde_json::to_string(&unknown).unwrap();
+        assert!(text.contains(r#""seconds":null"#), "{text}");
+        assert_eq!(serde_json::from_str::<Exposure>(&text).unwrap(), unknown);
+        assert!(serde_json::from_str::<Exposure>(&text.replace("null", "\"any\"")).is_err());
+        assert!(serde_json::to_string(&Exposure { seconds: Some(f64::NAN), ..found }).is_err());
+        assert_eq!((unbounded::value(Some(f64::INFINITY)), unbounded::value(None)), ("unbounded".into(), serde_json::Value::Null));
     }
 }

@@ -34,7 +34,7 @@ impl Entry {
                 }
             }
             Entry::Approved { wish } => {
-                let shown = wish.shown.map_or_else(|| "of unknown size".to_owned(), |seconds| format!("at most {seconds:.1}s"));
+                let shown = wish.shown.map_or_else(|| "of unknown size".to_owned(), super::rpo::at_most);
                 format!("by {} ({}), shown a loss {shown}", wish.by.who, wish.by.reason)
             }
             Entry::FrontDoorLost { at } => format!("stopped answering from the old site at {}", at.rfc3339()),
@@ -51,6 +51,7 @@ impl Entry {
             Entry::StepIntent { step, attempt, .. } => format!("{step}: asking, attempt {attempt}"),
             Entry::StepAsked { step, .. } => format!("{step}: the request was taken"),
             Entry::StepTrouble { step, words, .. } => format!("{step}: {words}"),
+            Entry::StepProgress { step, words } => format!("{step}: waits: {words}"),
             Entry::StepVerified { step, already: true, .. } => format!("{step}: it was so already"),
             Entry::StepVerified { step, .. } => format!("{step}: read back, it is so"),
             Entry::StepFailed { step, words, needs_person, .. } => {

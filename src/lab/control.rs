@@ -121,9 +121,40 @@ impl Fields {
     }
 }
 
+/// The keys of each body, so that a misspelt one is named before it is missed.
+const KEYS: &[(&str, &[&str])] = &[
+    ("/region", &["region", "dark"]),
+    ("/site", &["site", "mode", "millis", "fraction"]),
+    ("/app", &["site", "running"]),
+    ("/instance/terminate", &["group", "id"]),
+    ("/capacity", &["group", "available"]),
+    ("/isolate", &["on"]),
+    ("/fault", &["service", "region", "operation", "action", "status", "code", "message", "millis", "times", "for_ms"]),
+    ("/faults", &[]),
+    ("/database", &["id", "replication", "lag_ms", "status"]),
+    ("/metric", &["id", "says"]),
+];
+
+/// Every key that the body cannot have, with the nearest that it can.
+fn unknown(path: &str, body: &Map<String, Value>) -> Vec<String> {
+    let Some((_, known)) = KEYS.iter().find(|(door, _)| *door == path) else { return Vec::new() };
+    let said = |key: &String| {
+        let near = known.iter().map(|known| (strsim::jaro_winkler(key, known), known)).max_by(|a, b| a.0.total_cmp(&b.0));
+        match near.filter(|(score, _)| *score > 0.7) {
+            Some((_, near)) => format!("{key}: unknown key, did you mean {near:?}?"),
+            None => format!("{key}: unknown key; known: {}", known.join(", ")),
+        }
+    };
+    body.keys().filter(|key| !known.contains(&key.as_str())).map(said).collect()
+}
+
 fn read(method: &Method, path: &str, body: &[u8]) -> Result<Action, String> {
     let body = if body.is_empty() { b"{}" } else { body };
     let object: Map<String, Value> = serde_json::from_slice(body).map_err(|e| format!("the body is no JSON object: {e}"))?;
+    let wrong = unknown(path, &object);
+    if !wrong.is_empty() {
+        return Err(wrong.join("; "));
+    }
     let mut f = Fields(object);
     let star = || "*".to_owned();
     let action = match (method, path) {
@@ -153,11 +184,7 @@ fn read(method: &Method, path: &str, body: &[u8]) -> Result<Action, String> {
             return Err(format!("nothing to {method} at {path}; GET / lists what there is"));
         }
     };
-    if f.0.is_empty() {
-        return Ok(action);
-    }
-    let unknown: Vec<&str> = f.0.keys().map(String::as_str).collect();
-    Err(format!("unknown keys: {}", unknown.join(", ")))
+    Ok(action)
 }
 
 #[cfg(test)]
@@ -184,7 +211,12 @@ mod tests {
 
     #[test]
     fn names_what_it_does_not_know() {
-        assert_eq!(post("/isolate", r#"{"on":true,"of":1,"x":2}"#), Err("unknown keys: of, x".to_owned()));
+        let said = post("/isolate", r#"{"on":true,"x":2}"#);
+        assert_eq!(said, Err("x: unknown key; known: on".to_owned()));
+        let said = post("/region", r#"{"region":"ap-south-1","drak":true}"#);
+        assert_eq!(said, Err("drak: unknown key, did you mean \"dark\"?".to_owned()));
+        // Every key that the page shows is one.
+        assert!(post("/fault", r#"{"service":"s","region":"r","operation":"o","action":"answer","status":503,"code":"c","message":"m","times":1,"for_ms":5}"#).is_ok());
         assert_eq!(post("/isolate", "{}"), Err("on: missing".to_owned()));
         assert!(post("/fault", r#"{"action":"explode"}"#).unwrap_err().contains("explode"));
         assert!(post("/nothing", "{}").unwrap_err().contains("GET /"));

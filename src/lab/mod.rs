@@ -16,6 +16,7 @@ pub mod referee;
 pub mod scenarios;
 mod serve;
 mod sites;
+mod words;
 pub mod world;
 mod writers;
 

@@ -28,11 +28,13 @@ use super::control::Message;
 use super::listen;
 pub use super::listen::bind_unix;
 use super::metrics::Metrics;
+pub use super::past::{Asked, read};
 use super::steer;
-use crate::domain::ledger::{Entry, Record};
+use crate::domain::ledger::Record;
 
-/// Reads the whole journal; the error is a line for a person. Called off the surface's own thread.
-pub type Reader = Arc<dyn Fn() -> Result<Vec<Record>, String> + Send + Sync>;
+/// Answers a question to the journal: the document, or `None` if there is no such incident; the error is a line for a
+/// person. Called off the surface's own thread.
+pub type Reader = Arc<dyn Fn(&Asked) -> Result<Option<Value>, String> + Send + Sync>;
 
 /// What the surface shows and whom it tells.
 #[derive(Clone)]
@@ -63,10 +65,8 @@ pub struct State {
 const LATE: i64 = 5_000_000;
 /// Listeners to the event stream at one door.
 const MAX_LISTENERS: usize = 64;
-/// Readings of the journal at the same time: each holds it whole in memory.
+/// Readings of the journal at the same time: each holds a page of it in memory.
 const MAX_READINGS: usize = 2;
-/// Rows, or incidents, in one answer; `next` says where to go on.
-const MAX_ROWS: usize = 5_000;
 /// How long a reader of the journal waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// A listener that is gone is noticed by then.
@@ -228,6 +228,8 @@ struct Which {
     app: Option<String>,
     #[serde(default)]
     since: i64,
+    before: Option<i64>,
+    limit: Option<usize>,
 }
 
 async fn status(Held(shared): Held<Shared>, Query(which): Query<Which>) -> Response {
@@ -246,8 +248,8 @@ pub(super) fn apps(document: &Value) -> Vec<String> {
     document["apps"].as_array().into_iter().flatten().filter_map(|app| app["name"].as_str().map(str::to_owned)).collect()
 }
 
-/// Reads the journal and makes a document of it, both off this thread and bounded in number.
-async fn journal(shared: &Shared, tell: impl FnOnce(Vec<Record>) -> Result<Value, Fault> + Send + 'static) -> Response {
+/// Asks the journal off this thread, bounded in number.
+async fn journal(shared: &Shared, asked: Asked) -> Response {
     let Ok(Ok(place)) = tokio::time::timeout(PATIENCE, Arc::clone(&shared.readings).acquire_owned()).await else {
         return problem(StatusCode::SERVICE_UNAVAILABLE, "others are reading the journal; try again");
     };
@@ -255,66 +257,23 @@ async fn journal(shared: &Shared, tell: impl FnOnce(Vec<Record>) -> Result<Value
     let reading = tokio::task::spawn_blocking(move || {
         // The place is held until the work is done, even if whoever asked has gone.
         let _place = place;
-        match reader() {
-            Ok(records) => tell(records).map_or_else(Response::from, |document| Json(document).into_response()),
+        match reader(&asked) {
+            Ok(Some(document)) => Json(document).into_response(),
+            Ok(None) => problem(StatusCode::NOT_FOUND, asked.missing()),
             Err(words) => problem(StatusCode::SERVICE_UNAVAILABLE, words),
         }
     });
     reading.await.unwrap_or_else(|_| problem(StatusCode::INTERNAL_SERVER_ERROR, "the journal could not be read; see the log"))
 }
 
-/// Every incident that has a row after `since`, oldest first.
+/// A page of incidents, oldest first: the newest, or those opened before the row `before`.
 async fn incidents(Held(shared): Held<Shared>, Query(which): Query<Which>) -> Response {
-    journal(&shared, move |records| {
-        let mut all: Vec<Value> = Vec::new();
-        let mut places = std::collections::HashMap::new();
-        for record in records.iter().filter(|record| which.app.is_none() || record.app == which.app) {
-            let Some(id) = &record.incident else { continue };
-            let place = *places.entry(id.as_str()).or_insert_with(|| {
-                all.push(json!({"id": id, "app": record.app, "opened": record.at.rfc3339(), "outcome": null}));
-                all.len() - 1
-            });
-            let one = &mut all[place];
-            one["last_seq"] = record.seq.into();
-            match &record.entry {
-                Entry::Opened { trigger, direction, .. } => {
-                    one["trigger"] = json!(trigger);
-                    one["direction"] = json!(direction);
-                }
-                Entry::Commanded { .. } => one["trigger"] = "operator".into(),
-                Entry::Closed { outcome, active, figures, .. } => {
-                    one["outcome"] = json!(outcome);
-                    one["active"] = json!(active);
-                    one["figures"] = json!(figures);
-                    one["closed"] = record.at.rfc3339().into();
-                }
-                _ => {}
-            }
-        }
-        all.retain(|one| one["last_seq"].as_i64().is_some_and(|seq| seq > which.since));
-        // The newest matter most; what is cut off is said.
-        let omitted = all.len().saturating_sub(MAX_ROWS);
-        all.drain(..omitted);
-        Ok(json!({"schema_version": 1, "incidents": all, "omitted": omitted}))
-    })
-    .await
+    journal(&shared, Asked::incidents(which.app, which.since, which.before, which.limit)).await
 }
 
 /// One incident's rows after `since`; `next` is the place to go on from if there are more.
 async fn incident(Held(shared): Held<Shared>, Path(id): Path<String>, Query(which): Query<Which>) -> Response {
-    journal(&shared, move |records| {
-        let of: Vec<Record> = records.into_iter().filter(|record| record.incident.as_deref() == Some(id.as_str())).collect();
-        if of.is_empty() {
-            return Err(fault(StatusCode::NOT_FOUND, format!("no incident {id:?} is in the journal")));
-        }
-        let app = of.first().and_then(|record| record.app.clone());
-        let mut rows: Vec<&Record> = of.iter().filter(|record| record.seq > which.since).collect();
-        let more = rows.len() > MAX_ROWS;
-        rows.truncate(MAX_ROWS);
-        let next = rows.last().filter(|_| more).map(|record| record.seq);
-        Ok(json!({"schema_version": 1, "id": id, "app": app, "records": rows, "next": next}))
-    })
-    .await
+    journal(&shared, Asked::incident(id, which.since, which.limit)).await
 }
 
 /// One listener: nobody waits for it. When it has fallen behind it is told how many rows it missed, and the stream ends;

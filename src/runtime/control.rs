@@ -14,7 +14,7 @@ use crate::domain::decide::{App, Decision, Effect, Input};
 use crate::domain::gates::Around;
 use crate::domain::health::Last;
 use crate::domain::ledger::{Entry, Ledger, Record};
-use crate::domain::model::{AppName, Moment, State};
+use crate::domain::model::{AppName, Moment, State, counted};
 use crate::domain::orders::{Order, Refusal};
 use crate::domain::policy::{AppPolicy, FleetPolicy};
 use crate::ports::{Journal, JournalError};
@@ -321,7 +321,7 @@ impl<H: Hands> Control<H> {
         self.fleet.around.need_up = fleet.need_up;
         self.fleet.around.max_groups = fleet.max_concurrent_groups;
         self.fleet.around.witnesses.resize(fleet.witnesses, None);
-        self.note(Entry::Reloaded { ok: true, words: format!("{} apps", self.fleet.apps.len()) }, now);
+        self.note(Entry::Reloaded { ok: true, words: counted(self.fleet.apps.len(), "app") }, now);
         self.settle_all(now);
     }
 

@@ -95,6 +95,10 @@ async fn serve(config: Config, stop: CancellationToken) -> Result<(), DaemonErro
     let metrics = Arc::new(Metrics::new(option_env!("WATCHOVER_REVISION").unwrap_or("unknown")));
     let policies = policies(&config);
     metrics.install(&policies);
+    metrics.expect(&Kinds::permissions(&config));
+    if !config.accounts.is_empty() {
+        metrics.expect_calls(&[("sts", "AssumeRole")]);
+    }
 
     // What is outside.
     let adapters =
@@ -160,7 +164,7 @@ async fn serve(config: Config, stop: CancellationToken) -> Result<(), DaemonErro
         hosts: vec![config.daemon.observer.clone()],
         journal: {
             let dir = config.daemon.state_dir.clone();
-            Arc::new(move || SqliteJournal::read(&dir).map_err(|error| error.to_string()))
+            Arc::new(move |asked: &admin::Asked| admin::read(&dir, asked))
         },
     };
     let surface = surface_thread(state, tcp, unix, &stop).map_err(system("start the surface thread".into()))?;

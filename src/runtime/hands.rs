@@ -100,8 +100,9 @@ impl Hands for DaemonHands {
             return;
         }
         self.shown = Some(now);
-        self.metrics.refresh(fleet, now);
-        self.status.send_replace(Arc::new(status::fleet(fleet, &self.observer, now)));
+        let judged = status::judge(fleet, now);
+        self.metrics.refresh(fleet, &judged, now);
+        self.status.send_replace(Arc::new(status::fleet(fleet, &judged, &self.observer, now)));
         self.pending.send_if_modified(|old| {
             let new = status::pending(fleet);
             std::mem::replace(old, new.clone()) != new

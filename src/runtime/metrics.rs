@@ -12,12 +12,12 @@ use super::control::Fleet;
 pub use super::families::MetricDoc;
 use super::families::{DOCS, Families};
 use super::series::{LOOK_PHASES, REASONS, RTO_PHASES, Series, Wanted, count, flag, observe, one_hot, set, touch};
+use super::status::Judged;
 use crate::domain::decide::App;
-use crate::domain::gates::Around;
 use crate::domain::ledger::{Entry, Figures, GateState, Record};
 use crate::domain::model::{AppName, Direction, Health, Moment, Outcome, Phases, ReplicaState, SiteName, State, Trigger, Verdict};
 use crate::domain::policy::AppPolicy;
-use crate::domain::quorum::Point;
+use crate::ports::Permission;
 
 /// How the AWS room classes its calls.
 const OUTCOMES: &[&str] = &["ok", "throttled", "timeout", "error"];
@@ -108,6 +108,13 @@ impl Metrics {
         }
     }
 
+    /// The same for whatever a config's parts may call, by what they need to be allowed.
+    pub fn expect<'a>(&self, permissions: impl IntoIterator<Item = &'a Permission>) {
+        for permission in permissions {
+            self.expect_calls(&calls_of(&permission.action));
+        }
+    }
+
     /// True if the pair has series; makes them while there is room.
     fn known_call(&self, kept: &mut Kept, service: &str, operation: &str) -> bool {
         let key = (service.to_owned(), operation.to_owned());
@@ -123,7 +130,7 @@ impl Metrics {
     }
 
     /// Sets all gauges from the state. Apps that came or went since the last time are taken up by themselves.
-    pub fn refresh(&self, fleet: &Fleet, now: Moment) {
+    pub fn refresh(&self, fleet: &Fleet, judged: &BTreeMap<AppName, Judged>, now: Moment) {
         let mut kept = self.kept();
         let same = |(app, policy): (&App, &Arc<AppPolicy>)| Arc::ptr_eq(app.policy(), policy);
         if kept.policies.len() != fleet.apps.len() || !fleet.apps.values().zip(kept.policies.values()).all(same) {
@@ -133,7 +140,9 @@ impl Metrics {
             set(&self.families.reload_timestamp, &[], fleet.around.started.wall as f64 / 1e6);
         }
         for (name, app) in &fleet.apps {
-            self.refresh_app(name, app, &fleet.around, now);
+            if let Some(judged) = judged.get(name) {
+                self.refresh_app(name, app, judged, now);
+            }
             if let Some(incident) = &app.ledger().incident
                 && !kept.open.contains_key(&incident.id)
             {
@@ -147,7 +156,7 @@ impl Metrics {
         }
     }
 
-    fn refresh_app(&self, name: &str, app: &App, around: &Around, now: Moment) {
+    fn refresh_app(&self, name: &str, app: &App, judged: &Judged, now: Moment) {
         let (all, policy, ledger) = (&self.families, app.policy(), app.ledger());
         let direction = app.direction();
         for site in SiteName::ALL {
@@ -176,9 +185,8 @@ impl Metrics {
                 set(&all.replication_age, &[name, &signal.name], age);
             }
         }
-        let (_, gates, exposure) = app.view(around, now).gates(direction, Point::Start);
-        set(&all.rpo_exposure, &[name], exposure.seconds.unwrap_or(f64::NAN));
-        for gate in &gates {
+        set(&all.rpo_exposure, &[name], judged.exposure.seconds.unwrap_or(f64::NAN));
+        for gate in &judged.gates {
             set(&all.gate_open, &[name, &gate.name], flag(gate.state == GateState::Open));
         }
         one_hot(&all.app_state, &[name], State::ALL.iter().map(|one| one.as_str()), ledger.state.as_str());
@@ -341,6 +349,19 @@ impl Metrics {
     }
 }
 
+/// The calls that an IAM action stands for, under the names that the AWS room gives them. Where the two differ: the
+/// service's prefix, S3's reads, and actions that no call of ours is named after.
+fn calls_of(action: &str) -> Vec<(&str, &str)> {
+    match action.split_once(':') {
+        Some(("s3", "GetObject")) => vec![("s3", "HeadObject")],
+        // Whoever writes an object looks at it first; being publicly readable, that needs no permission.
+        Some(("s3", "PutObject")) => vec![("s3", "PutObject"), ("s3", "HeadObject")],
+        Some(("s3", "ListBucket")) | None => Vec::new(),
+        Some(("elasticloadbalancing", operation)) => vec![("elbv2", operation)],
+        Some(call) => vec![call],
+    }
+}
+
 /// The phases and their total, each with its seconds if it is known.
 fn rto_phases(figures: &Figures) -> impl Iterator<Item = (&'static str, Option<f64>)> {
     RTO_PHASES.iter().map(|phase| (*phase, if *phase == "total" { figures.rto_seconds } else { figures.phases.get(*phase).copied() }))
@@ -366,6 +387,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::domain::gates::Around;
     use crate::domain::ledger::Ledger;
     use crate::domain::model::{Cause, Mode};
     use crate::domain::plan::{Class, OnFailure, Plan, PlannedStep, Repeat, Reversibility};
@@ -437,6 +459,10 @@ mod tests {
         Fleet { apps, around: Around::default() }
     }
 
+    fn refresh(metrics: &Metrics, fleet: &Fleet) {
+        metrics.refresh(fleet, &super::super::status::judge(fleet, at(1)), at(1));
+    }
+
     fn at(seconds: i64) -> Moment {
         Moment { mono: seconds * 1_000_000, wall: seconds * 1_000_000 }
     }
@@ -495,7 +521,7 @@ mod tests {
             }
             assert_eq!(sums.len(), 2 * (3 + 2 + 1 + 1 + 1), "{sums:?}");
             assert!(sums.values().all(|sum| (*sum - 1.0).abs() < 1e-9), "{sums:?}");
-            metrics.refresh(&fleet(&policies), at(1));
+            refresh(&metrics, &fleet(&policies));
         }
     }
 
@@ -564,6 +590,39 @@ mod tests {
     }
 
     #[test]
+    fn calls_that_the_config_may_make_have_their_series_before_the_first() {
+        let metrics = Metrics::new("abc");
+        let may = |action: &str| Permission { action: action.into(), resource: "*".into(), account: None };
+        metrics.expect(
+            &["rds:PromoteReadReplica", "s3:PutObject", "elasticloadbalancing:DescribeTargetHealth", "s3:ListBucket", "odd"].map(may),
+        );
+        let text = metrics.render();
+        for call in [
+            "operation=\"PromoteReadReplica\",outcome=\"throttled\",service=\"rds\"",
+            "operation=\"HeadObject\",outcome=\"ok\",service=\"s3\"",
+        ] {
+            assert_eq!(value(&text, &format!("aws_calls_total{{{call}}}")), Some(0.0), "{text}");
+        }
+        let timed = "operation=\"DescribeTargetHealth\",service=\"elbv2\"";
+        assert_eq!(value(&text, &format!("aws_call_duration_seconds_count{{{timed}}}")), Some(0.0), "{text}");
+        assert!(!text.contains("ListBucket") && !text.contains("odd"), "{text}");
+    }
+
+    #[test]
+    fn a_loss_without_bound_is_exported_as_infinite() {
+        let (metrics, policies) = (Metrics::new("abc"), [policy("shop")]);
+        let fleet = fleet(&policies);
+        let mut judged = super::super::status::judge(&fleet, at(1));
+        for one in judged.values_mut() {
+            one.exposure.seconds = Some(f64::INFINITY);
+        }
+        metrics.refresh(&fleet, &judged, at(1));
+        assert!(metrics.render().contains("watchover_rpo_exposure_seconds{app=\"shop\"} +Inf"));
+        let shown = super::super::status::fleet(&fleet, &judged, "here", at(1));
+        assert_eq!(shown["apps"][0]["rpo_exposure"]["seconds"], "unbounded");
+    }
+
+    #[test]
     fn nobody_else_decides_how_many_series_there_are() {
         let metrics = Metrics::new("abc");
         let mut seen = BTreeSet::new();
@@ -580,7 +639,7 @@ mod tests {
     fn promtool_finds_nothing_to_say() {
         let (metrics, policies) = (Metrics::new("abc"), [policy("shop")]);
         metrics.install(&policies);
-        metrics.refresh(&fleet(&policies), at(1));
+        refresh(&metrics, &fleet(&policies));
         let child = std::process::Command::new("promtool")
             .args(["check", "metrics"])
             .stdin(std::process::Stdio::piped())

@@ -39,6 +39,7 @@ pub(super) async fn reload(
         Ok((new, lookers)) => {
             let policies = policies(&new);
             metrics.install(&policies);
+            metrics.expect(&Kinds::permissions(&new));
             let (done, taken) = oneshot::channel();
             let message = Message::Reload(policies, new.fleet.clone(), done);
             if to.send(message).await.is_err() || taken.await.is_err() {

@@ -1,16 +1,40 @@
 //! The state as it is shown: to `status`, to `explain`, to the API and the page.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::control::Fleet;
 use crate::domain::decide::App;
 use crate::domain::gates::Around;
-use crate::domain::model::{Moment, SiteName};
+use crate::domain::ledger::{Gate, Ruling, StepState};
+use crate::domain::model::{AppName, Moment, SiteName};
 use crate::domain::quorum::Point;
+use crate::domain::rpo::{self, Exposure};
 
-/// The whole fleet as one document.
-pub fn fleet(fleet: &Fleet, observer: &str, now: Moment) -> Value {
-    let apps: Vec<Value> = fleet.apps.values().map(|app| self::app(app, &fleet.around, now)).collect();
+/// What an app's gates say now. Evaluated once for everything that shows it, so that page and metrics never disagree.
+pub struct Judged {
+    /// All of them together.
+    pub ruling: Ruling,
+    /// Each with its figures.
+    pub gates: Vec<Gate>,
+    /// What a move would lose.
+    pub exposure: Exposure,
+}
+
+/// The gates of every app, for a move off its active site.
+pub fn judge(fleet: &Fleet, now: Moment) -> BTreeMap<AppName, Judged> {
+    let judged = |app: &App| {
+        let (ruling, gates, exposure) = app.view(&fleet.around, now).gates(app.direction(), Point::Start);
+        Judged { ruling, gates, exposure }
+    };
+    fleet.apps.iter().map(|(name, app)| (name.clone(), judged(app))).collect()
+}
+
+/// The whole fleet as one document. An app without a judgement is left out.
+pub fn fleet(fleet: &Fleet, judged: &BTreeMap<AppName, Judged>, observer: &str, now: Moment) -> Value {
+    let both = fleet.apps.iter().filter_map(|(name, app)| Some((app, judged.get(name)?)));
+    let apps: Vec<Value> = both.map(|(app, judged)| self::app(app, judged, &fleet.around, now)).collect();
     let witnesses: Vec<Value> = fleet
         .around
         .witnesses
@@ -35,13 +59,12 @@ pub fn fleet(fleet: &Fleet, observer: &str, now: Moment) -> Value {
 }
 
 /// One app.
-pub fn app(app: &App, around: &Around, now: Moment) -> Value {
+fn app(app: &App, Judged { ruling, gates, exposure }: &Judged, around: &Around, now: Moment) -> Value {
     let policy = app.policy();
     let ledger = app.ledger();
     let direction = app.direction();
     // An app of which nothing is recorded is watched since we started.
     let since = if ledger.since == Moment::default() { around.started } else { ledger.since };
-    let (ruling, gates, exposure) = app.view(around, now).gates(direction, Point::Start);
     let incident = ledger.incident.as_ref().map(|incident| {
         let steps: Vec<Value> = incident
             .plan
@@ -49,11 +72,14 @@ pub fn app(app: &App, around: &Around, now: Moment) -> Value {
             .flat_map(|plan| &plan.steps)
             .filter_map(|step| Some((step, incident.steps.get(&step.name)?)))
             .map(|(step, run)| {
+                // What a step was waiting for is no news once it is done.
+                let goes_on = matches!(run.state, StepState::Running | StepState::Intended | StepState::Asked);
+                let progress = app.progress(&step.name).or(run.progress.as_deref()).filter(|_| goes_on);
                 json!({
                     "name": step.name, "kind": step.kind, "class": step.class, "state": run.state, "attempts": run.attempts,
                     "started": run.started.map(Moment::rfc3339), "ended": run.ended.map(Moment::rfc3339),
                     "seconds": run.started.map(|at| run.ended.unwrap_or(now).since(at).as_secs_f64()),
-                    "trouble": run.trouble, "progress": app.progress(&step.name), "facts": run.facts,
+                    "trouble": run.trouble, "progress": progress, "facts": run.facts,
                 })
             })
             .collect();
@@ -71,7 +97,7 @@ pub fn app(app: &App, around: &Around, now: Moment) -> Value {
         "name": policy.name.as_ref(), "group": policy.group, "mode": policy.mode, "state": ledger.state, "since": since.rfc3339(),
         "active_site": ledger.active, "direction": direction, "ruling": ruling, "gates": gates,
         "paused": ledger.paused.as_ref().map(|pause| json!({"until": crate::domain::model::rfc3339(pause.until), "by": pause.by})),
-        "rpo_exposure": {"seconds": exposure.seconds, "objective_seconds": policy.rpo_objective.as_secs_f64(), "words": exposure.words(), "assumption": exposure.assumption},
+        "rpo_exposure": {"seconds": rpo::unbounded::value(exposure.seconds), "objective_seconds": policy.rpo_objective.as_secs_f64(), "words": exposure.words(), "assumption": exposure.assumption},
         "rto_objective_seconds": policy.rto_objective.as_secs_f64(),
         "sites": SiteName::ALL.iter().map(|site| (site.to_string(), self::site(app, *site, now))).collect::<serde_json::Map<_, _>>(),
         "front_door": app.front().last.as_ref().map(|look| json!({

@@ -1,5 +1,7 @@
 //! What Auto Scaling says of one group; read and sized by the fence and by the capacity step.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Aws, Failure, Op, Purpose, shell_word};
@@ -150,6 +152,17 @@ impl Whereabouts {
             }
         }
         Call { service: "autoscaling".into(), operation: "UpdateAutoScalingGroup".into(), region: self.region.clone(), parameters, shell }
+    }
+
+    /// A line of a person's script: waits until a figure of the group is so.
+    pub fn wait_line(&self, limit: Duration, how: &str, wanted: usize, query: &str) -> String {
+        format!(
+            "wait_for {} {how} {wanted} aws autoscaling describe-auto-scaling-groups --region {} --auto-scaling-group-names {} --query {} --output text",
+            limit.as_secs(),
+            self.region,
+            shell_word(&self.group),
+            shell_word(query)
+        )
     }
 
     /// Permissions to read and to size the group. Describe calls take no resource.

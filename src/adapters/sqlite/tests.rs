@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::domain::ledger::Entry;
-use crate::domain::model::{Actor, Direction, Moment, Trigger};
+use crate::domain::model::{Actor, Direction, Moment, Outcome, SiteName, Trigger};
 
 const PLACE: &str = "WATCHOVER_TEST_STATE_DIR";
 
@@ -332,4 +332,111 @@ fn a_medium_that_takes_no_index_is_read_from_a_copy() {
     fs::copy(&from, &to).unwrap();
     fs::remove_file(place::beside(&to, "-wal")).unwrap();
     assert_eq!(SqliteJournal::read(medium.path()).unwrap(), numbered(4));
+}
+
+fn told(seq: i64, app: Option<&str>, incident: Option<&str>, entry: Entry) -> Record {
+    Record { app: app.map(str::to_owned), incident: incident.map(str::to_owned), entry, ..record(seq) }
+}
+
+fn opened() -> Entry {
+    Entry::Opened { trigger: Trigger::Outage, direction: Direction::ToStandby, first_failed: None, words: "alb down".into() }
+}
+
+fn closed(active: Option<SiteName>) -> Entry {
+    Entry::Closed { outcome: Outcome::NoAction, active, figures: Box::default(), by: None }
+}
+
+fn says_active(site: SiteName) -> Entry {
+    Entry::Active { site, by: Actor { who: "uid 0 (root)".into(), reason: "told".into() } }
+}
+
+fn gap() -> Entry {
+    Entry::Gap { seconds: 4.0 }
+}
+
+/// Two apps, three incidents, the daemon's own rows between them.
+fn shelf(state: &Path) -> SqliteJournal {
+    let mut journal = SqliteJournal::open(state, "bastion").unwrap();
+    let rows = [
+        told(1, Some("shop"), None, says_active(SiteName::Standby)),
+        told(2, Some("shop"), Some("shop-a"), opened()),
+        told(3, Some("shop"), Some("shop-a"), closed(None)),
+        told(4, None, None, gap()),
+        told(5, Some("till"), Some("till-a"), opened()),
+        told(6, Some("shop"), Some("shop-b"), opened()),
+        told(7, Some("till"), None, says_active(SiteName::Primary)),
+        told(8, None, None, gap()),
+        told(9, Some("till"), Some("till-a"), closed(None)),
+        told(10, Some("shop"), None, says_active(SiteName::Primary)),
+    ];
+    journal.append(&rows).unwrap();
+    journal
+}
+
+fn seqs(records: &[Record]) -> Vec<i64> {
+    records.iter().map(|record| record.seq).collect()
+}
+
+#[test]
+fn incidents_are_read_by_pages_with_what_belongs_to_them() {
+    let state = dir();
+    let _writer = shelf(state.path());
+    let pages = Pages::open(state.path()).unwrap();
+    let ids = |page: Page| -> Vec<String> { pages.incidents(&page).unwrap().into_iter().map(|one| one.id).collect() };
+    let all = Page { limit: 9, ..Page::default() };
+    assert_eq!(ids(all.clone()), ["shop-b", "till-a", "shop-a"]);
+    assert_eq!(ids(Page { limit: 1, ..all.clone() }), ["shop-b"]);
+    assert_eq!(ids(Page { before: Some(6), limit: 1, ..all.clone() }), ["till-a"]);
+    assert_eq!(ids(Page { app: Some("shop".into()), ..all.clone() }), ["shop-b", "shop-a"]);
+    assert_eq!(ids(Page { since: 6, ..all }), ["till-a"], "shop-b has no row after 6");
+    assert_eq!(pages.place("till-a").unwrap(), Some(Place { id: "till-a".into(), first: 5, last: 9 }));
+    assert_eq!(pages.place("till-b").unwrap(), None);
+
+    assert_eq!(seqs(&pages.rows("till-a", 5, 9).unwrap()), [9]);
+    assert_eq!(seqs(&pages.chapter("shop-a").unwrap()), [1, 2, 3]);
+    assert_eq!(seqs(&pages.chapter("shop-b").unwrap()), [1, 6, 8, 10], "open: to the end, past a close that names no site");
+    assert_eq!(seqs(&pages.chapter("till-a").unwrap()), [5, 7, 8, 9]);
+    assert!(pages.chapter("till-b").unwrap().is_empty());
+}
+
+/// Each question goes by an index: none of them reads the table from its first row to its last.
+#[test]
+fn no_question_reads_the_whole_journal() {
+    let state = dir();
+    let _writer = shelf(state.path());
+    let db = Connection::open(state.path().join(FILE)).unwrap();
+    let way = |sql: &str| -> String {
+        let mut explained = db.prepare(&format!("EXPLAIN QUERY PLAN SELECT * FROM entries {sql}")).unwrap();
+        let lines = explained.query_map([], |row| row.get::<_, String>(3)).unwrap();
+        lines.map(Result::unwrap).collect::<Vec<_>>().join("; ")
+    };
+    let own = way("WHERE incident = 'a' AND seq > 3 ORDER BY seq LIMIT 5");
+    assert!(own.contains("SEARCH entries USING INDEX by_incident"), "{own}");
+    let openings = way("WHERE kind = 'opened' AND incident IS NOT NULL AND seq < 9 ORDER BY seq DESC LIMIT 5");
+    assert!(openings.contains("USING INDEX openings") && !openings.contains("TEMP B-TREE"), "{openings}");
+    let sites = way("WHERE app = 'shop' AND seq < 9 AND kind IN ('active', 'closed') ORDER BY seq DESC LIMIT 16");
+    assert!(sites.contains("USING INDEX sites") && !sites.contains("TEMP B-TREE"), "{sites}");
+}
+
+#[test]
+fn a_journal_without_indexes_is_read_and_gets_them_with_its_next_start() {
+    let state = dir();
+    drop(shelf(state.path()));
+    edit(state.path(), "DROP INDEX by_incident; DROP INDEX openings; DROP INDEX sites;");
+    let names = || -> i64 {
+        let db = Connection::open(state.path().join(FILE)).unwrap();
+        db.query_row("SELECT count(*) FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL", [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(seqs(&Pages::checked(state.path()).unwrap().chapter("till-a").unwrap()), [5, 7, 8, 9]);
+    assert_eq!(names(), 0);
+    SqliteJournal::open(state.path(), "bastion").unwrap();
+    assert_eq!(names(), 3);
+}
+
+#[test]
+fn a_reader_that_stands_alone_checks_the_chain_first() {
+    let state = dir();
+    drop(shelf(state.path()));
+    edit(state.path(), "UPDATE entries SET app = 'till' WHERE seq = 2");
+    assert!(matches!(Pages::checked(state.path()), Err(JournalError::Tampered { seq: 2, .. })));
 }

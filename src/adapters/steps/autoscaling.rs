@@ -1,6 +1,7 @@
 //! `autoscaling-capacity`: raises a group's sizes, and is done when enough of it serves.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -213,6 +214,16 @@ impl Step for Capacity {
             wanted.map(|s| s.max),
             wanted.map_or(self.desired, |s| s.desired),
         )]
+    }
+
+    fn script(&self, found: &Inspection, limit: Duration) -> Vec<String> {
+        let Whereabouts { region, group, .. } = &self.place;
+        let mut lines: Vec<String> = self.describe(found).into_iter().map(|call| call.shell).collect();
+        let in_service = "length(AutoScalingGroups[0].Instances[?LifecycleState=='InService'])";
+        lines.push(self.place.wait_line(limit, "ge", self.needed(), in_service));
+        let group = crate::adapters::aws::shell_word(group);
+        lines.push(format!("wait_for {} ge {} healthy {region} {group}", limit.as_secs(), self.needed()));
+        lines
     }
 
     async fn inspect(&self, _cx: &StepContext) -> Result<Inspection, StepError> {

@@ -4,6 +4,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -93,6 +94,12 @@ fn sizes_of(value: &Value) -> Option<Sizes> {
 impl Step for Fence {
     fn describe(&self, _found: &Inspection) -> Vec<Call> {
         vec![self.place.resize_call(Some(0), None, 0)]
+    }
+
+    fn script(&self, found: &Inspection, limit: Duration) -> Vec<String> {
+        let mut lines: Vec<String> = self.describe(found).into_iter().map(|call| call.shell).collect();
+        lines.push(self.place.wait_line(limit, "is", 0, "length(AutoScalingGroups[0].Instances)"));
+        lines
     }
 
     async fn inspect(&self, cx: &StepContext) -> Result<Inspection, StepError> {

@@ -254,6 +254,30 @@ impl Step for Promote {
         }]
     }
 
+    fn script(&self, found: &Inspection, limit: Duration) -> Vec<String> {
+        let calls = self.describe(found);
+        let at = format!("--region {} --db-instance-identifier {}", self.region, shell_word(&self.keys.db_instance));
+        let mut lines = Vec::new();
+        if !calls.is_empty() {
+            lines.push("# Time for the replica to take over what the fenced writers left; what it lacks after that is lost.".to_owned());
+            lines.push(format!("sleep {}", self.keys.drain.as_secs()));
+        }
+        lines.extend(calls.into_iter().map(|call| call.shell));
+        // `wait db-instance-available` alone would be content with the status of before the promotion.
+        lines.push(format!(
+            "wait_for {} is None aws rds describe-db-instances {at} --query 'DBInstances[0].ReadReplicaSourceDBInstanceIdentifier' --output text",
+            limit.as_secs()
+        ));
+        lines.push(format!("aws rds wait db-instance-available {at}"));
+        lines.push(format!(
+            "aws rds describe-db-instances {at} --query 'DBInstances[0].[DBInstanceIdentifier,DBInstanceStatus,ReadReplicaSourceDBInstanceIdentifier]' --output text"
+        ));
+        if self.keys.multi_az {
+            lines.push(format!("# When users are served again: aws rds modify-db-instance {at} --multi-az --apply-immediately"));
+        }
+        lines
+    }
+
     async fn inspect(&self, cx: &StepContext) -> Result<Inspection, StepError> {
         let instance = self.instance().await?;
         let mut facts = json!({ "status": instance.status, "source": instance.source, "multi_az": instance.multi_az, "backup_retention": instance.backup_retention, "engine": instance.engine });

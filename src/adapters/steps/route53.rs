@@ -7,6 +7,7 @@ mod keys;
 use self::keys::{Keys, Wish, judge};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -250,6 +251,37 @@ impl Step for Records {
             parameters,
             shell,
         }]
+    }
+
+    fn script(&self, found: &Inspection, limit: Duration) -> Vec<String> {
+        let calls = self.describe(found);
+        let zone = shell_word(&self.zone.id);
+        let becomes = match found {
+            Inspection::Possible(facts) => recorded(facts, "becomes"),
+            Inspection::AlreadySo(_) | Inspection::UnderWay(_) => return Vec::new(),
+            Inspection::NotYet(_) | Inspection::CannotTell => None,
+        };
+        let Some(becomes) = becomes else {
+            let words = "the records could not be read when this was written; write the batch by hand from this list";
+            return calls.into_iter().map(|call| call.shell).chain([format!("say {}", shell_word(words)), "false".to_owned()]).collect();
+        };
+        let ask = |call: Call| format!("change=$({} --query ChangeInfo.Id --output text)", call.shell);
+        let mut lines: Vec<String> = calls.into_iter().map(ask).collect();
+        lines.push("aws route53 wait resource-record-sets-changed --id \"$change\"".to_owned());
+        lines.extend(becomes.iter().map(|set| {
+            let id = set.set_identifier.as_ref().map(|id| format!(" && SetIdentifier=='{id}'")).unwrap_or_default();
+            let (field, value) = match (&set.weight, &set.failover, set.values.iter().flatten().next()) {
+                (Some(weight), ..) => ("Weight", Some(weight.to_string())),
+                (None, Some(role), _) => ("Failover", Some(role.clone())),
+                (None, None, Some(one)) => ("ResourceRecords[0].Value", Some(one.value.clone())),
+                // Route 53 spells an alias's target in its own way: shown, and left to the reader.
+                (None, None, None) => ("AliasTarget.DNSName", None),
+            };
+            let wait = value.map(|value| format!("wait_for {} is {} ", limit.as_secs(), shell_word(&value))).unwrap_or_default();
+            let query = shell_word(&format!("ResourceRecordSets[?Name=='{}' && Type=='{}'{id}] | [0].{field}", set.name, set.kind));
+            format!("{wait}aws route53 list-resource-record-sets --hosted-zone-id {zone} --query {query} --output text")
+        }));
+        lines
     }
 
     async fn inspect(&self, cx: &StepContext) -> Result<Inspection, StepError> {

@@ -272,6 +272,19 @@ impl Step for Switch {
         vec![Call { service: "s3".to_owned(), operation: operation.to_owned(), region: region.clone(), parameters, shell }]
     }
 
+    fn script(&self, found: &Inspection, _limit: Duration) -> Vec<String> {
+        let Keys { bucket, key, region, health_check_id, record, .. } = &self.core.keys;
+        let mut lines: Vec<String> = self.describe(found).into_iter().map(|call| call.shell).collect();
+        if lines.iter().any(|line| line.contains(" put-object ")) {
+            let at = format!("--region {} --bucket {} --key {}", shell_word(region), shell_word(bucket), shell_word(key));
+            lines.push(format!("aws s3api head-object {at} --query ContentLength --output text"));
+        }
+        lines.push(format!(
+            "# Users move once health check {health_check_id} sees it: its interval times its threshold, and then the TTL. Watch: dig +short {record}"
+        ));
+        lines
+    }
+
     async fn inspect(&self, cx: &StepContext) -> Result<Inspection, StepError> {
         let wanted = cx.direction == Direction::ToStandby;
         let (present, answered) = tokio::join!(self.core.present(), self.answered());

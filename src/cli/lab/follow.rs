@@ -58,8 +58,7 @@ impl Teller {
     /// The hand broke something.
     pub fn broken(&mut self, action: &Action) {
         self.broken_at.get_or_insert_with(|| jiff::Timestamp::now().as_microsecond());
-        let words = serde_json::to_string(action).unwrap_or_else(|_| format!("{action:?}"));
-        self.say("break", &words);
+        self.say("break", &action.to_string());
     }
 
     /// A line of the lab itself.
@@ -105,7 +104,8 @@ impl Teller {
         }
         for event in self.events.get(events..).unwrap_or_default() {
             let at = i64::try_from(event.unix_ms).unwrap_or(i64::MAX / 1000) * 1000;
-            let words = format!("{} {} {} {}", event.kind, event.region, event.subject, event.detail);
+            let parts = [event.kind, &event.region, &event.subject, &event.detail];
+            let words = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
             lines.push((
                 at,
                 "  world".to_owned(),
@@ -141,7 +141,7 @@ impl Teller {
 
     fn row(&self, at: i64, kind: &str, words: &str, style: Style) {
         let clock = match self.broken_at {
-            Some(start) => format!("{:+9.3}s", (at - start) as f64 / 1e6),
+            Some(start) => format!("{:+9.3}s", since(start, at)),
             None => " ".repeat(10),
         };
         let style = if self.look.colour { style } else { Style::new() };
@@ -158,7 +158,10 @@ impl Teller {
             self.line(&verdict.summary);
             return;
         }
-        let number = |key: &str| verdict.summary[key].as_f64().map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.3}s"));
+        let number = |key: &str| match &verdict.summary[key] {
+            Value::String(word) => word.clone(),
+            value => value.as_f64().map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.3}s")),
+        };
         anstream::println!("\ntimeline");
         for record in self.since_steady().iter().filter(|record| record.incident.is_some()) {
             if matches!(
@@ -215,6 +218,13 @@ impl Teller {
     }
 }
 
+/// Seconds since the world was broken. The clock starts when that was said, and the world, which counts milliseconds,
+/// has noted it a moment before: that is the same moment.
+fn since(start: i64, at: i64) -> f64 {
+    const SAME: i64 = 10_000;
+    if (-SAME..0).contains(&(at - start)) { 0.0 } else { (at - start) as f64 / 1e6 }
+}
+
 fn style(entry: &Entry) -> Style {
     let colour = match entry {
         Entry::Confirmed { .. } | Entry::StepFailed { .. } | Entry::Stuck { .. } => AnsiColor::Red,
@@ -230,4 +240,16 @@ pub fn resident(id: Option<u32>) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/{}/status", id?)).ok()?;
     let line = text.lines().find(|line| line.starts_with("RssAnon:"))?;
     Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_hand_broke_happened_at_zero_and_not_before() {
+        assert_eq!(format!("{:+.3}", since(1_000_000, 999_400)), "+0.000");
+        assert_eq!(since(1_000_000, 1_500_000), 0.5);
+        assert_eq!(since(1_000_000, 0), -1.0, "what was before it stays before it");
+    }
 }

@@ -58,7 +58,7 @@ pub fn judge(lab: &Lab, scenario: &Scenario, seed: u64, tell: &Teller, holds: bo
         "event": "summary", "schema_version": 1, "scenario": scenario.name, "seed": seed, "outcome": outcome, "expected": scenario.expected.word(),
         "rto_seconds": figures.as_ref().and_then(|figures| figures.rto_seconds),
         "rto_phases": phases,
-        "rpo_reported_seconds": reported,
+        "rpo_reported_seconds": crate::domain::rpo::unbounded::value(reported),
         "rpo_true_seconds": truth.as_ref().map(|truth| truth.seconds),
         "rpo_assumption": figures.as_ref().and_then(|figures| figures.rpo.as_ref()).map(|rpo| rpo.assumption),
         "writes_lost": truth.as_ref().map_or(0, |truth| truth.writes),

@@ -54,6 +54,7 @@ pub(super) fn words(entry: &Entry) -> String {
         Entry::StepIntent { step, attempt, .. } => format!("{step}: about to ask (attempt {attempt})"),
         Entry::StepAsked { step, .. } => format!("{step}: asked for"),
         Entry::StepTrouble { step, code, words } => format!("{step}: trouble ({code}): {words}"),
+        Entry::StepProgress { step, words } => format!("{step}: waits: {words}"),
         Entry::StepVerified { step, already: true, .. } => format!("{step}: verified, it was so already"),
         Entry::StepVerified { step, already: false, .. } => format!("{step}: verified"),
         Entry::StepFailed { step, code, words, needs_person } => {

@@ -31,6 +31,8 @@ pub fn history_text(stories: &[Story], colour: bool) -> String {
 struct History<'a> {
     schema_version: u32,
     incidents: Vec<Summary<'a>>,
+    /// There are older ones; `--before` takes this.
+    older_than: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -47,12 +49,12 @@ struct Summary<'a> {
     rpo: Option<&'a Exposure>,
 }
 
-/// The same as one JSON document.
+/// The same as one JSON document. `older_than`: the oldest of these, if there are older ones.
 ///
 /// # Errors
 /// None with the types as they are; serde's signature has one.
-pub fn history_json(stories: &[Story]) -> serde_json::Result<String> {
-    serde_json::to_string_pretty(&History { schema_version: 1, incidents: stories.iter().map(summary).collect() })
+pub fn history_json(stories: &[Story], older_than: Option<&str>) -> serde_json::Result<String> {
+    serde_json::to_string_pretty(&History { schema_version: 1, incidents: stories.iter().map(summary).collect(), older_than })
 }
 
 fn summary(story: &Story) -> Summary<'_> {
@@ -97,7 +99,20 @@ struct Explained<'a> {
 /// # Errors
 /// None with the types as they are; serde's signature has one.
 pub fn explain_json(story: &Story) -> serde_json::Result<String> {
+    serde_json::to_string_pretty(&explanation(story))
+}
+
+/// Several incidents, as one JSON document.
+///
+/// # Errors
+/// As [`explain_json`].
+pub fn explain_all_json(stories: &[Story]) -> serde_json::Result<String> {
+    let incidents: Vec<Explained<'_>> = stories.iter().map(explanation).collect();
+    serde_json::to_string_pretty(&serde_json::json!({"schema_version": 1, "incidents": incidents}))
+}
+
+fn explanation(story: &Story) -> Explained<'_> {
     let outcome = story.outcome.map(|outcome| outcome.as_str());
     let moved_by_others = story.moved_by_others.as_ref();
-    serde_json::to_string_pretty(&Explained { schema_version: 1, id: &story.id, outcome, moved_by_others, decided: &story.decided })
+    Explained { schema_version: 1, id: &story.id, outcome, moved_by_others, decided: &story.decided }
 }

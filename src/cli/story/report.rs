@@ -111,9 +111,12 @@ impl Story {
         }
         rows.push(vec!["Seen".into(), self.words.as_str().into()]);
         rows.push(vec!["RTO".into(), figure(self.figures.as_ref().and_then(|figures| figures.rto_seconds)).into()]);
-        let rpo = self
-            .rpo()
-            .map_or_else(|| "–".to_owned(), |rpo| rpo.seconds.map_or_else(|| "unknown".to_owned(), |s| format!("at most {}", span(s))));
+        let rpo = self.rpo().map_or_else(
+            || "–".to_owned(),
+            |rpo| {
+                rpo.seconds.map_or_else(|| "unknown".to_owned(), |s| if s.is_finite() { format!("at most {}", span(s)) } else { span(s) })
+            },
+        );
         rows.push(vec!["RPO".into(), rpo.into()]);
         if let Some(words) = self.moved_by_others_words() {
             rows.push(vec!["Traffic".into(), words.into()]);

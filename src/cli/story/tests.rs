@@ -442,8 +442,9 @@ fn history_lists_all_of_them_newest_last() {
     shop-20261121T050000Z-5  shop  2026-11-21T05:00:00.000Z  outage    to-standby  called-off  –         –
     shop-20261121T060000Z-7  shop  2026-11-21T05:58:20.000Z  operator  to-standby  aborted     –         –
     ");
-    let json: Value = serde_json::from_str(&history_json(&stories(&all())).unwrap()).unwrap();
+    let json: Value = serde_json::from_str(&history_json(&stories(&all()), Some("shop-9")).unwrap()).unwrap();
     assert_eq!(json["schema_version"], 1);
+    assert_eq!(json["older_than"], "shop-9");
     assert_eq!(json["incidents"][0]["rto_seconds"], 130.5);
     assert_eq!(json["incidents"][0]["rpo"]["assumption"], "no-writes-past-the-front-door");
     assert_eq!(json["incidents"][2]["outcome"], "aborted");
@@ -530,9 +531,54 @@ fn a_journal_that_could_not_have_been_is_told_with_its_faults() {
 }
 
 #[test]
-fn an_unknown_incident_names_the_nearest() {
-    let error = story(&all(), "shop-20261121T034500Z-4").unwrap_err();
-    assert_eq!(error.to_string(), "no incident \"shop-20261121T034500Z-4\" in the journal; did you mean \"shop-20261121T034500Z-3\"?");
+fn an_unknown_incident_has_no_story() {
+    assert!(story(&all(), "shop-20261121T034500Z-4").is_none());
+}
+
+#[test]
+fn a_loss_without_bound_is_told_in_that_word() {
+    let mut records = moved().records;
+    for record in &mut records {
+        if let Entry::Closed { figures, .. } = &mut record.entry {
+            figures.rpo.as_mut().unwrap().seconds = Some(f64::INFINITY);
+        }
+    }
+    let told = stories(&records);
+    assert!(history_text(&told, false).contains("unbounded"), "{}", history_text(&told, false));
+    let json: Value = serde_json::from_str(&history_json(&told, None).unwrap()).unwrap();
+    assert_eq!((&json["incidents"][0]["rpo"]["seconds"], &json["older_than"]), (&json!("unbounded"), &Value::Null));
+    let page = told[0].markdown();
+    assert!(page.contains("| RPO | unbounded |") && !page.contains("inf"), "{page}");
+    let whole: Value = serde_json::from_str(&told[0].json().unwrap()).unwrap();
+    assert_eq!(whole["figures"]["rpo"]["seconds"], "unbounded");
+}
+
+#[test]
+fn the_html_report_stands_alone() {
+    let mut records = moved().records;
+    for record in &mut records {
+        if let Entry::Opened { words, .. } = &mut record.entry {
+            *words = "<img src=http://evil.example/x onerror=alert(1)>".into();
+        }
+    }
+    let page = stories(&records)[0].html();
+    assert!(page.contains("Timeline") && page.contains("default-src &#39;none&#39;") || page.contains("default-src 'none'"), "{page}");
+    for loads in ["<img", "<script", "<link", "<iframe", "src=\"", "href=", "url(", "@import"] {
+        assert!(!page.contains(loads), "{loads}");
+    }
+    assert!(page.contains("&lt;img src=http://evil.example/x"));
+}
+
+#[test]
+fn what_a_step_waits_for_is_progress_and_no_trouble() {
+    let mut book = book();
+    book.open("shop-1", 0, Trigger::Outage);
+    book.write(10, Entry::Planned { plan: plan() });
+    book.write(20, Entry::StepStarted { step: "promote".into() });
+    book.write(30, Entry::StepProgress { step: "promote".into(), words: "draining: lag 3.0s".into() });
+    let told = story(&book.records, "shop-1").unwrap();
+    assert!(told.faults.is_empty() && told.steps[0].trouble.is_empty(), "{told:?}");
+    assert_eq!(told.timeline.last().unwrap().words, "promote: waits: draining: lag 3.0s");
 }
 
 /// Every part of a journal up to any entry can be told: the daemon may have died there.

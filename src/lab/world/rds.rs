@@ -77,7 +77,7 @@ impl World {
         let changes = retention.is_some_and(|r| r != database.backup_retention) || multi_az.is_some_and(|m| m != database.multi_az);
         if changes {
             let change = self.profile.database_change;
-            self.record("database-modified", Cause::Api, region, id, format!("{modify:?}"));
+            self.record("database-modified", Cause::Api, region, id, modify.to_string());
             let plan = vec![(0, Step::Status("modifying")), (change, Step::Settle { multi_az, retention }), (0, Step::Status("available"))];
             self.start_plan(index, plan);
         }

@@ -70,7 +70,7 @@ impl World {
         };
         database.metric = mode;
         let region = database.region.clone();
-        self.record("metric", Cause::Hand, &region, id, format!("{mode:?}"));
+        self.record("metric", Cause::Hand, &region, id, mode.to_string());
         true
     }
 }

@@ -74,7 +74,10 @@ impl World {
         if let Some(extra) = extra_lag_ms {
             database.extra_lag_ms = extra;
         }
-        let (region, detail) = (database.region.clone(), format!("{:?} +{} ms", database.replication, database.extra_lag_ms));
+        let (region, detail) = (
+            database.region.clone(),
+            format!("{}, {} ms late", format!("{:?}", database.replication).to_lowercase(), database.extra_lag_ms),
+        );
         self.record("replication", Cause::Hand, &region, id, detail);
         true
     }

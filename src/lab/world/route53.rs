@@ -69,7 +69,11 @@ impl World {
         if effective {
             let words: Vec<String> = batch
                 .iter()
-                .map(|(a, r)| format!("{a:?} {} {} {} weight {:?}", r.name, r.kind, r.set_id.as_deref().unwrap_or("-"), r.weight))
+                .map(|(action, set)| {
+                    let id = set.set_id.as_ref().map(|id| format!(" {id}")).unwrap_or_default();
+                    let weight = set.weight.map(|weight| format!(", weight {weight}")).unwrap_or_default();
+                    format!("{} {} {}{id}{weight}", format!("{action:?}").to_lowercase(), set.name, set.kind)
+                })
                 .collect();
             self.record("records-changed", Cause::Api, "global", zone_id, words.join("; "));
         }

@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::*;
+use crate::domain::ledger::Entry;
 use crate::domain::model::Moment;
 
 struct Door {
@@ -13,6 +14,7 @@ struct Door {
     state: State,
     pending: watch::Sender<Vec<String>>,
     _stop: tokio_util::sync::DropGuard,
+    _dir: tempfile::TempDir,
 }
 
 fn record(seq: i64) -> Record {
@@ -33,8 +35,21 @@ fn record(seq: i64) -> Record {
     }
 }
 
+/// Three incidents of three rows each, in a journal as the daemon writes it.
+fn journal() -> (tempfile::TempDir, Reader) {
+    use crate::ports::Journal;
+    let dir = tempfile::tempdir().unwrap();
+    let mut written = crate::adapters::sqlite::SqliteJournal::open(dir.path(), "bastion").unwrap();
+    let rows: Vec<Record> =
+        (1..=9).map(|seq| if seq <= 3 { record(seq) } else { Record { entry: Entry::Executed, ..record(seq) } }).collect();
+    written.append(&rows).unwrap();
+    let place = dir.path().to_owned();
+    (dir, Arc::new(move |asked: &Asked| read(&place, asked)))
+}
+
 /// A surface without a daemon behind it, on its own thread as in life.
 async fn door(rows: usize) -> Door {
+    let (dir, journal) = journal();
     let clock = Clock::system();
     let (pending, pending_seen) = watch::channel(vec!["shop: primary.alb was not looked at yet".to_owned()]);
     let status = json!({"schema_version": 1, "apps": [{"name": "shop"}, {"name": "till"}]});
@@ -47,7 +62,7 @@ async fn door(rows: usize) -> Door {
         reload: mpsc::channel(1).0,
         beat: Arc::new(AtomicI64::new(clock.now().mono)),
         clock,
-        journal: Arc::new(|| Ok((1..=9).map(record).collect())),
+        journal,
         hosts: vec!["Bastion.example.com".to_owned()],
     };
     let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -61,7 +76,7 @@ async fn door(rows: usize) -> Door {
             listen::serve_tcp(tokio::net::TcpListener::from_std(tcp).unwrap(), router, token).await;
         });
     });
-    Door { at, state, pending, _stop: stop.drop_guard() }
+    Door { at, state, pending, _stop: stop.drop_guard(), _dir: dir }
 }
 
 impl Door {
@@ -158,6 +173,20 @@ async fn documents_are_cut_to_what_was_asked_for() {
     assert!(door.get("/api/v1/incidents/shop-7").await.starts_with("HTTP/1.1 404"));
     let all = door.get("/api/v1/incidents?since=8").await;
     assert!(all.contains("\"shop-0\"") && !all.contains("\"shop-1\""), "{all}");
+}
+
+#[tokio::test]
+async fn incidents_come_by_pages() {
+    let door = door(8).await;
+    let newest = door.get("/api/v1/incidents?limit=2").await;
+    assert!(newest.contains("\"next_before\":2") && newest.contains("\"shop-2\"") && !newest.contains("\"shop-1\""), "{newest}");
+    let rest = door.get("/api/v1/incidents?limit=2&before=2").await;
+    assert!(rest.contains("\"next_before\":null") && rest.contains("\"shop-1\"") && !rest.contains("\"shop-2\""), "{rest}");
+    let rows = door.get("/api/v1/incidents/shop-1?limit=2").await;
+    assert!(rows.contains("\"next\":4") && !rows.contains("\"seq\":7"), "{rows}");
+    let end = door.get("/api/v1/incidents/shop-1?since=4").await;
+    assert!(end.contains("\"next\":null") && end.contains("\"seq\":7"), "{end}");
+    assert!(door.get("/api/v1/incidents?limit=many").await.starts_with("HTTP/1.1 400"));
 }
 
 #[tokio::test]
