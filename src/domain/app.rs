@@ -281,10 +281,15 @@ impl App {
             Input::Gap(_) => {
                 self.signals.iter_mut().flatten().for_each(SignalHealth::forget);
                 self.front.run.clear();
-                for work in self.work.values_mut().filter(|work| matches!(work, Work::Permit { .. })) {
-                    *work = Work::default();
-                }
+                self.look_again();
             }
+        }
+    }
+
+    /// Whatever waits for looks, waits for new ones.
+    fn look_again(&mut self) {
+        for work in self.work.values_mut().filter(|work| matches!(work, Work::Permit { .. })) {
+            *work = Work::default();
         }
     }
 
@@ -358,6 +363,12 @@ impl App {
                     self.work.clear();
                     self.progress.clear();
                 }
+                // What a skipped step still reports is nobody's answer any more.
+                Entry::StepSkipped { step, .. } => {
+                    self.work.remove(step);
+                }
+                // What was looked at before or during the pause says nothing of now.
+                Entry::Resumed { .. } => self.look_again(),
                 _ => {}
             }
         }

@@ -115,6 +115,9 @@ impl View<'_> {
             fenced: incident.and_then(Incident::fenced_at),
             front_door_lost: incident.and_then(|incident| incident.front_door_lost).map(|at| at.wall),
         };
+        if let Some((sample, fenced)) = incident.and_then(Incident::drained).zip(writes.fenced) {
+            return Exposure { seconds: Some(0.0), sample: Some(sample), end_of_writes: fenced, assumption: Assumption::Drained };
+        }
         let found = rpo::exposure(self.samples, writes, self.now);
         // After a restart the history may have scrolled away; what was recorded then still holds.
         match (found.sample, incident.and_then(|incident| incident.exposure.as_ref()).and_then(|old| old.sample)) {

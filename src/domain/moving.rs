@@ -82,6 +82,9 @@ pub(super) fn next(app: &App, around: &Around, now: Moment) -> Option<Decision> 
         && !incident.steps.values().any(active)
     {
         let words = format!("step {} failed: {}", step.name, run.trouble.as_deref().unwrap_or("no reason given"));
+        if is_harmless_to_leave(incident) {
+            return Some(Decision::entry(Entry::CallingOff { words }));
+        }
         let waits_for = format!("`watchover retry {0}`, `watchover skip {0} {1}` or `watchover abort {0}`", incident.id, step.name);
         return Some(Decision::entry(Entry::Stuck { words, waits_for }));
     }
@@ -93,8 +96,12 @@ pub(super) fn next(app: &App, around: &Around, now: Moment) -> Option<Decision> 
             humantime::format_duration(app.policy.move_timeout),
             waiting.join(", ")
         );
-        let mut decision =
-            Decision::entry(Entry::Stuck { words, waits_for: format!("`watchover retry {0}` or `watchover abort {0}`", incident.id) });
+        let entry = if is_harmless_to_leave(incident) {
+            Entry::CallingOff { words }
+        } else {
+            Entry::Stuck { words, waits_for: format!("`watchover retry {0}` or `watchover abort {0}`", incident.id) }
+        };
+        let mut decision = Decision::entry(entry);
         for step in incident.steps.iter().filter(|(_, run)| active(run)).map(|(name, _)| name) {
             decision = decision.and(Effect::Cancel { step: step.clone() });
         }
@@ -106,9 +113,13 @@ pub(super) fn next(app: &App, around: &Around, now: Moment) -> Option<Decision> 
 /// Nothing new is started while stuck; what was out may still report, and is taken down.
 pub(super) fn settle_stuck(app: &App) -> Option<Decision> {
     let incident = app.ledger.incident.as_ref()?;
-    incident.steps.iter().find_map(|(name, _)| {
+    incident.steps.iter().find_map(|(name, run)| {
         let Some(Work::Back(report)) = app.work.get(name) else { return None };
         let decision = Decision::default().doing(name, Work::default());
+        // A step that came to its end, by failing or by a person's `skip`, is not brought back by an answer that was on its way.
+        if !matches!(run.state, StepState::Running | StepState::Intended | StepState::Asked) {
+            return Some(decision);
+        }
         Some(match report {
             Report::Verified(Ok(facts)) => decision.then(Entry::StepVerified { step: name.clone(), already: false, facts: facts.clone() }),
             Report::Applied(Ok(facts)) => decision.then(Entry::StepAsked { step: name.clone(), facts: facts.clone() }),
@@ -131,6 +142,12 @@ fn halted<'a>(incident: &'a Incident, plan: &'a Plan) -> Option<(&'a PlannedStep
         let run = incident.steps.get(&step.name)?;
         (run.state == StepState::Failed && !is_passed(step, run)).then_some((step, run))
     })
+}
+
+/// A planned move off a well site, before anything final: to put everything back serves users at once, while a stuck one
+/// would leave them before a fence that we set ourselves.
+fn is_harmless_to_leave(incident: &Incident) -> bool {
+    incident.graceful() && !incident.is_committed()
 }
 
 /// True while nothing new may be started.
@@ -279,7 +296,7 @@ fn troubled(step: &PlannedStep, run: &StepRun, error: &StepError, now: Moment) -
     }
 }
 
-/// The problem is gone and nothing final was asked for: put back what was done, last first.
+/// Nothing final was asked for, and the problem is gone or a planned move cannot be done: put back what was done, last first.
 fn call_off(app: &App, incident: &Incident, plan: &Plan, now: Moment) -> Option<Decision> {
     let open = |step: &&PlannedStep| incident.steps.get(&step.name).is_some_and(|run| run.touched && run.state != StepState::Undone);
     let Some(step) = plan.steps.iter().rev().find(open) else {
@@ -300,7 +317,7 @@ fn call_off(app: &App, incident: &Incident, plan: &Plan, now: Moment) -> Option<
             Some(Decision::entry(Entry::StepUndone { step: name.clone(), words: words.clone() }).doing(name, Work::default()))
         }
         Work::Back(Report::Undone(Err(error))) if error.class != ErrorClass::Retry => {
-            let words = format!("the problem is gone, but {name} could not be undone: {}", error.message);
+            let words = format!("called off, but {name} could not be undone: {}", error.message);
             Some(
                 Decision::entry(Entry::Stuck { words, waits_for: "a person to put it back, then `watchover adopt`".into() })
                     .doing(name, Work::default()),
@@ -311,8 +328,9 @@ fn call_off(app: &App, incident: &Incident, plan: &Plan, now: Moment) -> Option<
         Work::Out { since } if now.since(*since) < step.deadline => None,
         Work::Idle { until } if now.mono < until.mono => None,
         Work::Out { .. } | Work::Idle { .. } | Work::Back(_) | Work::Permit { .. } => {
-            if now.since(app.ledger.since) >= app.policy.move_timeout {
-                let words = format!("the problem is gone, but {name} could not be undone within move_timeout");
+            // Undoing has as long as the move had: it may begin only when that time is over.
+            if now.since(app.ledger.since) >= app.policy.move_timeout * 2 {
+                let words = format!("called off, but {name} could not be undone within move_timeout");
                 return Some(Decision::entry(Entry::Stuck { words, waits_for: "a person to put it back, then `watchover adopt`".into() }));
             }
             undo()
