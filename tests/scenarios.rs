@@ -60,6 +60,11 @@ fn replay(script: &str, name: &str) -> String {
             "approval_timeout" => policy.approval_timeout = duration(),
             "move_timeout" => policy.move_timeout = duration(),
             "prove_timeout" => policy.prove_timeout = duration(),
+            "interval" => {
+                let signals = policy.primary.signals.iter_mut().chain(&mut policy.standby.signals);
+                signals.for_each(|signal| signal.interval = duration());
+                policy.front_door.interval = duration();
+            }
             "min_outage" => policy.min_outage = duration(),
             "second_signal" => {
                 let deep = SignalPolicy { name: value.into(), ..policy.primary.signals[0].clone() };
@@ -102,6 +107,7 @@ fn answer(words: &[&str], name: &str) -> Answer {
     match words {
         ["up"] => Answer::Up,
         ["half"] => Answer::Half,
+        ["mostly"] => Answer::Mostly,
         ["down", cause] => Answer::Down(Cause::parse(cause).unwrap_or_else(|| panic!("{name}: {cause}"))),
         ["unknown", cause] => Answer::Unknown(Cause::parse(cause).unwrap_or_else(|| panic!("{name}: {cause}"))),
         other => panic!("{name}: no answer {other:?}"),
@@ -144,6 +150,10 @@ fn act(sim: &mut Sim, event: &[&str], name: &str) -> Option<String> {
         }
         ["step", step, state @ ("on" | "off")] => {
             return set(&mut sim.world.steps.get_mut(*step).unwrap().on, *state == "on");
+        }
+        ["late-answer", step] => {
+            sim.late_answer(step);
+            return None;
         }
         ["journal", "hangs", seconds] => {
             sim.journal.hangs.store(micros(seconds), std::sync::atomic::Ordering::SeqCst);

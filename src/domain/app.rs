@@ -269,7 +269,7 @@ impl App {
                         self.progress.insert(step, words);
                     }
                     report => {
-                        if self.work.get(&step).is_some_and(Work::is_out) {
+                        if self.work.get(&step).is_some_and(|work| work.awaits(&report)) {
                             self.work.insert(step, Work::Back(report));
                         }
                     }
@@ -281,7 +281,8 @@ impl App {
             Input::Gap(_) => {
                 self.signals.iter_mut().flatten().for_each(SignalHealth::forget);
                 self.front.run.clear();
-                self.look_again();
+                // As after a restart: what was on its way may be old by now, and every step is inspected before it goes on.
+                self.work.clear();
             }
         }
     }

@@ -123,6 +123,7 @@ impl App {
         let source = self.direction().source();
         let view = self.site(source, now);
         if view.health == Health::Down
+            && !quorum::wavers(self.policy.site(source), self.signals(source))
             && let Some(first_failed) = view.first_failed.map(|at| self.since_before(at, around))
             && now.since(first_failed) >= self.policy.min_outage
         {

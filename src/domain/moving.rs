@@ -23,12 +23,25 @@ pub const LAST_LOOK: Duration = Duration::from_secs(5);
 pub enum Work {
     /// Nothing before that moment.
     Idle { until: Moment },
-    /// With the executor.
-    Out { since: Moment },
+    /// With the executor, since then and for that.
+    Out { since: Moment, on: Doing },
     /// The executor came back.
     Back(Report),
     /// Waiting for looks sent after `asked`.
     Permit { asked: Moment, found: Value },
+}
+
+/// What the executor was sent out to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doing {
+    /// To look whether it is so, or could be.
+    Inspect,
+    /// To ask for it.
+    Apply,
+    /// To read it back.
+    Verify,
+    /// To put it back.
+    Undo,
 }
 
 impl Default for Work {
@@ -38,9 +51,17 @@ impl Default for Work {
 }
 
 impl Work {
-    /// True while the executor has it.
-    pub fn is_out(&self) -> bool {
-        matches!(self, Work::Out { .. })
+    /// True if the executor was sent out for just this report. One that was on its way from an earlier errand is none: the
+    /// late answer of an inspection, taken for that of a request, would have the step asked for twice.
+    pub fn awaits(&self, report: &Report) -> bool {
+        let Work::Out { on, .. } = self else { return false };
+        match report {
+            Report::Inspected(_) => *on == Doing::Inspect,
+            Report::Applied(_) => *on == Doing::Apply,
+            Report::Verified(_) => *on == Doing::Verify,
+            Report::Undone(_) => *on == Doing::Undo,
+            Report::Progress(_) => false,
+        }
     }
 }
 
@@ -169,7 +190,7 @@ fn start(app: &App, incident: &Incident, plan: &Plan, step: &PlannedStep, now: M
     Some(
         Decision::entry(Entry::StepStarted { step: name.clone() })
             .and(Effect::Inspect { step: name.clone() })
-            .doing(&name, Work::Out { since: now }),
+            .doing(&name, Work::Out { since: now, on: Doing::Inspect }),
     )
 }
 
@@ -184,7 +205,7 @@ fn drive(app: &App, around: &Around, incident: &Incident, step: &PlannedStep, ru
         Work::Back(Report::Verified(Ok(_)) | Report::Inspected(Ok(Inspection::AlreadySo(_)))) => true,
         // Nothing of it was seen in this process: it may have come true while nobody watched.
         Work::Idle { .. } => !app.work.contains_key(name),
-        Work::Out { since: sent } => sent.since(since) >= step.deadline && now.since(*sent) < LAST_LOOK,
+        Work::Out { since: sent, .. } => sent.since(since) >= step.deadline && now.since(*sent) < LAST_LOOK,
         Work::Back(_) | Work::Permit { .. } => false,
     };
     if late && !answered {
@@ -196,14 +217,16 @@ fn drive(app: &App, around: &Around, incident: &Incident, step: &PlannedStep, ru
         // Its request was taken, so it is not asked for again while a sight of it is not to be had: right after the request
         // an instance under promotion looks as it did before. Read back it is, until it is so or the deadline passes.
         Work::Idle { .. } if run.state == StepState::Asked && step.reversibility == Reversibility::ForwardOnly => {
-            Some(Decision::default().and(Effect::Verify { step: name.clone() }).doing(name, Work::Out { since: now }))
+            Some(Decision::default().and(Effect::Verify { step: name.clone() }).doing(name, Work::Out { since: now, on: Doing::Verify }))
         }
-        Work::Idle { .. } => Some(Decision::default().and(Effect::Inspect { step: name.clone() }).doing(name, Work::Out { since: now })),
+        Work::Idle { .. } => {
+            Some(Decision::default().and(Effect::Inspect { step: name.clone() }).doing(name, Work::Out { since: now, on: Doing::Inspect }))
+        }
         Work::Permit { asked, found } => permit(app, around, incident, step, run, *asked, found, now),
         Work::Back(Report::Inspected(Ok(inspection))) => Some(inspected(app, incident, step, run, inspection, now)),
         Work::Back(Report::Applied(Ok(facts))) => {
             let asked = Entry::StepAsked { step: name.clone(), facts: facts.clone() };
-            Some(Decision::entry(asked).and(Effect::Verify { step: name.clone() }).doing(name, Work::Out { since: now }))
+            Some(Decision::entry(asked).and(Effect::Verify { step: name.clone() }).doing(name, Work::Out { since: now, on: Doing::Verify }))
         }
         Work::Back(Report::Verified(Ok(facts))) => {
             let verified = Entry::StepVerified { step: name.clone(), already: !run.touched, facts: facts.clone() };
@@ -232,7 +255,8 @@ fn inspected(app: &App, incident: &Incident, step: &PlannedStep, run: &StepRun, 
             Decision::entry(verified).doing(name, Work::default())
         }
         Inspection::UnderWay(facts) => {
-            let verify = Decision::default().and(Effect::Verify { step: name.clone() }).doing(name, Work::Out { since: now });
+            let verify =
+                Decision::default().and(Effect::Verify { step: name.clone() }).doing(name, Work::Out { since: now, on: Doing::Verify });
             if run.state == StepState::Asked { verify } else { verify.then(Entry::StepAsked { step: name.clone(), facts: facts.clone() }) }
         }
         Inspection::NotYet(words) => {
@@ -274,7 +298,7 @@ fn ask(app: &App, incident: &Incident, step: &PlannedStep, run: &StepRun, found:
 
 pub(super) fn intend(step: &PlannedStep, run: &StepRun, found: &Value, now: Moment) -> Decision {
     let intent = Entry::StepIntent { step: step.name.clone(), attempt: run.attempts + 1, found: found.clone() };
-    Decision::entry(intent).and(Effect::Apply { step: step.name.clone() }).doing(&step.name, Work::Out { since: now })
+    Decision::entry(intent).and(Effect::Apply { step: step.name.clone() }).doing(&step.name, Work::Out { since: now, on: Doing::Apply })
 }
 
 fn troubled(step: &PlannedStep, run: &StepRun, error: &StepError, now: Moment) -> Decision {
@@ -286,7 +310,7 @@ fn troubled(step: &PlannedStep, run: &StepRun, error: &StepError, now: Moment) -
             if run.trouble.as_deref() == Some(error.message.as_str()) { wait } else { wait.then(trouble()) }
         }
         ErrorClass::AlreadySo => {
-            Decision::entry(trouble()).and(Effect::Verify { step: name.clone() }).doing(name, Work::Out { since: now })
+            Decision::entry(trouble()).and(Effect::Verify { step: name.clone() }).doing(name, Work::Out { since: now, on: Doing::Verify })
         }
         ErrorClass::Refused | ErrorClass::NeedsPerson => {
             let needs_person = error.class == ErrorClass::NeedsPerson;
@@ -309,7 +333,7 @@ fn call_off(app: &App, incident: &Incident, plan: &Plan, now: Moment) -> Option<
             Decision::default()
                 .and(Effect::Cancel { step: name.clone() })
                 .and(Effect::Undo { step: name.clone() })
-                .doing(name, Work::Out { since: now }),
+                .doing(name, Work::Out { since: now, on: Doing::Undo }),
         )
     };
     match app.work.get(name).unwrap_or(&idle) {
@@ -325,7 +349,7 @@ fn call_off(app: &App, incident: &Incident, plan: &Plan, now: Moment) -> Option<
         }
         Work::Back(Report::Undone(Err(_))) => Some(Decision::default().doing(name, Work::Idle { until: now + Duration::from_secs(1) })),
         // What was in the middle of its apply is waited for, so that undo does not overtake it; its deadline bounds that.
-        Work::Out { since } if now.since(*since) < step.deadline => None,
+        Work::Out { since, .. } if now.since(*since) < step.deadline => None,
         Work::Idle { until } if now.mono < until.mono => None,
         Work::Out { .. } | Work::Idle { .. } | Work::Back(_) | Work::Permit { .. } => {
             // Undoing has as long as the move had: it may begin only when that time is over.

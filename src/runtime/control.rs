@@ -14,7 +14,7 @@ use crate::domain::decide::{App, Decision, Effect, Input, Tempo};
 use crate::domain::gates::Around;
 use crate::domain::health::Last;
 use crate::domain::ledger::{Entry, Record};
-use crate::domain::model::{AppName, Health, Moment, State};
+use crate::domain::model::{AppName, Health, Mode, Moment, State};
 use crate::domain::moving::Work;
 use crate::domain::orders::{Order, Refusal};
 use crate::domain::policy::{AppPolicy, FleetPolicy};
@@ -240,7 +240,9 @@ impl<H: Hands> Control<H> {
             let incident = app.ledger().incident.as_ref();
             // One that could not go even if it were its turn keeps nobody waiting.
             let down = incident.is_some_and(|open| app.site(open.direction.source(), now).health == Health::Down);
-            matches!(app.ledger().state, State::Confirmed | State::Held)
+            // One that is down and about to be confirmed counts: who fails together is not ordered by whose look came first.
+            let soon = app.ledger().state == State::Suspect && app.policy().mode == Mode::Automatic;
+            (soon || matches!(app.ledger().state, State::Confirmed | State::Held))
                 && down
                 && incident.is_some_and(|open| {
                     open.gates.iter().all(|gate| gate.name == "blast-radius" || gate.state == crate::domain::ledger::GateState::Open)

@@ -38,6 +38,8 @@ pub enum Answer {
     Unknown(Cause),
     /// Alternating: every second look is down.
     Half,
+    /// Two of three looks are down, never three in a row.
+    Mostly,
 }
 
 /// One step as the world has it.
@@ -320,6 +322,10 @@ impl Sim {
         self.hand.0.load(Ordering::SeqCst)
     }
 
+    pub fn moment_now(&self) -> Moment {
+        self.moment(self.now())
+    }
+
     fn set_now(&self, at: i64) {
         self.hand.0.store(at, Ordering::SeqCst);
         self.hand.1.store(WALL + at + self.slept + self.skew, Ordering::SeqCst);
@@ -419,6 +425,13 @@ impl Sim {
     pub fn reload_refused(&mut self) {
         self.control.as_mut().expect("the daemon runs").handle(Message::ReloadRefused("no such mode".into()));
         self.drain();
+    }
+
+    /// The answer to a step's request, on its way for longer than anybody waited.
+    pub fn late_answer(&mut self, step: &str) {
+        let incident = self.app().ledger().incident.as_ref().map(|open| open.id.clone()).unwrap_or_default();
+        let epoch = self.app().epoch();
+        self.tell(Input::Step { incident, epoch, step: step.to_owned(), report: Report::Applied(Ok(Value::Null)) });
     }
 
     fn push(&mut self, at: i64, ev: Ev) {
@@ -541,7 +554,8 @@ impl Sim {
             Answer::Down(cause) => Verdict::Down(cause),
             Answer::Unknown(cause) => Verdict::Unknown(cause),
             Answer::Half if self.world.looks[target].is_multiple_of(2) => Verdict::Up,
-            Answer::Half => Verdict::Down(Cause::Status),
+            Answer::Mostly if self.world.looks[target].is_multiple_of(3) => Verdict::Up,
+            Answer::Half | Answer::Mostly => Verdict::Down(Cause::Status),
         };
         let latency = if matches!(verdict, Verdict::Down(Cause::TimedOut)) { 800 * MILLI } else { 5 * MILLI };
         let mut finding = Finding::new(verdict, "scripted");
