@@ -113,11 +113,31 @@ pub struct Front {
     pub back: Option<Moment>,
     /// Consecutive answers proven to come from one site, and when they were known.
     pub run: Vec<(SiteName, Moment, Moment)>,
-    /// The zone's own servers' latest word: which site's addresses they gave, and when.
-    pub authority: Option<(SiteName, Moment)>,
+    /// What the zone's own servers answer, as last proven.
+    pub authority: Option<Answered>,
+}
+
+/// Whose addresses the zone's own servers give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answered {
+    /// Whose.
+    pub site: SiteName,
+    /// Since when, as far as this process saw.
+    pub since: Moment,
+    /// The latest look that said so.
+    pub seen: Moment,
+    /// This process saw them turn to it from the other site.
+    pub turned: bool,
 }
 
 impl Front {
+    fn answered(&mut self, site: SiteName, at: Moment) {
+        self.authority = Some(match self.authority {
+            Some(last) if last.site == site => Answered { seen: at, ..last },
+            last => Answered { site, since: at, seen: at, turned: last.is_some() },
+        });
+    }
+
     fn returned(&mut self, at: Moment) {
         if self.lost.take().is_some() || self.back.is_none() {
             self.back = Some(at);
@@ -287,13 +307,6 @@ impl App {
         }
     }
 
-    /// Whatever waits for looks, waits for new ones.
-    fn look_again(&mut self) {
-        for work in self.work.values_mut().filter(|work| matches!(work, Work::Permit { .. })) {
-            *work = Work::default();
-        }
-    }
-
     fn observe_look(&mut self, look: Look) {
         match look.subject {
             Subject::Signal(site, at) => {
@@ -313,7 +326,7 @@ impl App {
             Subject::FrontDoor => self.observe_front(look),
             Subject::Authority => {
                 if let Some(site) = look.finding.from {
-                    self.front.authority = Some((site, look.done));
+                    self.front.answered(site, look.done);
                 }
             }
         }
@@ -369,7 +382,7 @@ impl App {
                     self.work.remove(step);
                 }
                 // What was looked at before or during the pause says nothing of now.
-                Entry::Resumed { .. } => self.look_again(),
+                Entry::Resumed { .. } => self.work.retain(|_, work| !matches!(work, Work::Permit { .. })),
                 _ => {}
             }
         }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::autonomy::Autonomy;
 use super::health::{Last, SignalHealth};
 use super::ledger::{Gate, GateState, Incident, Ledger, Ruling};
 use super::model::{Direction, LagSample, Mode, Moment, SiteName, Verdict};
@@ -57,6 +58,8 @@ pub struct Preflight {
     pub direction: Direction,
     /// By step.
     pub steps: BTreeMap<String, Found>,
+    /// Whether others can move the traffic of the steps that can tell, by step.
+    pub autonomy: BTreeMap<String, Autonomy>,
 }
 
 /// One step's part in a preflight.
@@ -115,7 +118,7 @@ impl View<'_> {
             fenced: incident.and_then(Incident::fenced_at),
             front_door_lost: incident.and_then(|incident| incident.front_door_lost).map(|at| at.wall),
         };
-        if let Some((sample, fenced)) = incident.and_then(Incident::drained).zip(writes.fenced) {
+        if let Some((sample, fenced)) = incident.and_then(drained).zip(writes.fenced) {
             return Exposure { seconds: Some(0.0), sample: Some(sample), end_of_writes: fenced, assumption: Assumption::Drained };
         }
         let found = rpo::exposure(self.samples, writes, self.now);
@@ -194,7 +197,7 @@ impl View<'_> {
             mode if self.commanded() => open(format!("{mode}, and a person commands this move")),
             _ if self.approved() => open("approved"),
             _ if declined => shut("declined, until a new outage"),
-            Mode::Automatic => open("automatic"),
+            Mode::Automatic => self.automatic(),
             Mode::Approval => asks("approval: a person must say yes"),
             Mode::Observe => shut("observe: nothing is moved without a command"),
         }
@@ -331,6 +334,14 @@ impl View<'_> {
             open(format!("inspected {age:.0}s ago; every step can be done"))
         }
     }
+}
+
+/// The lag sample by which a data step saw, behind the fence, that nothing was left to replicate.
+fn drained(incident: &Incident) -> Option<LagSample> {
+    incident.steps.values().find_map(|run| {
+        let drain = run.facts.get("drain")?;
+        (drain.get("drained")? == true).then(|| serde_json::from_value(drain.get("evidence")?.clone()).ok()).flatten()
+    })
 }
 
 /// What all gates together say.

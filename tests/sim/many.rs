@@ -187,7 +187,7 @@ impl Many {
                 Effect::Preflight(direction) => {
                     let found = |done: bool| if done { Found::AlreadySo } else { Found::Possible };
                     let steps = ["fence", "promote", "capacity", "traffic"].map(|step| (step.to_owned(), found(place.done.contains(step))));
-                    Input::Preflight(Preflight { at: now, direction: *direction, steps: steps.into() })
+                    Input::Preflight(Preflight { at: now, direction: *direction, steps: steps.into(), autonomy: Default::default() })
                 }
                 Effect::Inspect { step } if place.done.contains(step) => of(step, Report::Inspected(Ok(Inspection::AlreadySo(json!({}))))),
                 Effect::Inspect { step } if now.mono < place.slow_until => {
