@@ -260,7 +260,7 @@ fn what_waits_for_a_person_is_an_exit_code_and_needs_no_name() {
 // Signals and files.
 
 #[test]
-fn a_reload_takes_a_good_file_and_keeps_the_old_one_before_a_bad_one() {
+fn a40_a_reload_takes_a_good_file_and_keeps_the_old_one_before_a_bad_one() {
     let world = World::start();
     let daemon = Daemon::steady(&world.config);
     let taken = |daemon: &Daemon| daemon.metrics().value("watchover_config_last_reload_successful", &[]);
@@ -291,6 +291,50 @@ fn a_reload_takes_a_good_file_and_keeps_the_old_one_before_a_bad_one() {
     reload(1.0);
     until("the new mode is in force", || (daemon.app()["mode"] == "approval").then_some(()));
     assert_eq!(daemon.get("/readyz").0, 200);
+    daemon.stop();
+}
+
+#[test]
+fn a40_a_reload_takes_an_app_up_and_lets_it_go_again() {
+    let world = World::start();
+    let daemon = Daemon::steady(&world.config);
+    let one = std::fs::read_to_string(&world.config).unwrap();
+    let (head, shop) = one.split_once("[[app]]").unwrap();
+    let till = shop.replace("\"shop\"", "\"till\"").replace("mode = \"automatic\"", "mode = \"observe\"");
+    let apps = |daemon: &Daemon| -> Vec<Value> {
+        let status: Value = serde_json::from_str(&daemon.get("/api/v1/status").1).unwrap();
+        status["apps"].as_array().unwrap().clone()
+    };
+
+    std::fs::write(&world.config, format!("{head}[[app]]{shop}\n[[app]]{till}")).unwrap();
+    daemon.process.signal(Signal::HUP);
+    until("the new app is watched, and known to the journal", || {
+        let apps = apps(&daemon);
+        let till = apps.iter().find(|app| app["name"] == "till")?;
+        (till["active_site"] == "primary" && till["sites"]["primary"]["health"] == "up" && till["front_door"]["from"] == "primary")
+            .then_some(())
+    });
+    assert_eq!(daemon.metrics().value("watchover_active_site", &[("app", "till"), ("site", "primary")]), 1.0);
+    let looks = |daemon: &Daemon| {
+        let labels = [("app", "till"), ("site", "primary"), ("signal", "alb"), ("verdict", "up")];
+        daemon.metrics().value("watchover_probes_total", &labels)
+    };
+    until("its looks are counted", || (looks(&daemon) > 1.0).then_some(()));
+    holds(&world.command(&["pause", "till", "--for", "1h", "--reason", "not yet"]), 0, &[]);
+
+    std::fs::write(&world.config, &one).unwrap();
+    daemon.process.signal(Signal::HUP);
+    until("the app is let go", || (apps(&daemon).len() == 1).then_some(()));
+    assert!(!daemon.get("/metrics").1.contains("app=\"till\""));
+    assert_eq!(daemon.app()["state"], "watching");
+
+    // Named again: what the journal holds of it is in force.
+    std::fs::write(&world.config, format!("{head}[[app]]{shop}\n[[app]]{till}")).unwrap();
+    daemon.process.signal(Signal::HUP);
+    until("it is back, and still paused", || {
+        apps(&daemon).iter().any(|app| app["name"] == "till" && app["active_site"] == "primary" && !app["paused"].is_null()).then_some(())
+    });
+    assert_eq!(daemon.get("/livez").0, 200);
     daemon.stop();
 }
 

@@ -31,7 +31,7 @@ const SETTLES: i64 = 120;
 const STEPS: [&str; 4] = ["fence", "promote", "capacity", "traffic"];
 
 #[test]
-fn generated_incidents_keep_every_invariant() {
+fn a44_generated_incidents_keep_every_invariant() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap_or_else(|_| panic!("{name} is a number")));
     let seeds = number("SEED").map_or(0..number("SEEDS").unwrap_or(SEEDS), |seed| seed..seed + 1);
     for seed in seeds {

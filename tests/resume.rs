@@ -56,7 +56,7 @@ fn rows() -> usize {
 }
 
 #[test]
-fn dead_before_it_does_what_a_row_announces() {
+fn a17_dead_before_it_does_what_a_row_announces() {
     for row in 3..=rows() {
         for pause in [0.1, 3.0, 8.0] {
             let mut sim = outage();
@@ -72,7 +72,7 @@ fn dead_before_it_does_what_a_row_announces() {
 }
 
 #[test]
-fn dead_right_after_it_did_what_a_row_announces() {
+fn a17_dead_right_after_it_did_what_a_row_announces() {
     for row in 3..=rows() {
         for pause in [0.1, 3.0, 8.0] {
             let mut sim = outage();

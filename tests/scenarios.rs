@@ -4,41 +4,58 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here must fail the test")]
 
+#[path = "sim/acceptance.rs"]
+mod acceptance;
 mod sim;
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sim::{Answer, SECOND, Sim};
-use watchover::domain::ledger::Wish;
+use watchover::domain::ledger::{Entry, Wish, step_of};
 use watchover::domain::model::{Actor, Cause, Mode, SiteName};
 use watchover::domain::orders::Order;
-use watchover::domain::policy::OnRpoExceeded;
+use watchover::domain::policy::{OnRpoExceeded, SignalPolicy};
 
 #[test]
 fn every_scenario_ends_as_it_says() {
     let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scenarios");
-    let mut files: Vec<_> = std::fs::read_dir(dir)
+    let mut files: Vec<PathBuf> = std::fs::read_dir(dir)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|end| end == "txt"))
         .collect();
     files.sort();
     assert!(!files.is_empty());
-    let mut wrong = Vec::new();
-    for file in files {
-        let text = std::fs::read_to_string(&file).unwrap();
-        let (script, expected) = text.split_once("\nlog\n").unwrap_or((&text, ""));
-        let log = replay(script, &file.display().to_string());
-        if std::env::var_os("RECORD").is_some() {
-            std::fs::write(&file, format!("{}\nlog\n{log}", script.trim_end().to_owned() + "\n")).unwrap();
-        } else if log.trim_end() != expected.trim_end() {
-            wrong.push(format!("{}\n--- expected\n{expected}\n--- got\n{log}", file.display()));
-        }
-    }
+    // Each file has a world of its own: two at a time, because days of simulated time add up.
+    let (left, right): (Vec<_>, Vec<_>) = files.iter().enumerate().partition(|(at, _)| at % 2 == 0);
+    let wrong: Vec<String> = std::thread::scope(|scope| {
+        let halves =
+            [left, right].map(|half| scope.spawn(move || half.into_iter().filter_map(|(_, file)| judge(file)).collect::<Vec<_>>()));
+        halves.into_iter().flat_map(|half| half.join().unwrap()).collect()
+    });
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
-/// Runs a script: `# prose`, `set KEY VALUE` before anything, `at SECONDS EVENT…`, `until SECONDS`.
+/// What is wrong with a scenario, if anything is. Recording, its log is written anew instead.
+fn judge(file: &Path) -> Option<String> {
+    let name = file.display().to_string();
+    let text = std::fs::read_to_string(file).unwrap();
+    let (script, expected) = text.split_once("\nlog\n").unwrap_or((&text, ""));
+    let id = file.file_stem().unwrap().to_string_lossy().split('-').next().unwrap_or_default().to_owned();
+    if acceptance::IDS.contains(&id.as_str()) && !script.starts_with(&format!("# {id}: ")) {
+        return Some(format!("{name}: its first line does not begin with \"# {id}: \""));
+    }
+    let log = replay(script, &name);
+    if std::env::var_os("RECORD").is_some() {
+        std::fs::write(file, format!("{}\n\nlog\n{log}", script.trim_end())).unwrap();
+        return None;
+    }
+    (log.trim_end() != expected.trim_end()).then(|| format!("{name}\n--- expected\n{expected}\n--- got\n{log}"))
+}
+
+/// Runs a script: `# prose`, `set KEY VALUE` before anything, `at SECONDS EVENT…`, `until SECONDS`. A file that proves an
+/// acceptance case begins with its ID.
 fn replay(script: &str, name: &str) -> String {
     let mut policy = sim::policy();
     for line in script.lines().filter_map(|line| line.strip_prefix("set ")) {
@@ -54,6 +71,21 @@ fn replay(script: &str, name: &str) -> String {
             "approval_timeout" => policy.approval_timeout = duration(),
             "move_timeout" => policy.move_timeout = duration(),
             "prove_timeout" => policy.prove_timeout = duration(),
+            "interval" => {
+                let signals = policy.primary.signals.iter_mut().chain(&mut policy.standby.signals);
+                signals.for_each(|signal| signal.interval = duration());
+                policy.front_door.interval = duration();
+            }
+            "min_outage" => policy.min_outage = duration(),
+            "second_signal" => {
+                let deep = SignalPolicy { name: value.into(), ..policy.primary.signals[0].clone() };
+                policy.primary.signals.push(deep);
+            }
+            "without" => {
+                policy.failover.steps.retain(|one| one.name != value);
+                policy.failover.steps.iter_mut().for_each(|one| one.after.retain(|name| name != value));
+            }
+            "promote_deadline" => policy.failover.steps[1].deadline = duration(),
             other => panic!("{name}: unknown setting {other}"),
         }
     }
@@ -90,6 +122,7 @@ fn answer(words: &[&str], name: &str) -> Answer {
     match words {
         ["up"] => Answer::Up,
         ["half"] => Answer::Half,
+        ["mostly"] => Answer::Mostly,
         ["down", cause] => Answer::Down(Cause::parse(cause).unwrap_or_else(|| panic!("{name}: {cause}"))),
         ["unknown", cause] => Answer::Unknown(Cause::parse(cause).unwrap_or_else(|| panic!("{name}: {cause}"))),
         other => panic!("{name}: no answer {other:?}"),
@@ -104,6 +137,8 @@ fn act(sim: &mut Sim, event: &[&str], name: &str) -> Option<String> {
         ["standby", rest @ ..] => return set(&mut sim.world.standby, answer(rest, name)),
         ["witness", rest @ ..] => return set(&mut sim.world.witness, answer(rest, name)),
         ["replica", rest @ ..] => return set(&mut sim.world.replica, answer(rest, name)),
+        ["deep", rest @ ..] => return set(&mut sim.world.deep, answer(rest, name)),
+        ["preflight-takes", seconds] => return set(&mut sim.world.preflight_takes, micros(seconds)),
         ["lag", seconds] => return set(&mut sim.world.lag, seconds.parse().unwrap()),
         ["no-samples"] => return set(&mut sim.world.lag_stops, true),
         ["step", step, "silent"] => return set(&mut sim.world.steps.get_mut(*step).unwrap().silent, true),
@@ -118,6 +153,61 @@ fn act(sim: &mut Sim, event: &[&str], name: &str) -> Option<String> {
         }
         ["step", step, "drops-requests", times] => {
             return set(&mut sim.world.steps.get_mut(*step).unwrap().drop_requests, times.parse().unwrap());
+        }
+        ["step", step, "throttles", times] => {
+            return set(&mut sim.world.steps.get_mut(*step).unwrap().throttles, times.parse().unwrap());
+        }
+        ["step", step, "hides", seconds] => {
+            return set(&mut sim.world.steps.get_mut(*step).unwrap().hidden, micros(seconds));
+        }
+        ["step", step, "takes", seconds] => {
+            return set(&mut sim.world.steps.get_mut(*step).unwrap().takes, micros(seconds));
+        }
+        ["step", step, state @ ("on" | "off")] => {
+            return set(&mut sim.world.steps.get_mut(*step).unwrap().on, *state == "on");
+        }
+        ["late-answer", step] => {
+            sim.late_answer(step);
+            return None;
+        }
+        ["journal", "hangs", seconds] => {
+            sim.journal.hangs.store(micros(seconds), std::sync::atomic::Ordering::SeqCst);
+            return None;
+        }
+        ["clock-steps", seconds] => {
+            sim.step_clock(seconds.parse().unwrap());
+            return None;
+        }
+        ["machine-paused", seconds] => {
+            sim.pause_machine(seconds.parse().unwrap());
+            return None;
+        }
+        ["reload", "mode", mode] => {
+            sim.policy.mode = Mode::parse(mode).unwrap();
+            sim.reload();
+            return None;
+        }
+        ["reload", "fall", fall] => {
+            sim.policy.primary.signals[0].fall = fall.parse().unwrap();
+            sim.reload();
+            return None;
+        }
+        ["reload", "without", step] => {
+            sim.policy.failover.steps.retain(|one| one.name != *step);
+            sim.policy.failover.steps.iter_mut().for_each(|one| one.after.retain(|name| name != step));
+            sim.reload();
+            return None;
+        }
+        ["reload", "refused"] => {
+            sim.reload_refused();
+            return None;
+        }
+        // Its request is on the way by then, and arrives all the same.
+        ["kill-after", kind, step] => {
+            let is_it = |entry: &Entry| entry.kind() == *kind && step_of(entry) == Some(*step);
+            assert!(sim.run_till(60.0, |sim| sim.records().last().is_some_and(|row| is_it(&row.entry))), "{name}: no {kind} {step}");
+            sim.kill();
+            return None;
         }
         ["journal", "full"] => {
             sim.journal.full.store(true, std::sync::atomic::Ordering::SeqCst);
@@ -180,6 +270,10 @@ fn act(sim: &mut Sim, event: &[&str], name: &str) -> Option<String> {
             refusal.gates.iter().filter(|gate| gate.state.as_str() != "open").map(|gate| gate.name.as_str()).collect::<Vec<_>>().join(", ")
         )
     })
+}
+
+fn micros(seconds: &str) -> i64 {
+    (seconds.parse::<f64>().unwrap() * 1e6) as i64
 }
 
 fn set<T>(slot: &mut T, value: T) -> Option<String> {

@@ -292,7 +292,7 @@ impl App {
                         if let Report::Inspected(Ok(Inspection::NotYet(words))) = &report {
                             self.progress.insert(step.clone(), words.clone());
                         }
-                        if self.work.get(&step).is_some_and(Work::is_out) {
+                        if self.work.get(&step).is_some_and(|work| work.awaits(&report)) {
                             self.work.insert(step, Work::Back(report));
                         }
                     }
@@ -304,9 +304,8 @@ impl App {
             Input::Gap(_) => {
                 self.signals.iter_mut().flatten().for_each(SignalHealth::forget);
                 self.front.run.clear();
-                for work in self.work.values_mut().filter(|work| matches!(work, Work::Permit { .. })) {
-                    *work = Work::default();
-                }
+                // As after a restart: what was on its way may be old by now, and every step is inspected before it goes on.
+                self.work.clear();
             }
         }
     }
@@ -384,6 +383,12 @@ impl App {
                     self.work.clear();
                     self.progress.clear();
                 }
+                // What a skipped step still reports is nobody's answer any more.
+                Entry::StepSkipped { step, .. } => {
+                    self.work.remove(step);
+                }
+                // What was looked at before or during the pause says nothing of now.
+                Entry::Resumed { .. } => self.work.retain(|_, work| !matches!(work, Work::Permit { .. })),
                 _ => {}
             }
         }

@@ -41,6 +41,7 @@ impl App {
         let seen = self
             .preflight_due(now)
             .or_else(|| self.autonomy_read())
+            .or_else(|| self.learn())
             .or_else(|| self.front_door_moved(now))
             .or_else(|| self.moved_by_others());
         seen.or_else(|| match self.ledger.state {
@@ -51,6 +52,20 @@ impl App {
             State::Proving => self.proving(now),
             State::Stuck => moving::settle_stuck(self),
         })
+    }
+
+    /// Which site is active, once the inspections agree on it. They may agree late: an outage that is already there when a
+    /// daemon with an empty journal starts opens an incident before the first of them is done.
+    fn learn(&self) -> Option<Decision> {
+        if self.ledger.active.is_some() || matches!(self.ledger.state, State::Moving | State::Proving | State::Stuck) {
+            return None;
+        }
+        let site = self.learned()?;
+        let by = Actor { who: "watchover".into(), reason: "the inspections of the plan's data and traffic steps agree".into() };
+        let active = Entry::Active { site, by };
+        // Opened on the guess that the primary serves: what failed there was nobody's outage.
+        let mistaken = self.ledger.incident.as_ref().is_some_and(|incident| incident.direction.source() != site);
+        Some(if mistaken { self.close(Outcome::NoAction, None).then(active) } else { Decision::entry(active) })
     }
 
     fn preflight_due(&self, now: Moment) -> Option<Decision> {
@@ -81,12 +96,6 @@ impl App {
     }
 
     fn watching(&self, now: Moment) -> Option<Decision> {
-        if self.ledger.active.is_none()
-            && let Some(site) = self.learned()
-        {
-            let by = Actor { who: "watchover".into(), reason: "the inspections of the plan's data and traffic steps agree".into() };
-            return Some(Decision::entry(Entry::Active { site, by }));
-        }
         let direction = self.direction();
         let source = direction.source();
         if !quorum::in_doubt(self.policy.site(source), self.signals(source), now) {
@@ -120,6 +129,7 @@ impl App {
         let source = self.direction().source();
         let view = self.site(source, now);
         if view.health == Health::Down
+            && !quorum::wavers(self.policy.site(source), self.signals(source))
             && let Some(first_failed) = view.first_failed.map(|at| self.since_before(at, around))
             && now.since(first_failed) >= self.policy.min_outage
         {

@@ -95,6 +95,8 @@ pub enum Entry {
     Stopped { reason: String },
     /// The daemon's own loop stood still.
     Gap { seconds: f64 },
+    /// The wall clock moved by that much against our own: somebody set it, or the machine was paused.
+    ClockStepped { seconds: f64 },
     /// The config was read anew, or refused.
     Reloaded { ok: bool, words: String },
     /// Which site is active became known, or a person said so.
@@ -174,6 +176,7 @@ impl Entry {
             Entry::Started { .. } => "started",
             Entry::Stopped { .. } => "stopped",
             Entry::Gap { .. } => "gap",
+            Entry::ClockStepped { .. } => "clock-stepped",
             Entry::Reloaded { .. } => "reloaded",
             Entry::Active { .. } => "active",
             Entry::Paused { .. } => "paused",
@@ -220,6 +223,7 @@ impl Entry {
             Entry::Started { .. }
             | Entry::Stopped { .. }
             | Entry::Gap { .. }
+            | Entry::ClockStepped { .. }
             | Entry::Reloaded { .. }
             | Entry::Paused { .. }
             | Entry::Resumed { .. }
@@ -287,6 +291,7 @@ pub(super) fn needs_incident(entry: &Entry) -> bool {
         Entry::Started { .. }
             | Entry::Stopped { .. }
             | Entry::Gap { .. }
+            | Entry::ClockStepped { .. }
             | Entry::Reloaded { .. }
             | Entry::Active { .. }
             | Entry::Paused { .. }

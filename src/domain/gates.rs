@@ -118,6 +118,9 @@ impl View<'_> {
             fenced: incident.and_then(Incident::fenced_at),
             front_door_lost: incident.and_then(|incident| incident.front_door_lost).map(|at| at.wall),
         };
+        if let Some((sample, fenced)) = incident.and_then(drained).zip(writes.fenced) {
+            return Exposure { seconds: Some(0.0), sample: Some(sample), end_of_writes: fenced, assumption: Assumption::Drained };
+        }
         let found = rpo::exposure(self.samples, writes, self.now);
         // After a restart the history may have scrolled away; what was recorded then still holds.
         match (found.sample, incident.and_then(|incident| incident.exposure.as_ref()).and_then(|old| old.sample)) {
@@ -331,6 +334,14 @@ impl View<'_> {
             open(format!("inspected {age:.0}s ago; every step can be done"))
         }
     }
+}
+
+/// The lag sample by which a data step saw, behind the fence, that nothing was left to replicate.
+fn drained(incident: &Incident) -> Option<LagSample> {
+    incident.steps.values().find_map(|run| {
+        let drain = run.facts.get("drain")?;
+        (drain.get("drained")? == true).then(|| serde_json::from_value(drain.get("evidence")?.clone()).ok()).flatten()
+    })
 }
 
 /// What all gates together say.

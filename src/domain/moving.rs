@@ -23,12 +23,25 @@ pub const LAST_LOOK: Duration = Duration::from_secs(5);
 pub enum Work {
     /// Nothing before that moment.
     Idle { until: Moment },
-    /// With the executor.
-    Out { since: Moment },
+    /// With the executor, since then and for that.
+    Out { since: Moment, on: Doing },
     /// The executor came back.
     Back(Report),
     /// Waiting for looks sent after `asked`.
     Permit { asked: Moment, found: Value },
+}
+
+/// What the executor was sent out to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doing {
+    /// To look whether it is so, or could be.
+    Inspect,
+    /// To ask for it.
+    Apply,
+    /// To read it back.
+    Verify,
+    /// To put it back.
+    Undo,
 }
 
 impl Default for Work {
@@ -38,9 +51,17 @@ impl Default for Work {
 }
 
 impl Work {
-    /// True while the executor has it.
-    pub fn is_out(&self) -> bool {
-        matches!(self, Work::Out { .. })
+    /// True if the executor was sent out for just this report. One that was on its way from an earlier errand is none: the
+    /// late answer of an inspection, taken for that of a request, would have the step asked for twice.
+    pub fn awaits(&self, report: &Report) -> bool {
+        let Work::Out { on, .. } = self else { return false };
+        match report {
+            Report::Inspected(_) => *on == Doing::Inspect,
+            Report::Applied(_) => *on == Doing::Apply,
+            Report::Verified(_) => *on == Doing::Verify,
+            Report::Undone(_) => *on == Doing::Undo,
+            Report::Progress(_) => false,
+        }
     }
 }
 
@@ -82,6 +103,9 @@ pub(super) fn next(app: &App, around: &Around, now: Moment) -> Option<Decision> 
         && !incident.steps.values().any(active)
     {
         let words = format!("step {} failed: {}", step.name, run.trouble.as_deref().unwrap_or("no reason given"));
+        if is_harmless_to_leave(incident) {
+            return Some(Decision::entry(Entry::CallingOff { words }));
+        }
         let waits_for = format!(
             "`watchover retry {0} --reason TEXT`, `watchover skip {1} --incident {0} --reason TEXT` or `watchover abort {0} --reason TEXT`",
             incident.id, step.name
@@ -96,8 +120,13 @@ pub(super) fn next(app: &App, around: &Around, now: Moment) -> Option<Decision> 
             humantime::format_duration(app.policy.move_timeout),
             waiting.join(", ")
         );
-        let waits_for = format!("`watchover retry {0} --reason TEXT` or `watchover abort {0} --reason TEXT`", incident.id);
-        let mut decision = Decision::entry(Entry::Stuck { words, waits_for });
+        let entry = if is_harmless_to_leave(incident) {
+            Entry::CallingOff { words }
+        } else {
+            let waits_for = format!("`watchover retry {0} --reason TEXT` or `watchover abort {0} --reason TEXT`", incident.id);
+            Entry::Stuck { words, waits_for }
+        };
+        let mut decision = Decision::entry(entry);
         for step in incident.steps.iter().filter(|(_, run)| active(run)).map(|(name, _)| name) {
             decision = decision.and(Effect::Cancel { step: step.clone() });
         }
@@ -109,9 +138,13 @@ pub(super) fn next(app: &App, around: &Around, now: Moment) -> Option<Decision> 
 /// Nothing new is started while stuck; what was out may still report, and is taken down.
 pub(super) fn settle_stuck(app: &App) -> Option<Decision> {
     let incident = app.ledger.incident.as_ref()?;
-    incident.steps.iter().find_map(|(name, _)| {
+    incident.steps.iter().find_map(|(name, run)| {
         let Some(Work::Back(report)) = app.work.get(name) else { return None };
         let decision = Decision::default().doing(name, Work::default());
+        // A step that came to its end, by failing or by a person's `skip`, is not brought back by an answer that was on its way.
+        if !matches!(run.state, StepState::Running | StepState::Intended | StepState::Asked) {
+            return Some(decision);
+        }
         Some(match report {
             Report::Verified(Ok(facts)) => decision.then(Entry::StepVerified { step: name.clone(), already: false, facts: facts.clone() }),
             Report::Applied(Ok(facts)) => decision.then(Entry::StepAsked { step: name.clone(), facts: facts.clone() }),
@@ -136,6 +169,12 @@ fn halted<'a>(incident: &'a Incident, plan: &'a Plan) -> Option<(&'a PlannedStep
     })
 }
 
+/// A planned move off a well site, before anything final: to put everything back serves users at once, while a stuck one
+/// would leave them before a fence that we set ourselves.
+fn is_harmless_to_leave(incident: &Incident) -> bool {
+    incident.graceful() && !incident.is_committed()
+}
+
 /// True while nothing new may be started.
 pub(super) fn is_paused(app: &App, incident: &Incident) -> bool {
     let Some(pause) = &app.ledger.paused else { return false };
@@ -155,7 +194,7 @@ fn start(app: &App, incident: &Incident, plan: &Plan, step: &PlannedStep, now: M
     Some(
         Decision::entry(Entry::StepStarted { step: name.clone() })
             .and(Effect::Inspect { step: name.clone() })
-            .doing(&name, Work::Out { since: now }),
+            .doing(&name, Work::Out { since: now, on: Doing::Inspect }),
     )
 }
 
@@ -170,7 +209,7 @@ fn drive(app: &App, around: &Around, incident: &Incident, step: &PlannedStep, ru
         Work::Back(Report::Verified(Ok(_)) | Report::Inspected(Ok(Inspection::AlreadySo(_)))) => true,
         // Nothing of it was seen in this process: it may have come true while nobody watched.
         Work::Idle { .. } => !app.work.contains_key(name),
-        Work::Out { since: sent } => sent.since(since) >= step.deadline && now.since(*sent) < LAST_LOOK,
+        Work::Out { since: sent, .. } => sent.since(since) >= step.deadline && now.since(*sent) < LAST_LOOK,
         Work::Back(_) | Work::Permit { .. } => false,
     };
     if late && !answered {
@@ -186,14 +225,16 @@ fn drive(app: &App, around: &Around, incident: &Incident, step: &PlannedStep, ru
         // Its request was taken, so it is not asked for again while a sight of it is not to be had: right after the request
         // an instance under promotion looks as it did before. Read back it is, until it is so or the deadline passes.
         Work::Idle { .. } if run.state == StepState::Asked && step.reversibility == Reversibility::ForwardOnly => {
-            Some(Decision::default().and(Effect::Verify { step: name.clone() }).doing(name, Work::Out { since: now }))
+            Some(Decision::default().and(Effect::Verify { step: name.clone() }).doing(name, Work::Out { since: now, on: Doing::Verify }))
         }
-        Work::Idle { .. } => Some(Decision::default().and(Effect::Inspect { step: name.clone() }).doing(name, Work::Out { since: now })),
+        Work::Idle { .. } => {
+            Some(Decision::default().and(Effect::Inspect { step: name.clone() }).doing(name, Work::Out { since: now, on: Doing::Inspect }))
+        }
         Work::Permit { asked, found } => permit(app, around, incident, step, run, *asked, found, now),
         Work::Back(Report::Inspected(Ok(inspection))) => Some(inspected(app, incident, step, run, inspection, now)),
         Work::Back(Report::Applied(Ok(facts))) => {
             let asked = Entry::StepAsked { step: name.clone(), facts: facts.clone() };
-            Some(Decision::entry(asked).and(Effect::Verify { step: name.clone() }).doing(name, Work::Out { since: now }))
+            Some(Decision::entry(asked).and(Effect::Verify { step: name.clone() }).doing(name, Work::Out { since: now, on: Doing::Verify }))
         }
         Work::Back(Report::Verified(Ok(facts))) => {
             let verified = Entry::StepVerified { step: name.clone(), already: !run.touched, facts: facts.clone() };
@@ -222,7 +263,8 @@ fn inspected(app: &App, incident: &Incident, step: &PlannedStep, run: &StepRun, 
             Decision::entry(verified).doing(name, Work::default())
         }
         Inspection::UnderWay(facts) => {
-            let verify = Decision::default().and(Effect::Verify { step: name.clone() }).doing(name, Work::Out { since: now });
+            let verify =
+                Decision::default().and(Effect::Verify { step: name.clone() }).doing(name, Work::Out { since: now, on: Doing::Verify });
             if run.state == StepState::Asked { verify } else { verify.then(Entry::StepAsked { step: name.clone(), facts: facts.clone() }) }
         }
         Inspection::NotYet(words) => {
@@ -261,7 +303,7 @@ fn ask(app: &App, incident: &Incident, step: &PlannedStep, run: &StepRun, found:
 
 pub(super) fn intend(step: &PlannedStep, run: &StepRun, found: &Value, now: Moment) -> Decision {
     let intent = Entry::StepIntent { step: step.name.clone(), attempt: run.attempts + 1, found: found.clone() };
-    Decision::entry(intent).and(Effect::Apply { step: step.name.clone() }).doing(&step.name, Work::Out { since: now })
+    Decision::entry(intent).and(Effect::Apply { step: step.name.clone() }).doing(&step.name, Work::Out { since: now, on: Doing::Apply })
 }
 
 fn troubled(step: &PlannedStep, run: &StepRun, error: &StepError, now: Moment) -> Decision {
@@ -273,7 +315,7 @@ fn troubled(step: &PlannedStep, run: &StepRun, error: &StepError, now: Moment) -
             if run.trouble.as_deref() == Some(error.message.as_str()) { wait } else { wait.then(trouble()) }
         }
         ErrorClass::AlreadySo => {
-            Decision::entry(trouble()).and(Effect::Verify { step: name.clone() }).doing(name, Work::Out { since: now })
+            Decision::entry(trouble()).and(Effect::Verify { step: name.clone() }).doing(name, Work::Out { since: now, on: Doing::Verify })
         }
         ErrorClass::Refused | ErrorClass::NeedsPerson => {
             let needs_person = error.class == ErrorClass::NeedsPerson;
@@ -288,7 +330,7 @@ fn put_back(app: &App) -> String {
     format!("a person to put it back, then `watchover adopt {} --active SITE --reason TEXT`", app.policy.name)
 }
 
-/// The problem is gone and nothing final was asked for: put back what was done, last first.
+/// Nothing final was asked for, and the problem is gone or a planned move cannot be done: put back what was done, last first.
 fn call_off(app: &App, incident: &Incident, plan: &Plan, now: Moment) -> Option<Decision> {
     let open = |step: &&PlannedStep| incident.steps.get(&step.name).is_some_and(|run| run.touched && run.state != StepState::Undone);
     let Some(step) = plan.steps.iter().rev().find(open) else {
@@ -301,7 +343,7 @@ fn call_off(app: &App, incident: &Incident, plan: &Plan, now: Moment) -> Option<
             Decision::default()
                 .and(Effect::Cancel { step: name.clone() })
                 .and(Effect::Undo { step: name.clone() })
-                .doing(name, Work::Out { since: now }),
+                .doing(name, Work::Out { since: now, on: Doing::Undo }),
         )
     };
     match app.work.get(name).unwrap_or(&idle) {
@@ -309,16 +351,17 @@ fn call_off(app: &App, incident: &Incident, plan: &Plan, now: Moment) -> Option<
             Some(Decision::entry(Entry::StepUndone { step: name.clone(), words: words.clone() }).doing(name, Work::default()))
         }
         Work::Back(Report::Undone(Err(error))) if error.class != ErrorClass::Retry => {
-            let words = format!("the problem is gone, but {name} could not be undone: {}", error.message);
+            let words = format!("called off, but {name} could not be undone: {}", error.message);
             Some(Decision::entry(Entry::Stuck { words, waits_for: put_back(app) }).doing(name, Work::default()))
         }
         Work::Back(Report::Undone(Err(_))) => Some(Decision::default().doing(name, Work::Idle { until: now + Duration::from_secs(1) })),
         // What was in the middle of its apply is waited for, so that undo does not overtake it; its deadline bounds that.
-        Work::Out { since } if now.since(*since) < step.deadline => None,
+        Work::Out { since, .. } if now.since(*since) < step.deadline => None,
         Work::Idle { until } if now.mono < until.mono => None,
         Work::Out { .. } | Work::Idle { .. } | Work::Back(_) | Work::Permit { .. } => {
-            if now.since(app.ledger.since) >= app.policy.move_timeout {
-                let words = format!("the problem is gone, but {name} could not be undone within move_timeout");
+            // Undoing has as long as the move had: it may begin only when that time is over.
+            if now.since(app.ledger.since) >= app.policy.move_timeout * 2 {
+                let words = format!("called off, but {name} could not be undone within move_timeout");
                 return Some(Decision::entry(Entry::Stuck { words, waits_for: put_back(app) }));
             }
             undo()

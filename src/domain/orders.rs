@@ -74,7 +74,8 @@ impl App {
                             StepState::Failed | StepState::Waiting | StepState::Running | StepState::Intended | StepState::Asked
                         ) =>
                     {
-                        Ok(Decision::entry(Entry::StepSkipped { step, by }))
+                        let cancel = Effect::Cancel { step: step.clone() };
+                        Ok(Decision::entry(Entry::StepSkipped { step, by }).and(cancel))
                     }
                     Some(run) => Err(Refusal::new(format!("step {step} is {}; only a step that is not done can be skipped", run.state))),
                     None => Err(Refusal::new(format!(
@@ -174,7 +175,10 @@ impl App {
                 exposure.words()
             )));
         }
-        let wish = Wish { by: by.clone(), accept_loss, shown: exposure.seconds, force: false, graceful: false };
+        // A yes to a commanded move leaves it the move that was commanded.
+        let old = open.wish.as_ref();
+        let (force, graceful) = (old.is_some_and(|wish| wish.force), open.graceful());
+        let wish = Wish { by: by.clone(), accept_loss, shown: exposure.seconds, force, graceful };
         let approved = Decision::entry(Entry::Approved { wish });
         match self.ledger.state {
             State::Stuck if open.aborted => Err(Refusal::new(format!("{id} was aborted; nothing of it goes on"))),

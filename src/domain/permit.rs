@@ -88,7 +88,8 @@ pub(super) fn permit(
                 return None;
             }
             let again = asked_again()?;
-            Some(if run.trouble.is_some() {
+            // Its figures change with every look: one row says it.
+            Some(if run.trouble.as_deref().is_some_and(|trouble| trouble.starts_with("held before")) {
                 again
             } else {
                 again.then(Entry::StepTrouble { step: name.clone(), code: "gate".into(), words })

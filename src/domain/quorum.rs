@@ -113,12 +113,16 @@ pub fn second_look(policy: &SitePolicy, signals: &[SignalHealth], since: Moment,
     Some(match site(policy, signals, now).health {
         Health::Up => Problem::Gone,
         Health::Unknown => Problem::Unclear,
-        Health::Down => {
-            let contradicted = counting()
-                .any(|(_, signal)| signal.trip() == Some(Trip::Run) && signal.last().is_some_and(|last| last.verdict == Verdict::Up));
-            if contradicted { Problem::Wavers } else { Problem::Persists }
-        }
+        Health::Down if wavers(policy, signals) => Problem::Wavers,
+        Health::Down => Problem::Persists,
     })
+}
+
+/// True if the latest look contradicts a run that brought a counting signal down. A rate is not contradicted by one look.
+pub fn wavers(policy: &SitePolicy, signals: &[SignalHealth]) -> bool {
+    let up = |signal: &SignalHealth| signal.last().is_some_and(|last| last.verdict == Verdict::Up);
+    let counting = policy.signals.iter().zip(signals).filter(|(policy, _)| policy.counts);
+    counting.into_iter().any(|(_, signal)| signal.trip() == Some(Trip::Run) && up(signal))
 }
 
 /// `alb down (refused: …)`, or `alb up, last look down (timed-out: …)`: the settled health, and the latest look where it differs.

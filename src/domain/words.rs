@@ -12,6 +12,9 @@ impl Entry {
             Entry::Started { version, observer, .. } => format!("watchover {version} on {observer}"),
             Entry::Stopped { reason } => reason.clone(),
             Entry::Gap { seconds } => format!("our own loop stood still for {seconds:.1}s; what was counted is forgotten"),
+            Entry::ClockStepped { seconds } => {
+                format!("the wall clock moved by {seconds:+.1}s against our own; what was counted is forgotten")
+            }
             Entry::Reloaded { ok: true, words } => format!("the new config is in force: {words}"),
             Entry::Reloaded { ok: false, words } => format!("the new config was refused, the old one stays: {words}"),
             Entry::Active { site, by } => format!("the {site} is active, says {} ({})", by.who, by.reason),

@@ -10,11 +10,12 @@ use tokio::sync::mpsc;
 use super::clock::Clock;
 pub use super::message::{Fleet, Followed, Hands, Message};
 pub use super::replay::fold;
-use crate::domain::decide::{App, Decision, Effect, Input};
+use crate::domain::decide::{App, Decision, Effect, Input, Tempo};
 use crate::domain::gates::Around;
 use crate::domain::health::Last;
-use crate::domain::ledger::{Entry, Ledger, Record};
-use crate::domain::model::{AppName, Moment, State, counted};
+use crate::domain::ledger::{Entry, Record};
+use crate::domain::model::{AppName, Health, Mode, Moment, State};
+use crate::domain::moving::Work;
 use crate::domain::orders::{Order, Refusal};
 use crate::domain::policy::{AppPolicy, FleetPolicy};
 use crate::ports::{Journal, JournalError};
@@ -30,15 +31,17 @@ const GAP: Duration = Duration::from_secs(3);
 
 /// The control.
 pub struct Control<H: Hands> {
-    fleet: Fleet,
-    journal: Box<dyn Journal>,
-    hands: H,
+    pub(super) fleet: Fleet,
+    pub(super) journal: Box<dyn Journal>,
+    pub(super) hands: H,
     clock: Clock,
-    boot_id: String,
-    epoch: Arc<AtomicU64>,
+    pub(super) boot_id: String,
+    pub(super) epoch: Arc<AtomicU64>,
     beat: Option<Moment>,
     /// Apps of which something was seen since they last decided.
     stirred: BTreeSet<AppName>,
+    /// Apps that the config no longer names, and whose open incident goes on until it ends.
+    pub(super) leaving: BTreeSet<AppName>,
 }
 
 impl<H: Hands> Control<H> {
@@ -71,15 +74,24 @@ impl<H: Hands> Control<H> {
             ahead: None,
             journal_fault: None,
         };
-        let apps = policies
+        let apps: BTreeMap<AppName, App> = policies
             .iter()
             .map(|policy| {
                 let ledger = ledgers.remove(policy.name.as_ref()).unwrap_or_default();
                 (policy.name.clone(), App::new(Arc::clone(policy), ledger, last_epoch + 1))
             })
             .collect();
-        let mut control =
-            Control { fleet: Fleet { apps, around }, journal, hands, clock, boot_id, epoch, beat: None, stirred: BTreeSet::new() };
+        for (app, incident) in ledgers.iter().filter_map(|(app, ledger)| Some((app, ledger.incident.as_ref()?))) {
+            let id = &incident.id;
+            tracing::warn!(%app, "incident {id} is open in the journal, but the config does not name its app, so nobody goes on with it; name it again");
+        }
+        let fleet = Fleet { apps, around };
+        let (stirred, leaving) = (BTreeSet::new(), BTreeSet::new());
+        let mut control = Control { fleet, journal, hands, clock, boot_id, epoch, beat: None, stirred, leaving };
+        // What an earlier life left open is looked at as fast as it was then.
+        for (name, app) in control.fleet.apps.iter().filter(|(_, app)| app.tempo() > Tempo::Calm) {
+            control.hands.pace(name, app.tempo());
+        }
         let mut record = control.record(None, None, started, now);
         record.seq = control.journal.append(std::slice::from_ref(&record))?;
         control.hands.written(&[record]);
@@ -169,9 +181,16 @@ impl<H: Hands> Control<H> {
         let now = self.clock.now();
         if let Some(gap) = self.beat.map(|beat| now.since(beat)).filter(|gap| *gap > GAP) {
             tracing::warn!(seconds = gap.as_secs_f64(), "our own loop stood still; what was counted across the gap is forgotten");
-            self.fleet.apps.values_mut().for_each(|app| app.observe(Input::Gap(gap)));
-            self.fleet.around.witnesses.iter_mut().for_each(|last| *last = None);
+            self.forget(gap);
             self.note(Entry::Gap { seconds: gap.as_secs_f64() }, now);
+        }
+        // A machine that was paused whole does not see its own clock stand still: it sees the world's clock jump.
+        let step = self.beat.map_or(0, |beat| (now.wall - beat.wall) - (now.mono - beat.mono));
+        if Duration::from_micros(step.unsigned_abs()) > GAP {
+            let seconds = step as f64 / 1e6;
+            tracing::warn!(seconds, "the wall clock moved against our own; what was counted across it is forgotten");
+            self.forget(Duration::from_micros(step.unsigned_abs()));
+            self.note(Entry::ClockStepped { seconds }, now);
         }
         self.beat = Some(now);
         if all {
@@ -182,7 +201,13 @@ impl<H: Hands> Control<H> {
         }
     }
 
-    fn settle_all(&mut self, now: Moment) {
+    /// What was counted across a gap of ours proves nothing.
+    fn forget(&mut self, gap: Duration) {
+        self.fleet.apps.values_mut().for_each(|app| app.observe(Input::Gap(gap)));
+        self.fleet.around.witnesses.iter_mut().for_each(|last| *last = None);
+    }
+
+    pub(super) fn settle_all(&mut self, now: Moment) {
         self.stirred.clear();
         self.settle(self.fleet.apps.keys().cloned().collect(), now);
     }
@@ -194,7 +219,7 @@ impl<H: Hands> Control<H> {
                     tracing::error!(app = %name, "the decision did not come to rest; it goes on with the next pulse");
                     break;
                 }
-                self.survey(&name);
+                self.survey(&name, now);
                 let Some(app) = self.fleet.apps.get(&name) else { break };
                 let Some(decision) = app.next(&self.fleet.around, now) else { break };
                 if self.carry(&name, decision, None, now).is_err() {
@@ -202,11 +227,12 @@ impl<H: Hands> Control<H> {
                 }
             }
         }
+        self.let_go();
         self.hands.show(&self.fleet, now);
     }
 
     /// What surrounds this app right now: who moves, and who would go first.
-    fn survey(&mut self, name: &AppName) {
+    fn survey(&mut self, name: &AppName, now: Moment) {
         let moving = |app: &App| matches!(app.ledger().state, State::Moving | State::Proving);
         let mut groups: Vec<String> = self.fleet.apps.values().filter(|app| moving(app)).map(|app| app.policy().group.clone()).collect();
         groups.sort();
@@ -214,7 +240,12 @@ impl<H: Hands> Control<H> {
         let own = self.fleet.apps.get(name).map(|app| (app.policy().priority, app.policy().group.clone()));
         let waits = |app: &&App| {
             let incident = app.ledger().incident.as_ref();
-            matches!(app.ledger().state, State::Confirmed | State::Held)
+            // One that could not go even if it were its turn keeps nobody waiting.
+            let down = incident.is_some_and(|open| app.site(open.direction.source(), now).health == Health::Down);
+            // One that is down and about to be confirmed counts: who fails together is not ordered by whose look came first.
+            let soon = app.ledger().state == State::Suspect && app.policy().mode == Mode::Automatic;
+            (soon || matches!(app.ledger().state, State::Confirmed | State::Held))
+                && down
                 && incident.is_some_and(|open| {
                     open.gates.iter().all(|gate| gate.name == "blast-radius" || gate.state == crate::domain::ledger::GateState::Open)
                 })
@@ -229,7 +260,7 @@ impl<H: Hands> Control<H> {
     }
 
     /// Writes, then folds, then has it done. An error leaves the app as it was.
-    fn carry(&mut self, name: &AppName, decision: Decision, id: Option<&str>, now: Moment) -> Result<Option<i64>, ()> {
+    pub(super) fn carry(&mut self, name: &AppName, decision: Decision, id: Option<&str>, now: Moment) -> Result<Option<i64>, ()> {
         let Some(app) = self.fleet.apps.get(name) else { return Err(()) };
         let was = app.tempo();
         let mut incident = app.ledger().incident.as_ref().map(|open| open.id.clone());
@@ -259,14 +290,20 @@ impl<H: Hands> Control<H> {
                 }
             }
         }
+        let (mut work, mut effects) = (decision.work, decision.effects);
+        let took = self.clock.now().since(now);
+        if took > GAP {
+            tracing::warn!(app = %name, seconds = took.as_secs_f64(), "the journal was slow; what was decided before is looked at again before it is done");
+            stale(&mut effects, &mut work);
+        }
         let Some(app) = self.fleet.apps.get_mut(name) else { return Err(()) };
-        if let Err(illegal) = app.commit(&records, decision.work) {
+        if let Err(illegal) = app.commit(&records, work) {
             // Written and yet impossible: a fault in the decision itself. Acting on it would make it worse.
             tracing::error!(app = %name, %illegal, "a decision contradicts its own state; it is not carried out");
             return Err(());
         }
         self.hands.written(&records);
-        for effect in &decision.effects {
+        for effect in &effects {
             if let (Effect::Preflight(_), Some(app)) = (effect, self.fleet.apps.get_mut(name)) {
                 app.preflight_sent(now);
             }
@@ -282,7 +319,7 @@ impl<H: Hands> Control<H> {
     }
 
     fn order(&mut self, name: &AppName, order: Order, now: Moment) -> Result<Followed, Refusal> {
-        self.survey(name);
+        self.survey(name, now);
         // What the journal refused earlier says nothing of now: the order's own row will tell, before anything is done.
         self.fleet.around.journal_fault = None;
         let id = self.incident_id(name, now);
@@ -297,44 +334,6 @@ impl<H: Hands> Control<H> {
         })?;
         self.settle_all(now);
         Ok(Followed { incident: if opens { Some(id) } else { open }, seq: written.unwrap_or(0) })
-    }
-
-    fn reload(&mut self, policies: Vec<Arc<AppPolicy>>, fleet: &FleetPolicy, now: Moment) {
-        let mut apps = BTreeMap::new();
-        for policy in policies {
-            let app = match self.fleet.apps.remove(&policy.name) {
-                Some(mut app) => {
-                    app.reload(Arc::clone(&policy));
-                    app
-                }
-                None => App::new(Arc::clone(&policy), self.remembered(&policy.name, now), self.epoch.load(Ordering::SeqCst)),
-            };
-            apps.insert(policy.name.clone(), app);
-        }
-        for (name, app) in std::mem::take(&mut self.fleet.apps) {
-            if app.ledger().incident.is_some() {
-                tracing::warn!(app = %name, "the new config does not name this app; its open incident goes on until it ends");
-                apps.insert(name, app);
-            }
-        }
-        self.fleet.apps = apps;
-        self.fleet.around.need_up = fleet.need_up;
-        self.fleet.around.max_groups = fleet.max_concurrent_groups;
-        self.fleet.around.witnesses.resize(fleet.witnesses, None);
-        self.note(Entry::Reloaded { ok: true, words: counted(self.fleet.apps.len(), "app") }, now);
-        self.settle_all(now);
-    }
-
-    /// The durable state of an app that was not configured until now.
-    fn remembered(&mut self, name: &AppName, now: Moment) -> Ledger {
-        let folded = self.journal.replay().and_then(|records| fold(&records, &self.boot_id, now));
-        match folded {
-            Ok(mut ledgers) => ledgers.remove(name.as_ref()).unwrap_or_default(),
-            Err(error) => {
-                tracing::error!(%error, app = %name, "the journal could not be read for a new app; its active site is unknown");
-                Ledger::default()
-            }
-        }
     }
 
     /// Writes an entry of the daemon itself. That it cannot be written is seen by the gates; there is nothing to undo.
@@ -367,4 +366,13 @@ impl<H: Hands> Control<H> {
         let stamp: String = now.rfc3339().chars().filter(char::is_ascii_alphanumeric).collect();
         format!("{app}-{stamp}")
     }
+}
+
+/// What was decided too long ago to be done now: its rows stand, as after a crash, and the steps are inspected again.
+fn stale(effects: &mut Vec<Effect>, work: &mut [(String, Work)]) {
+    effects.retain(|effect| {
+        let (Effect::Apply { step } | Effect::Undo { step }) = effect else { return true };
+        work.iter_mut().filter(|(name, _)| name == step).for_each(|(_, work)| *work = Work::default());
+        false
+    });
 }

@@ -11,12 +11,13 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::admin;
+use super::beats::Beats;
 use super::clock::{self, Clock};
 use super::control::{Control, Message};
 use super::executor::Executor;
 use super::hands::DaemonHands;
 use super::metrics::Metrics;
-use super::probing::{Beat, Seen, Whose};
+use super::probing::{Seen, Whose};
 use super::reload::reload;
 use super::supervisor::Supervisor;
 use super::watch::{Lookers, Watchers};
@@ -122,14 +123,10 @@ async fn serve(config: Config, stop: CancellationToken) -> Result<(), DaemonErro
     };
     let executor =
         Executor::new(builder, clock.clone(), Arc::clone(&epoch), to.clone(), supervisor.tracker().clone(), handle.clone(), stop.clone());
-    let beats: BTreeMap<AppName, watch::Sender<Beat>> =
-        policies.iter().map(|policy| (policy.name.clone(), watch::Sender::default())).collect();
-    let witness_beat: watch::Sender<Beat> = watch::Sender::default();
-    let (mut ears, witness_ear) = (ears(&beats), witness_beat.subscribe());
+    let beats = Beats::new(stop.clone());
     let hands = DaemonHands {
         executor: Arc::clone(&executor),
-        beats,
-        witness_beat,
+        beats: beats.clone(),
         events: broadcast::Sender::new(EVENTS),
         status: watch::Sender::new(Arc::new(serde_json::Value::Null)),
         pending: watch::Sender::new(vec!["starting".to_owned()]),
@@ -170,9 +167,8 @@ async fn serve(config: Config, stop: CancellationToken) -> Result<(), DaemonErro
     let surface = surface_thread(state, tcp, unix, &stop).map_err(system("start the surface thread".into()))?;
 
     // What looks.
-    let seen = look_hook(&metrics, &config);
-    let mut watchers = Watchers::new(supervisor.clone(), to.clone(), clock.clone(), Arc::clone(&seen));
-    watchers.start(lookers, &ears, &witness_ear);
+    let watchers = Watchers::new(supervisor.clone(), to.clone(), clock.clone(), beats);
+    watchers.start(lookers, &look_hook(&metrics, &config));
     identify(&supervisor, &adapters, &config);
     if let Some(dead_man) = &config.daemon.dead_man {
         let switch =
@@ -193,13 +189,13 @@ async fn serve(config: Config, stop: CancellationToken) -> Result<(), DaemonErro
                     tracing::info!("told to stop: nothing new is started; what runs in AWS is left open in the journal");
                     break;
                 }
-                match reload(&config, &adapters, &to, &mut watchers, &mut ears, &witness_ear, &metrics).await {
+                match reload(&config, &adapters, &to, &watchers, &metrics).await {
                     Ok(new) => config = new,
                     Err(words) => tracing::error!("reload refused, the old config stays: {words}"),
                 }
             }
             Some(answer) = reloads.recv() => {
-                let result = reload(&config, &adapters, &to, &mut watchers, &mut ears, &witness_ear, &metrics).await;
+                let result = reload(&config, &adapters, &to, &watchers, &metrics).await;
                 let told = result.map(|new| config = new);
                 if answer.send(told).is_err() {
                     tracing::debug!("whoever asked for the reload did not wait");
@@ -273,10 +269,6 @@ pub(super) fn policies(config: &Config) -> Vec<Arc<AppPolicy>> {
     config.apps.iter().map(|app| Arc::new(app.policy.clone())).collect()
 }
 
-fn ears(beats: &BTreeMap<AppName, watch::Sender<Beat>>) -> BTreeMap<AppName, watch::Receiver<Beat>> {
-    beats.iter().map(|(name, beat)| (name.clone(), beat.subscribe())).collect()
-}
-
 fn build_error(config: &Config, faults: Vec<String>) -> DaemonError {
     DaemonError::Build { file: config.path.clone(), faults }
 }
@@ -287,7 +279,7 @@ fn hook(metrics: &Arc<Metrics>) -> crate::adapters::aws::Hook {
 }
 
 /// Counts looks under the names of the signals.
-fn look_hook(metrics: &Arc<Metrics>, config: &Config) -> Seen {
+pub(super) fn look_hook(metrics: &Arc<Metrics>, config: &Config) -> Seen {
     let names: BTreeMap<(AppName, SiteName, usize), String> = config
         .apps
         .iter()

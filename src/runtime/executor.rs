@@ -147,16 +147,15 @@ impl Executor {
         };
         let limit = Instant::now() + job.context.time_left;
         let overdue = || StepError::new(ErrorClass::Retry, "timeout", format!("{}: no answer before the step's deadline", job.step.name));
+        let changes = matches!(job.action, Action::Apply | Action::Undo);
+        // The last look at the number before the world is touched: an older takeover does nothing.
+        if changes && self.epoch.load(Ordering::SeqCst) != job.epoch {
+            let words = format!("{}: dropped, it carries epoch {} and a newer takeover is in force", job.step.name, job.epoch);
+            return failed(job.action, StepError::new(ErrorClass::Refused, "stale-epoch", words));
+        }
         match job.action {
             Action::Inspect => Report::Inspected(bounded(limit, step.inspect(&job.context)).await.unwrap_or_else(|| Err(overdue()))),
-            Action::Apply => {
-                // The last look at the number before the world is touched: an older takeover does nothing.
-                if self.epoch.load(Ordering::SeqCst) != job.epoch {
-                    let words = format!("{}: dropped, it carries epoch {} and a newer takeover is in force", job.step.name, job.epoch);
-                    return Report::Applied(Err(StepError::new(ErrorClass::Refused, "stale-epoch", words)));
-                }
-                Report::Applied(bounded(limit, step.apply(&job.context)).await.unwrap_or_else(|| Err(overdue())))
-            }
+            Action::Apply => Report::Applied(bounded(limit, step.apply(&job.context)).await.unwrap_or_else(|| Err(overdue()))),
             Action::Verify => self.verify(job, step.as_ref(), limit, token).await,
             Action::Undo => Report::Undone(bounded(limit, step.undo(&job.context)).await.unwrap_or_else(|| Err(overdue()))),
         }

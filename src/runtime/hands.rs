@@ -1,15 +1,14 @@
 //! What the control has done by others: jobs to the executor, beats to the probers, rows to whoever listens.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{broadcast, watch};
 
+use super::beats::Beats;
 use super::control::{Fleet, Hands};
 use super::executor::{Action, Executor, Job};
 use super::metrics::Metrics;
-use super::probing::Beat;
 use super::status;
 use crate::domain::decide::{App, Effect, Tempo};
 use crate::domain::ledger::{Entry, Record};
@@ -25,10 +24,8 @@ const SHOW_EVERY: Duration = Duration::from_millis(200);
 pub struct DaemonHands {
     /// Runs the steps.
     pub executor: Arc<Executor>,
-    /// The apps' beats.
-    pub beats: BTreeMap<AppName, watch::Sender<Beat>>,
-    /// The witnesses' beat: fast while any app is in doubt.
-    pub witness_beat: watch::Sender<Beat>,
+    /// How fast apps and witnesses are looked at.
+    pub beats: Beats,
     /// Durable rows, for the live listeners.
     pub events: broadcast::Sender<Arc<Record>>,
     /// The latest status document.
@@ -55,10 +52,7 @@ impl Hands for DaemonHands {
             Effect::Undo { step } => (step, Action::Undo),
             Effect::Cancel { step } => return self.executor.cancel(name, step),
             Effect::LookNow => {
-                if let Some(beat) = self.beats.get(name) {
-                    beat.send_modify(|beat| beat.nudge += 1);
-                }
-                return;
+                return self.beats.nudge(name);
             }
             Effect::Preflight(direction) => {
                 let plan = app.policy().plan_to(direction.target());
@@ -71,11 +65,11 @@ impl Hands for DaemonHands {
     }
 
     fn pace(&mut self, app: &AppName, tempo: Tempo) {
-        if let Some(beat) = self.beats.get(app) {
-            beat.send_modify(|beat| beat.tempo = tempo);
-        }
-        let fastest = self.beats.values().map(|beat| beat.borrow().tempo).max().unwrap_or_default();
-        self.witness_beat.send_if_modified(|beat| std::mem::replace(&mut beat.tempo, fastest) != fastest);
+        self.beats.pace(app, tempo);
+    }
+
+    fn let_go(&mut self, app: &AppName) {
+        self.beats.end(app);
     }
 
     fn written(&mut self, records: &[Record]) {
@@ -156,7 +150,11 @@ fn log(record: &Record) {
         Entry::Stuck { .. } | Entry::StepFailed { .. } => {
             tracing::error!(app, incident, seq = record.seq, "{}: {words}", record.entry.kind())
         }
-        Entry::Confirmed { .. } | Entry::Gap { .. } | Entry::StepTrouble { .. } | Entry::MovedByOthers { .. } => {
+        Entry::Confirmed { .. }
+        | Entry::Gap { .. }
+        | Entry::ClockStepped { .. }
+        | Entry::StepTrouble { .. }
+        | Entry::MovedByOthers { .. } => {
             tracing::warn!(app, incident, seq = record.seq, "{}: {words}", record.entry.kind())
         }
         Entry::Autonomous { found } if !found.is_empty() => {

@@ -20,7 +20,8 @@ pub enum Message {
     Witness(usize, Look),
     /// A person's word for an app, and where the answer goes.
     Order(AppName, Order, oneshot::Sender<Result<Followed, Refusal>>),
-    /// A judged config, ready to be taken over; the answer says when it is in force.
+    /// A judged config, ready to be taken over; the answer says when it is in force. Apps that it does not name are let go
+    /// once they have no open incident.
     Reload(Vec<Arc<AppPolicy>>, FleetPolicy, oneshot::Sender<()>),
     /// A config that was refused; it is noted.
     ReloadRefused(String),
@@ -41,6 +42,8 @@ pub trait Hands: Send {
     fn carry_out(&mut self, app: &App, effect: &Effect, now: Moment);
     /// The app's looks go at this tempo from now on.
     fn pace(&mut self, app: &AppName, tempo: Tempo);
+    /// The app is no longer decided on: whatever looks for it ends.
+    fn let_go(&mut self, app: &AppName);
     /// These rows are durable.
     fn written(&mut self, records: &[Record]);
     /// Something changed that is shown.

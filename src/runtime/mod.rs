@@ -1,6 +1,8 @@
 //! When things run.
 
 pub mod admin;
+mod apps;
+pub mod beats;
 pub mod clock;
 pub mod control;
 pub mod daemon;

@@ -1,28 +1,23 @@
 //! A new config under a running daemon: taken over whole, or refused whole.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use super::control::Message;
-use super::daemon::policies;
+use super::daemon::{look_hook, policies};
 use super::metrics::Metrics;
-use super::probing::Beat;
 use super::watch::{Lookers, Watchers};
 use crate::adapters::{Adapters, Kinds};
 use crate::config::{self, Config};
-use crate::domain::model::AppName;
 
 /// Reads the config anew. A bad file keeps the old one, and says so in a metric.
 pub(super) async fn reload(
     old: &Config,
     adapters: &Arc<Adapters>,
     to: &mpsc::Sender<Message>,
-    watchers: &mut Watchers,
-    ears: &mut BTreeMap<AppName, watch::Receiver<Beat>>,
-    witness: &watch::Receiver<Beat>,
-    metrics: &Metrics,
+    watchers: &Watchers,
+    metrics: &Arc<Metrics>,
 ) -> Result<Config, String> {
     super::systemd::reloading();
     let path = old.path.clone();
@@ -37,19 +32,14 @@ pub(super) async fn reload(
     let now = jiff::Timestamp::now().as_microsecond() as f64 / 1e6;
     let result = match judged {
         Ok((new, lookers)) => {
-            let policies = policies(&new);
-            metrics.install(&policies);
             metrics.expect(&Kinds::permissions(&new));
             let (done, taken) = oneshot::channel();
-            let message = Message::Reload(policies, new.fleet.clone(), done);
+            let message = Message::Reload(policies(&new), new.fleet.clone(), done);
             if to.send(message).await.is_err() || taken.await.is_err() {
                 return Err("the decision loop is gone".to_owned());
             }
-            for app in &new.apps {
-                // New apps look at a calm pace; their beats come with the next start.
-                ears.entry(app.policy.name.clone()).or_insert_with(|| watch::Sender::<Beat>::default().subscribe());
-            }
-            watchers.start(lookers, ears, witness);
+            // The decision knows every app by now, so that no first look is lost; it has also told the metrics.
+            watchers.start(lookers, &look_hook(metrics, &new));
             tracing::info!("the new config is in force");
             Ok(new)
         }
@@ -76,11 +66,18 @@ fn fixed_parts(old: &Config, new: &Config) -> Result<(), String> {
     check(old.daemon.listen == new.daemon.listen, "daemon.listen");
     check(old.daemon.admin_socket == new.daemon.admin_socket, "daemon.admin_socket");
     check(old.daemon.state_dir == new.daemon.state_dir, "daemon.state_dir");
+    check(old.daemon.observer == new.daemon.observer, "daemon.observer");
+    let log = |config: &Config| (config.daemon.log.format, config.daemon.log.filter.clone());
+    check(log(old) == log(new), "daemon.log");
+    let dead_man = |config: &Config| config.daemon.dead_man.as_ref().map(|told| (told.url.clone(), told.every));
+    check(dead_man(old) == dead_man(new), "daemon.dead_man");
     check(old.aws.endpoint_url == new.aws.endpoint_url, "aws.endpoint_url");
+    check((old.aws.call_timeout, old.aws.attempts) == (new.aws.call_timeout, new.aws.attempts), "aws.call_timeout or aws.attempts");
     check(old.dns.resolvers == new.dns.resolvers && old.dns.authoritative == new.dns.authoritative, "dns");
-    check(old.accounts.keys().eq(new.accounts.keys()), "account");
-    let names = |config: &Config| config.apps.iter().map(|app| app.policy.name.to_string()).collect::<std::collections::BTreeSet<_>>();
-    check(names(new).is_subset(&names(old)), "app (a new app)");
+    let account = |config: &Config| -> Vec<_> {
+        config.accounts.iter().map(|(name, one)| (name.clone(), one.role_arn.clone(), one.external_id.clone())).collect()
+    };
+    check(account(old) == account(new), "account");
     if changed.is_empty() {
         Ok(())
     } else {

@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::mpsc;
 
+use super::beats::Beats;
 use super::clock::Clock;
 use super::control::Message;
-use super::probing::{Beat, Prober, Seen, Whose};
+use super::probing::{Prober, Seen, Whose};
 use super::supervisor::Supervisor;
 use crate::adapters::front_door::{AuthorityProbe, FrontDoorProbe, FrontDoorSpec, ProofSpec};
 use crate::adapters::witness::Witness;
 use crate::adapters::{Adapters, signals};
 use crate::config::{AppConfig, Config, SiteConfig};
-use crate::domain::model::{AppName, SiteName, Subject};
+use crate::domain::model::{SiteName, Subject};
 use crate::domain::policy::Pace;
 use crate::ports::Probe;
 
@@ -23,8 +23,7 @@ pub struct Watchers {
     supervisor: Supervisor,
     to: mpsc::Sender<Message>,
     clock: Clock,
-    seen: Seen,
-    running: CancellationToken,
+    beats: Beats,
 }
 
 /// The probes of one config, all built before any is started.
@@ -81,24 +80,23 @@ impl Lookers {
 
 impl Watchers {
     /// Nothing looks yet.
-    pub fn new(supervisor: Supervisor, to: mpsc::Sender<Message>, clock: Clock, seen: Seen) -> Watchers {
-        let running = supervisor.stop().child_token();
-        Watchers { supervisor, to, clock, seen, running }
+    pub fn new(supervisor: Supervisor, to: mpsc::Sender<Message>, clock: Clock, beats: Beats) -> Watchers {
+        Watchers { supervisor, to, clock, beats }
     }
 
-    /// Stops the looks of the old config and starts those of the new one.
-    pub fn start(&mut self, lookers: Lookers, beats: &BTreeMap<AppName, watch::Receiver<Beat>>, witness: &watch::Receiver<Beat>) {
-        self.running.cancel();
-        self.running = self.supervisor.stop().child_token();
+    /// Stops the looks of the apps that the config names, and of the witnesses, and starts those of the new config. An app
+    /// that it does not name is looked at until the decision lets it go: its open incident needs looks. `seen` counts them.
+    pub fn start(&self, lookers: Lookers, seen: &Seen) {
+        let witness = self.beats.begin_witness();
+        let mut apps = BTreeMap::new();
         for (label, whose, probe, pace) in lookers.probes {
-            let beat = match &whose {
-                Whose::Witness(_) => Some(witness.clone()),
-                Whose::App(app, _) => beats.get(app).cloned(),
+            let (beat, running) = match &whose {
+                Whose::Witness(_) => witness.clone(),
+                Whose::App(app, _) => apps.entry(app.clone()).or_insert_with(|| self.beats.begin(app)).clone(),
             };
-            let Some(beat) = beat else { continue };
-            let prober =
-                Prober { whose, probe, pace, beat, to: self.to.clone(), clock: self.clock.clone(), seen: Some(Arc::clone(&self.seen)) };
-            self.supervisor.vital(label, self.running.clone(), prober.run(self.running.clone()));
+            let (to, clock) = (self.to.clone(), self.clock.clone());
+            let prober = Prober { whose, probe, pace, beat, to, clock, seen: Some(Arc::clone(seen)) };
+            self.supervisor.vital(label, running.clone(), prober.run(running));
         }
     }
 }

@@ -40,6 +40,8 @@ pub enum Answer {
     Unknown(Cause),
     /// Alternating: every second look is down.
     Half,
+    /// Two of three looks are down, never three in a row.
+    Mostly,
 }
 
 /// One step as the world has it.
@@ -57,6 +59,13 @@ pub struct WorldStep {
     pub on_since: i64,
     /// Requests that reached it while it was so, or on its way, already.
     pub repeats: u32,
+    /// Requests that the service refuses for now, as too many.
+    pub throttles: u32,
+    /// For that long after a request was taken, it looks as it did before.
+    pub hidden: i64,
+    pub taken: Option<i64>,
+    /// The evidence that the replica had everything, as a planned promotion saw it.
+    pub drain: Value,
 }
 
 /// The world's truth.
@@ -66,6 +75,10 @@ pub struct World {
     pub standby: Answer,
     pub witness: Answer,
     pub replica: Answer,
+    /// The primary's second signal, if the policy has one.
+    pub deep: Answer,
+    /// How long an inspection of the whole plan takes, microseconds.
+    pub preflight_takes: i64,
     pub lag: f64,
     pub lag_stops: bool,
     pub steps: BTreeMap<String, WorldStep>,
@@ -91,6 +104,10 @@ impl World {
             refuse: false,
             on_since: 0,
             repeats: 0,
+            throttles: 0,
+            hidden: 0,
+            taken: None,
+            drain: Value::Null,
         }
     }
 
@@ -101,6 +118,8 @@ impl World {
             standby: Answer::Up,
             witness: Answer::Up,
             replica: Answer::Up,
+            deep: Answer::Up,
+            preflight_takes: 20 * MILLI,
             lag: 1.0,
             lag_stops: false,
             steps: steps.into_iter().map(|(name, takes)| (name.to_owned(), World::step(takes))).collect(),
@@ -169,6 +188,7 @@ impl Hands for SimHands {
     fn pace(&mut self, _app: &watchover::domain::model::AppName, tempo: Tempo) {
         self.0.lock().unwrap().push(Out::Pace(tempo));
     }
+    fn let_go(&mut self, _app: &watchover::domain::model::AppName) {}
     fn written(&mut self, _records: &[Record]) {}
     fn show(&mut self, _fleet: &Fleet, _now: Moment) {}
 }
@@ -181,12 +201,20 @@ pub struct MemJournal {
     /// With that many rows durable the process is dead, before it can do what they announce. 0: never.
     pub dies_at: Arc<std::sync::atomic::AtomicUsize>,
     pub dead: Arc<std::sync::atomic::AtomicBool>,
+    /// The next write takes that long, microseconds, and blocks whoever asked for it.
+    pub hangs: Arc<AtomicI64>,
+    pub hand: Option<Hand>,
 }
 
 impl Journal for MemJournal {
     fn append(&mut self, records: &[Record]) -> Result<i64, JournalError> {
         if self.full.load(Ordering::SeqCst) || self.dead.load(Ordering::SeqCst) {
             return Err(JournalError::Unwritable { path: "memory".into(), operation: "append", cause: "no space left".into() });
+        }
+        let hangs = self.hangs.swap(0, Ordering::SeqCst);
+        if let Some(hand) = self.hand.as_ref().filter(|_| hangs > 0) {
+            hand.0.fetch_add(hangs, Ordering::SeqCst);
+            hand.1.fetch_add(hangs, Ordering::SeqCst);
         }
         // Through JSON and back, as on disk: what does not survive that is not durable.
         let mut rows = self.rows.lock().unwrap();
@@ -220,6 +248,7 @@ enum What {
     ApplyArrives,
     ApplyAnswers,
     ApplyLost,
+    ApplyThrottled,
     Verify,
     Undo,
 }
@@ -243,9 +272,11 @@ impl Ord for Queued {
 }
 
 /// What is looked at: subject or witness, in a fixed order.
-const TARGETS: usize = 6;
+const TARGETS: usize = 7;
 /// The zone's own servers: looked at only in scripts in which others move traffic.
 const AUTHORITY: usize = 5;
+/// The primary's second signal: looked at only if the policy has one.
+const DEEP: usize = 6;
 
 /// One request as it reached the world.
 pub struct Applied {
@@ -278,6 +309,10 @@ pub struct Sim {
     pub seen: Vec<(usize, i64, Verdict)>,
     /// Called after every event; what it says is wrong ends the run.
     pub after: Option<After>,
+    /// How much our wall clock is off, and how long the whole machine was paused so far: microseconds.
+    skew: i64,
+    slept: i64,
+    /// The zone's own servers are looked at, too.
     asks_authority: bool,
 }
 
@@ -286,7 +321,7 @@ impl Sim {
         let hand: Hand = Arc::new((AtomicI64::new(0), AtomicI64::new(WALL)));
         let mut sim = Sim {
             world: World::new(),
-            journal: MemJournal::default(),
+            journal: MemJournal { hand: Some(Arc::clone(&hand)), ..MemJournal::default() },
             policy,
             fleet: FleetPolicy { need_up: 1, witnesses: 1, max_concurrent_groups: 1 },
             hand,
@@ -300,6 +335,8 @@ impl Sim {
             applied: Vec::new(),
             seen: Vec::new(),
             after: None,
+            skew: 0,
+            slept: 0,
             asks_authority: false,
         };
         sim.boot();
@@ -310,9 +347,13 @@ impl Sim {
         self.hand.0.load(Ordering::SeqCst)
     }
 
+    pub fn moment_now(&self) -> Moment {
+        self.moment(self.now())
+    }
+
     fn set_now(&self, at: i64) {
         self.hand.0.store(at, Ordering::SeqCst);
-        self.hand.1.store(WALL + at, Ordering::SeqCst);
+        self.hand.1.store(WALL + at + self.slept + self.skew, Ordering::SeqCst);
     }
 
     /// Starts the daemon: replay, then looks.
@@ -338,12 +379,32 @@ impl Sim {
         )?;
         self.fast = control.fleet().apps.values().any(|app| app.tempo() > Tempo::Calm);
         self.control = Some(control);
-        for target in 0..TARGETS {
+        for target in self.targets() {
             self.generation[target] += 1;
             self.push(self.now() + MILLI * target as i64, Ev::Send(target, self.generation[target]));
         }
         self.drain();
         Ok(())
+    }
+
+    fn targets(&self) -> std::ops::Range<usize> {
+        0..if self.policy.primary.signals.len() > 1 { TARGETS } else { TARGETS - 1 }
+    }
+
+    /// Somebody sets our wall clock.
+    pub fn step_clock(&mut self, seconds: f64) {
+        self.skew += (seconds * 1e6) as i64;
+        self.set_now(self.now());
+    }
+
+    /// The whole machine is paused: the world goes on, our own clock does not, and the wall clock is right again after it.
+    pub fn pause_machine(&mut self, seconds: f64) {
+        let micros = (seconds * 1e6) as i64;
+        self.slept += micros;
+        for until in self.world.steps.values_mut().filter_map(|step| step.pending_until.as_mut()) {
+            *until -= micros;
+        }
+        self.set_now(self.now());
     }
 
     /// Kills the daemon: what it had in hand is gone, what it had sent to the world arrives all the same.
@@ -394,6 +455,19 @@ impl Sim {
         self.drain();
     }
 
+    /// SIGHUP with a file that is refused.
+    pub fn reload_refused(&mut self) {
+        self.control.as_mut().expect("the daemon runs").handle(Message::ReloadRefused("no such mode".into()));
+        self.drain();
+    }
+
+    /// The answer to a step's request, on its way for longer than anybody waited.
+    pub fn late_answer(&mut self, step: &str) {
+        let incident = self.app().ledger().incident.as_ref().map(|open| open.id.clone()).unwrap_or_default();
+        let epoch = self.app().epoch();
+        self.tell(Input::Step { incident, epoch, step: step.to_owned(), report: Report::Applied(Ok(Value::Null)) });
+    }
+
     fn push(&mut self, at: i64, ev: Ev) {
         self.order += 1;
         self.queue.push(Reverse(Queued(at, self.order, ev)));
@@ -406,6 +480,7 @@ impl Sim {
             0 => signal(&self.policy.primary.signals[0]),
             1 => signal(&self.policy.standby.signals[0]),
             2 => signal(&self.policy.standby.signals[1]),
+            DEEP => signal(&self.policy.primary.signals[1]),
             AUTHORITY if !self.fast => micros(self.policy.front_door.interval * 5),
             _ if self.fast => micros(self.policy.front_door.fast_interval),
             _ => micros(self.policy.front_door.interval),
@@ -491,7 +566,7 @@ impl Sim {
     }
 
     fn moment(&self, mono: i64) -> Moment {
-        Moment { mono, wall: WALL + mono }
+        Moment { mono, wall: WALL + mono + self.slept + self.skew }
     }
 
     fn tell(&mut self, input: Input) {
@@ -505,7 +580,7 @@ impl Sim {
         self.world.looks[target] += 1;
         let now = self.now();
         let site = match target {
-            0 => SiteName::Primary,
+            0 | DEEP => SiteName::Primary,
             1 | 2 => SiteName::Standby,
             AUTHORITY => self.world.authority(),
             _ => self.world.front(now),
@@ -513,6 +588,7 @@ impl Sim {
         let answer = match target {
             2 => self.world.replica,
             4 => self.world.witness,
+            DEEP => self.world.deep,
             AUTHORITY => Answer::Up,
             _ => self.world.of(site),
         };
@@ -521,7 +597,8 @@ impl Sim {
             Answer::Down(cause) => Verdict::Down(cause),
             Answer::Unknown(cause) => Verdict::Unknown(cause),
             Answer::Half if self.world.looks[target].is_multiple_of(2) => Verdict::Up,
-            Answer::Half => Verdict::Down(Cause::Status),
+            Answer::Mostly if self.world.looks[target].is_multiple_of(3) => Verdict::Up,
+            Answer::Half | Answer::Mostly => Verdict::Down(Cause::Status),
         };
         let latency = if matches!(verdict, Verdict::Down(Cause::TimedOut)) { 800 * MILLI } else { 5 * MILLI };
         let mut finding = Finding::new(verdict, "scripted");
@@ -546,7 +623,7 @@ impl Sim {
             return Vec::new();
         }
         let minute = 60 * SECOND;
-        let newest = (WALL + now - 2 * minute).div_euclid(minute) * minute;
+        let newest = (WALL + now + self.slept - 2 * minute).div_euclid(minute) * minute;
         (0..13).rev().map(|back| LagSample { at: newest - back * minute, period: minute, seconds: self.world.lag }).collect()
     }
 
@@ -563,6 +640,7 @@ impl Sim {
             1 => self.tell(Input::Look(look(Subject::Signal(SiteName::Standby, 0)))),
             2 => self.tell(Input::Look(look(Subject::Signal(SiteName::Standby, 1)))),
             3 => self.tell(Input::Look(look(Subject::FrontDoor))),
+            DEEP => self.tell(Input::Look(look(Subject::Signal(SiteName::Primary, 1)))),
             AUTHORITY => self.tell(Input::Look(look(Subject::Authority))),
             _ => {
                 let look = look(Subject::FrontDoor);
@@ -581,26 +659,46 @@ impl Sim {
             let promoted = self.world.steps["promote"].on;
             self.applied.push(Applied { step: name.to_owned(), rows: self.journal.rows.lock().unwrap().len(), promoted });
         }
+        let graceful = self.control.is_some() && self.app().ledger().incident.as_ref().is_some_and(|open| open.graceful());
+        let fenced = self.world.steps.get("fence").filter(|fence| fence.on).map(|fence| WALL + self.slept + fence.on_since);
+        let drained = fenced.and_then(|at| self.samples(now).into_iter().find(|sample| sample.at >= at && sample.seconds == 0.0));
         let step = self.world.steps.get_mut(name).expect("steps of the sim");
+        let hidden = step.taken.is_some_and(|taken| now < taken + step.hidden);
         let lost = || StepError::new(ErrorClass::Retry, "lost", "the answer was lost");
-        let on_facts = if name == "fence" { json!({"fence": "proven", "at": WALL + step.on_since}) } else { json!({"done": true}) };
+        let on_facts = if name == "fence" {
+            json!({"fence": "proven", "at": WALL + self.slept + step.on_since})
+        } else {
+            json!({"done": true, "drain": step.drain})
+        };
         let again = |sim: &mut Sim, at: i64, what: What| {
             let ev = Ev::Step { step: name.to_owned(), what, epoch, incident: incident.clone(), facts: facts.clone() };
             sim.push(at, ev);
         };
         let report = match what {
             What::Inspect if step.refuse => Report::Inspected(Err(StepError::new(ErrorClass::Refused, "refused", "the world will not"))),
-            What::Inspect if step.on => Report::Inspected(Ok(Inspection::AlreadySo(on_facts))),
-            What::Inspect if step.pending_until.is_some() => Report::Inspected(Ok(Inspection::UnderWay(Value::Null))),
+            What::Inspect if step.on && !hidden => Report::Inspected(Ok(Inspection::AlreadySo(on_facts))),
+            What::Inspect if step.pending_until.is_some() && !hidden => Report::Inspected(Ok(Inspection::UnderWay(Value::Null))),
+            What::Inspect if name == "promote" && graceful => match drained {
+                None => Report::Inspected(Ok(Inspection::NotYet("draining".into()))),
+                Some(sample) => {
+                    step.drain = json!({"drained": true, "evidence": sample});
+                    Report::Inspected(Ok(Inspection::Possible(json!({"was": "off"}))))
+                }
+            },
             What::Inspect => Report::Inspected(Ok(Inspection::Possible(json!({"was": "off"})))),
             What::ApplyArrives => {
                 step.applies += 1;
+                if step.throttles > 0 {
+                    step.throttles -= 1;
+                    return again(self, now + 10 * MILLI, What::ApplyThrottled);
+                }
                 if step.drop_requests > 0 {
                     step.drop_requests -= 1;
                     return again(self, now + 100 * MILLI, What::ApplyLost);
                 }
                 if !step.on && step.pending_until.is_none() {
                     step.effects += 1;
+                    step.taken = Some(now);
                     step.pending_until = Some(now + step.takes);
                 } else {
                     step.repeats += 1;
@@ -613,6 +711,7 @@ impl Sim {
             }
             What::ApplyAnswers => Report::Applied(Ok(Value::Null)),
             What::ApplyLost => Report::Applied(Err(lost())),
+            What::ApplyThrottled => Report::Applied(Err(StepError::new(ErrorClass::Retry, "Throttling", "rate exceeded"))),
             What::Verify if step.on => Report::Verified(Ok(on_facts)),
             What::Verify => return again(self, now + 100 * MILLI, What::Verify),
             What::Undo => {
@@ -636,7 +735,7 @@ impl Sim {
                     }
                 }
                 Out::Effect(Effect::LookNow, ..) => self.nudge(),
-                Out::Effect(Effect::Preflight(direction), ..) => self.push(now + 20 * MILLI, Ev::Preflight(direction)),
+                Out::Effect(Effect::Preflight(direction), ..) => self.push(now + self.world.preflight_takes, Ev::Preflight(direction)),
                 Out::Effect(Effect::Cancel { step }, ..) => self.forget_step(&step),
                 Out::Effect(effect, facts, incident, epoch) => {
                     let (step, what, latency) = match effect {
@@ -665,7 +764,7 @@ impl Sim {
         let now = self.now();
         let kept: Vec<Reverse<Queued>> = self.queue.drain().filter(|Reverse(Queued(.., ev))| !matches!(ev, Ev::Done(..))).collect();
         self.queue.extend(kept);
-        for target in 0..TARGETS {
+        for target in self.targets() {
             self.generation[target] += 1;
             self.push(now, Ev::Send(target, self.generation[target]));
         }
@@ -709,10 +808,12 @@ fn line(record: &Record) -> Option<String> {
         Entry::Started { .. } | Entry::Flipped { .. } => return None,
         Entry::Opened { trigger, direction, .. } => format!("opened {trigger} {direction}"),
         Entry::Confirmed { first_failed, .. } => format!("confirmed, first failed look at {:.2}", first_failed.mono as f64 / 1e6),
-        Entry::Gated { ruling, gates, .. } => {
+        Entry::Gated { ruling, gates, exposure } => {
+            let loss = exposure.seconds.map_or_else(|| "unknown".to_owned(), |seconds| format!("{seconds:.0}"));
             let closed: Vec<String> =
                 gates.iter().filter(|gate| gate.state.as_str() != "open").map(|gate| format!("{} {}", gate.name, gate.state)).collect();
-            if closed.is_empty() { format!("gated {ruling}") } else { format!("gated {ruling}: {}", closed.join(", ")) }
+            let closed = if closed.is_empty() { String::new() } else { format!(": {}", closed.join(", ")) };
+            format!("gated {ruling}{closed} (loss {loss})")
         }
         Entry::Closed { outcome, active, figures, .. } => {
             let rto = figures.rto_seconds.map(|seconds| format!(", rto {seconds:.1}")).unwrap_or_default();
@@ -731,8 +832,19 @@ fn line(record: &Record) -> Option<String> {
         Entry::StepVerified { step, already, .. } => format!("step-verified {step}{}", if *already { " already" } else { "" }),
         Entry::StepIntent { step, attempt, .. } => format!("step-intent {step} {attempt}"),
         Entry::Stuck { words, .. } => format!("stuck: {words}"),
-        Entry::Declined { by } => format!("declined by {}", by.who),
+        Entry::Commanded { wish } | Entry::Approved { wish } => {
+            let accepts = wish.accept_loss.map(|seconds| format!(", accepts a loss of {seconds:.0}")).unwrap_or_default();
+            format!("{} by {} ({}){accepts}", entry_kind(record), wish.by.who, wish.by.reason)
+        }
+        Entry::Declined { by } | Entry::Resumed { by } | Entry::Paused { by, .. } | Entry::Retried { by } | Entry::AbortedBy { by } => {
+            format!("{} by {} ({})", entry_kind(record), by.who, by.reason)
+        }
+        Entry::StepSkipped { step, by } => format!("step-skipped {step} by {} ({})", by.who, by.reason),
+        Entry::StepTrouble { step, code, .. } => format!("step-trouble {step} {code}"),
+        Entry::CallingOff { words } => format!("calling-off: {words}"),
         Entry::Gap { seconds } => format!("gap {seconds:.0}s"),
+        Entry::ClockStepped { seconds } => format!("clock-stepped {seconds:+.0}s"),
+        Entry::Reloaded { ok, .. } => format!("reloaded {}", if *ok { "" } else { "refused" }).trim_end().to_owned(),
         Entry::Autonomous { found } => format!("autonomous {}", if found.is_empty() { "no more" } else { "traffic" }),
         Entry::MovedByOthers { at } => format!("moved-by-others, since {:.2}", at.mono as f64 / 1e6),
         Entry::AuthorityMoved { at } => format!("authority-moved, since {:.2}", at.mono as f64 / 1e6),
@@ -742,6 +854,10 @@ fn line(record: &Record) -> Option<String> {
         },
     };
     Some(format!("{at:8.2} {words}"))
+}
+
+fn entry_kind(record: &Record) -> &'static str {
+    record.entry.kind()
 }
 
 /// The reference profile of the lab: thresholds of the committed config.

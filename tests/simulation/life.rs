@@ -1,6 +1,5 @@
 //! One life of the daemon: the real control, executor and probers, wired to the stage instead of the world.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
@@ -16,12 +15,13 @@ use watchover::domain::orders::{Order, Refusal};
 use watchover::domain::policy::{AppPolicy, FleetPolicy, Pace};
 use watchover::lab::world::SiteName as Site;
 use watchover::ports::{Probe, Step};
+use watchover::runtime::beats::Beats;
 use watchover::runtime::clock::Clock;
 use watchover::runtime::control::{Control, Fleet, Followed, Hands, Message};
 use watchover::runtime::executor::Executor;
 use watchover::runtime::hands::DaemonHands;
 use watchover::runtime::metrics::Metrics;
-use watchover::runtime::probing::{Beat, Prober, Seen as SeenHook, Whose};
+use watchover::runtime::probing::{Prober, Seen as SeenHook, Whose};
 
 use crate::doors::{Eye, SimJournal, SimProbe, SimStep, subject};
 use crate::stage::{Life, Seen, Shared, lock};
@@ -47,6 +47,9 @@ impl Hands for SimHands {
     }
     fn pace(&mut self, app: &AppName, tempo: Tempo) {
         self.inner.pace(app, tempo);
+    }
+    fn let_go(&mut self, app: &AppName) {
+        self.inner.let_go(app);
     }
     fn written(&mut self, records: &[Record]) {
         self.inner.written(records);
@@ -106,14 +109,12 @@ impl Daemon {
         let clock = machine.clock.clone();
         let executor =
             Executor::new(builder, clock.clone(), Arc::clone(&epoch), to.clone(), tasks.clone(), Handle::current(), stop.clone());
-        let beat: watch::Sender<Beat> = watch::Sender::default();
-        let witness_beat: watch::Sender<Beat> = watch::Sender::default();
-        let (ear, witness_ear) = (beat.subscribe(), witness_beat.subscribe());
+        let beats = Beats::new(stop.clone());
+        let ((ear, _), (witness_ear, _)) = (beats.begin(&policy.name), beats.begin_witness());
         let ledger: Arc<std::sync::Mutex<Ledger>> = Arc::default();
         let inner = DaemonHands {
             executor,
-            beats: BTreeMap::from([(policy.name.clone(), beat)]),
-            witness_beat,
+            beats,
             events: broadcast::Sender::new(16),
             status: watch::Sender::new(Arc::new(serde_json::Value::Null)),
             pending: watch::Sender::default(),

@@ -41,7 +41,7 @@ pub static KIND: StepKind<Adapters> = StepKind {
             name: "drain",
             form: "duration",
             default: "\"20s\"",
-            doc: "After a proven fence: how long to wait for a lag sample that shows every write replicated. Raising it can save data (AWS shows samples up to three minutes late) and costs that time.",
+            doc: "After a proven fence: how long to wait for a lag sample that shows every write replicated; a planned move waits for it up to the deadline. Raising it can save data (AWS shows samples up to three minutes late) and costs that time.",
         },
         KeyDoc {
             name: "backup_retention",
@@ -157,6 +157,9 @@ impl Promote {
     /// Is everything that was written before the fence on the replica? `Ok(facts)`: go; `Err(words)`: wait a little.
     async fn drained(&self, cx: &StepContext) -> Result<Value, String> {
         let Some(fenced) = cx.fenced_at() else {
+            if cx.graceful {
+                return Err("a planned move promotes only behind a proven fence, and none is proven".to_owned());
+            }
             return Ok(json!({ "drained": false, "evidence": "no fence is proven, so there is nothing to wait for" }));
         };
         let until = fenced + i64::try_from(self.keys.drain.as_micros()).unwrap_or(i64::MAX / 4);
@@ -179,7 +182,8 @@ impl Promote {
                 format!("{newest}; none yet from after the fence that shows lag 0")
             }
         };
-        if cx.now < until { Err(words) } else { Ok(json!({ "drained": false, "fenced_at": fenced, "evidence": words })) }
+        // In an outage the wait is bounded; a planned move loses nothing, and would rather not go.
+        if cx.graceful || cx.now < until { Err(words) } else { Ok(json!({ "drained": false, "fenced_at": fenced, "evidence": words })) }
     }
 
     /// The lag as CloudWatch shows it, asked for no more often than [`LAG_PACE`] and not waited for beyond the drain.

@@ -300,6 +300,8 @@ impl Step for Switch {
         let pinned = !wanted && self.core.keys.pin && matches!(self.core.swap(false).await?, Swap::Needed(_));
         Ok(match (present == wanted && !pinned, before) {
             (true, Some(before)) if !moved(&before, &now) => Inspection::UnderWay(facts),
+            // Ours, found done after a restart: `verify` starts the pin that the old process took with it.
+            (true, Some(_)) if wanted && self.core.keys.pin => Inspection::UnderWay(facts),
             (true, _) => Inspection::AlreadySo(facts),
             (false, _) => Inspection::Possible(facts),
         })

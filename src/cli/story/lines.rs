@@ -9,6 +9,7 @@ pub(super) fn words(entry: &Entry) -> String {
         Entry::Started { version, observer, .. } => format!("watchover {version} took over on {observer}"),
         Entry::Stopped { reason } => format!("watchover stopped: {reason}"),
         Entry::Gap { seconds } => format!("The daemon itself stood still for {}", span(*seconds)),
+        Entry::ClockStepped { seconds } => format!("The wall clock moved by {seconds:+.1}s"),
         Entry::Reloaded { ok: true, words } => format!("Config reloaded: {words}"),
         Entry::Reloaded { ok: false, words } => format!("Config refused, the old one stays: {words}"),
         Entry::Active { site, by } => format!("{site} is active, says {}: {}", by.who, by.reason),
