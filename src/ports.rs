@@ -46,6 +46,12 @@ pub struct StepContext {
 }
 
 impl StepContext {
+    /// The app's name: an incident's id begins with it, and its last part holds no `-`.
+    pub fn app(&self) -> &str {
+        let named = self.incident.strip_prefix("preflight of ");
+        named.unwrap_or_else(|| self.incident.rsplit_once('-').map_or(self.incident.as_str(), |(app, _)| app))
+    }
+
     /// When the old writers were proven gone, if a fence among the steps so far proved it (wall, microseconds).
     pub fn fenced_at(&self) -> Option<i64> {
         self.facts.values().find_map(|facts| (facts.get("fence")?.as_str()? == "proven").then(|| facts.get("at")?.as_i64()).flatten())

@@ -33,6 +33,7 @@ impl Catalogue for Kinds {
             // Written by us, read by a test: the fallback is never taken.
             default_deadline: humantime::parse_duration(kind.default_deadline).unwrap_or(Duration::from_secs(60)),
             at_source: kind.at_source,
+            first: false,
         })
     }
 
@@ -42,6 +43,10 @@ impl Catalogue for Kinds {
 
     fn judge_step(&self, kind: &str, table: &Table, place: &Place) -> Option<Value> {
         (steps::kind(kind)?.judge)(table, place)
+    }
+
+    fn refine(&self, kind: &str, keys: &Value, traits: StepTraits) -> StepTraits {
+        steps::kind(kind).and_then(|kind| kind.refine).map_or(traits, |refine| refine(keys, traits))
     }
 }
 

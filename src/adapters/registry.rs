@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::config::judge::Table;
-pub use crate::config::{Place, SignalSpec};
+pub use crate::config::{Place, SignalSpec, StepTraits};
 use crate::domain::plan::{Class, PlannedStep, Repeat, Reversibility};
 use crate::ports::{Permission, Probe, Step, StepError};
 
@@ -62,6 +62,8 @@ pub struct StepKind<A: ?Sized + 'static> {
     pub default_deadline: &'static str,
     /// Its calls go to the site that is left, not to the target.
     pub at_source: bool,
+    /// Where the keys decide what the step is: its traits under these keys. `None`: they are the kind's.
+    pub refine: Option<fn(&Value, StepTraits) -> StepTraits>,
     /// Its own keys.
     pub keys: &'static [KeyDoc],
     /// Judges the kind's keys and completes them; `None` if a problem was noted.

@@ -198,6 +198,7 @@ fn said(found: &Result<(Inspection, Vec<Call>), StepError>) -> (bool, String) {
         Ok((Inspection::UnderWay(_), _)) => (true, "it is under way".into()),
         Ok((Inspection::Possible(_), _)) => (true, "it can be done".into()),
         Ok((Inspection::NotYet(words), _)) => (false, format!("not now: {words}")),
+        Ok((Inspection::Asks(words), _)) => (true, format!("it asks a person: {words}")),
         Ok((Inspection::CannotTell, _)) => (true, "it cannot be inspected".into()),
         Err(error) => (false, format!("{}: {error}", error.class)),
     }

@@ -107,7 +107,12 @@ fn tell(app: &Value) {
     let Some(incident) = app["incident"].as_object() else { return };
     anstream::println!("  incident {} for {:.1}s", word(&incident["id"]), incident["elapsed_seconds"].as_f64().unwrap_or(0.0));
     for step in incident["steps"].as_array().into_iter().flatten() {
-        let note = step["trouble"].as_str().or(step["progress"].as_str()).map(|words| format!(": {words}")).unwrap_or_default();
+        let note = step["asks"]["words"]
+            .as_str()
+            .or(step["trouble"].as_str())
+            .or(step["progress"].as_str())
+            .map(|words| format!(": {words}"))
+            .unwrap_or_default();
         anstream::println!("    {:16} {} {:.1}s{note}", word(&step["name"]), word(&step["state"]), step["seconds"].as_f64().unwrap_or(0.0));
     }
     if let Some(stuck) = incident["stuck"].as_object() {
@@ -263,7 +268,7 @@ async fn follow(client: &Client, incident: &str, look: Look) -> u8 {
             match record.entry {
                 Entry::Closed { outcome: Outcome::Moved | Outcome::Returned, .. } => return exit::DONE,
                 Entry::Closed { .. } => return exit::FAILED,
-                Entry::Stuck { .. } | Entry::AbortedBy { .. } => return exit::WAITING,
+                Entry::Stuck { .. } | Entry::AbortedBy { .. } | Entry::StepWaits { .. } => return exit::WAITING,
                 _ => {}
             }
         }

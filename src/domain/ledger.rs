@@ -47,6 +47,8 @@ pub struct StepRun {
     pub trouble: Option<String>,
     /// Its failure asks for a person rather than being final.
     pub needs_person: bool,
+    /// What it asked a person, and how that is answered.
+    pub asks: Option<(String, String)>,
 }
 
 impl Default for StepRun {
@@ -62,6 +64,7 @@ impl Default for StepRun {
             facts: Value::Null,
             trouble: None,
             needs_person: false,
+            asks: None,
         }
     }
 }
@@ -159,6 +162,11 @@ impl Incident {
     pub fn fenced_at(&self) -> Option<i64> {
         let proven = |run: &StepRun| (run.facts.get("fence")?.as_str()? == "proven").then(|| run.facts.get("at")?.as_i64()).flatten();
         self.steps.values().find_map(proven)
+    }
+
+    /// The steps that wait for a person's yes, in the order of their names.
+    pub fn asking(&self) -> impl Iterator<Item = (&String, &StepRun)> {
+        self.steps.iter().filter(|(_, run)| run.state == StepState::Running && run.asks.is_some())
     }
 
     /// True once anything final may have been asked for.
@@ -354,6 +362,7 @@ fn fold_step(run: &mut StepRun, entry: &Entry, at: Moment) {
             run.started = Some(at);
         }
         Entry::StepPermitted { .. } => run.permitted = Some(at),
+        Entry::StepWaits { words, waits_for, .. } => run.asks = Some((words.clone(), waits_for.clone())),
         Entry::StepIntent { attempt, found, .. } => {
             run.state = StepState::Intended;
             run.attempts = *attempt;
@@ -423,6 +432,7 @@ mod tests {
             Entry::Planned { plan },
             Entry::StepStarted { step: step() },
             Entry::StepPermitted { step: step(), gates: Vec::new() },
+            Entry::StepWaits { step: step(), words: words(), waits_for: words(), exposure: exposure() },
             Entry::StepIntent { step: step(), attempt: 1, found: Value::Null },
             Entry::StepAsked { step: step(), facts: Value::Null },
             Entry::StepTrouble { step: step(), code: words(), words: words() },

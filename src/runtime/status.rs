@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::control::Fleet;
 use crate::domain::decide::App;
 use crate::domain::gates::Around;
+use crate::domain::ledger::Incident;
 use crate::domain::model::{Moment, SiteName};
 use crate::domain::quorum::Point;
 
@@ -54,6 +55,7 @@ pub fn app(app: &App, around: &Around, now: Moment) -> Value {
                     "started": run.started.map(Moment::rfc3339), "ended": run.ended.map(Moment::rfc3339),
                     "seconds": run.started.map(|at| run.ended.unwrap_or(now).since(at).as_secs_f64()),
                     "trouble": run.trouble, "progress": app.progress(&step.name), "facts": run.facts,
+                    "asks": run.asks.as_ref().map(|(words, waits_for)| json!({"words": words, "waits_for": waits_for})),
                 })
             })
             .collect();
@@ -63,6 +65,7 @@ pub fn app(app: &App, around: &Around, now: Moment) -> Value {
             "confirmed": incident.confirmed.map(Moment::rfc3339),
             "elapsed_seconds": now.since(incident.clock_start()).as_secs_f64(),
             "stuck": incident.stuck.as_ref().map(|(words, waits_for)| json!({"words": words, "waits_for": waits_for})),
+            "waits_for": waits_for(incident),
             "declined": incident.declined, "calling_off": incident.calling_off, "steps": steps,
         })
     });
@@ -80,6 +83,12 @@ pub fn app(app: &App, around: &Around, now: Moment) -> Value {
         "incident": incident,
         "last_move": ledger.last_figures.as_ref().map(|(direction, trigger, figures)| json!({"direction": direction, "trigger": trigger, "figures": figures})),
     })
+}
+
+/// For what person's word the incident waits, and how it is given; `null` while it waits for nobody.
+fn waits_for(incident: &Incident) -> Option<&str> {
+    let stuck = incident.stuck.as_ref().map(|(_, waits_for)| waits_for.as_str());
+    stuck.or_else(|| incident.asking().find_map(|(_, run)| run.asks.as_ref()).map(|(_, waits_for)| waits_for.as_str()))
 }
 
 fn site(app: &App, site: SiteName, now: Moment) -> Value {

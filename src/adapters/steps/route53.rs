@@ -29,6 +29,7 @@ pub static KIND: StepKind<Adapters> = StepKind {
     repeat: Repeat::Inspectable,
     default_deadline: "3m",
     at_source: false,
+    refine: None,
     keys: &[
         KeyDoc { name: "zone_id", form: "string", default: "", doc: "The hosted zone." },
         KeyDoc {
@@ -238,7 +239,7 @@ impl Step for Records {
         let facts = match found {
             Inspection::AlreadySo(_) | Inspection::UnderWay(_) => return Vec::new(),
             Inspection::Possible(facts) => facts,
-            Inspection::NotYet(_) | Inspection::CannotTell => &Value::Null,
+            Inspection::NotYet(_) | Inspection::Asks(_) | Inspection::CannotTell => &Value::Null,
         };
         let (batch, shell) = match facts.get("becomes") {
             Some(sets) => {
