@@ -230,7 +230,7 @@ fn direction(source: &Source, module: &[&str], path: &[String]) -> Option<String
 }
 
 fn siblings(source: &Source, module: &[&str], path: &[String]) -> Option<String> {
-    let registry = matches!(module, ["adapters"] | ["adapters", "catalogue" | "steps" | "signals"]);
+    let registry = matches!(module, ["adapters"] | ["adapters", "catalogue" | "steps" | "signals" | "notify"]);
     let common = path.get(1).is_none_or(|part| COMMON_GROUND.contains(&part.as_str()));
     // Steps and signals are rooms of one file each, or a folder of their own; everything else in `adapters` is a room itself.
     let depth = if matches!(module.get(1), Some(&("steps" | "signals"))) { 3 } else { 2 };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{signals, steps};
+use super::{notify, signals, steps};
 use crate::config::judge::Table;
 use crate::config::{Catalogue, Place, SignalTraits, StepTraits};
 
@@ -47,6 +47,14 @@ impl Catalogue for Kinds {
 
     fn refine(&self, kind: &str, keys: &Value, traits: StepTraits) -> StepTraits {
         steps::kind(kind).and_then(|kind| kind.refine).map_or(traits, |refine| refine(keys, traits))
+    }
+
+    fn notify_kinds(&self) -> Vec<&'static str> {
+        notify::kinds().iter().map(|kind| kind.name).collect()
+    }
+
+    fn judge_notify(&self, kind: &str, table: &Table) -> Option<Value> {
+        (notify::kind(kind)?.judge)(table)
     }
 }
 

@@ -12,6 +12,7 @@ pub mod dns;
 pub mod followup;
 pub mod front_door;
 pub mod http;
+pub mod notify;
 pub mod process;
 pub mod registry;
 #[cfg(feature = "route53")]

@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::journal::print_json;
 use super::reference::{KindDoc, Reference};
 use super::{Look, PlanFormat, exit};
-use crate::adapters::{Adapters, Kinds, registry, signals, steps};
+use crate::adapters::{Adapters, Kinds, notify, registry, signals, steps};
 use crate::config::{self, AppConfig, Config};
 use crate::domain::model::{Health, SiteName};
 use crate::domain::plan::{Plan, PlannedStep};
@@ -122,6 +122,7 @@ fn online(config: &Config) -> Vec<Finding> {
                 return exit::FINDINGS;
             }
         };
+        findings.extend(receivers(config, &adapters).await);
         for app in &config.apps {
             let name = &app.policy.name;
             let region = &app.policy.standby.region;
@@ -157,6 +158,25 @@ fn online(config: &Config) -> Vec<Finding> {
         }
         exit::DONE
     });
+    findings
+}
+
+/// Whether each receiver of messages could be told, without telling it.
+async fn receivers(config: &Config, adapters: &Adapters) -> Vec<Finding> {
+    let built = match notify::build(&config.notify, adapters) {
+        Ok(built) => built,
+        Err(faults) => return faults.into_iter().map(|words| Finding { subject: "notify".into(), ok: false, words }).collect(),
+    };
+    let mut findings = Vec::new();
+    for (receiver, notifier) in built {
+        let found = tokio::time::timeout(receiver.timeout, notifier.check()).await;
+        let (ok, words) = match found {
+            Ok(Ok(words)) => (true, words),
+            Ok(Err(words)) => (false, words),
+            Err(_) => (false, "no answer in time".to_owned()),
+        };
+        findings.push(Finding { subject: format!("notify.{}", receiver.name), ok, words });
+    }
     findings
 }
 
@@ -300,6 +320,9 @@ pub(super) fn iam_policy(flag: Option<&Path>) -> u8 {
         Err(code) => return code,
     };
     let mut all: BTreeSet<Permission> = BTreeSet::new();
+    for receiver in &config.notify {
+        all.extend(notify::kind(&receiver.kind).into_iter().flat_map(|kind| (kind.permissions)(receiver)));
+    }
     for app in &config.apps {
         for site in SiteName::ALL {
             for spec in &app.site(*site).signals {
@@ -340,7 +363,8 @@ pub(super) fn iam_policy(flag: Option<&Path>) -> u8 {
 pub(super) fn steps(look: Look) -> u8 {
     let signals = signals::kinds().into_iter().map(KindDoc::from).collect();
     let steps = steps::kinds().into_iter().map(KindDoc::from).collect();
-    let reference = Reference::new(registry::SIGNAL_KEYS, signals, registry::STEP_KEYS, steps);
+    let receivers = notify::kinds().into_iter().map(KindDoc::from).collect();
+    let reference = Reference::new(registry::SIGNAL_KEYS, signals, registry::STEP_KEYS, steps).telling(registry::NOTIFY_KEYS, receivers);
     if look.json {
         return print_json(reference.json());
     }

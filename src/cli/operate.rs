@@ -58,6 +58,9 @@ async fn status(client: &Client, app: Option<&str>, look: Look) -> u8 {
     for app in apps {
         tell(app);
     }
+    for receiver in document["notify"].as_array().into_iter().flatten().filter(|one| one["last_error"].is_string()) {
+        anstream::println!("messages to {} fail: {}", word(&receiver["name"]), word(&receiver["last_error"]));
+    }
     exit::DONE
 }
 

@@ -324,7 +324,8 @@ impl App {
                     self.front.run.clear();
                 }
                 if self.front.run.len() >= PROOF * 4 {
-                    self.front.run.remove(0);
+                    // The oldest stay: they are the proof, however long a last step takes after it.
+                    self.front.run.remove(PROOF);
                 }
                 self.front.run.push((site, look.sent, look.done));
                 // An answer from the target says nothing about the old site's writers.

@@ -8,6 +8,7 @@ pub mod health;
 pub mod ledger;
 pub mod model;
 pub mod moving;
+pub mod notice;
 pub mod orders;
 pub mod permit;
 pub mod plan;

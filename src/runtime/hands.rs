@@ -9,6 +9,7 @@ use tokio::sync::{broadcast, watch};
 use super::control::{Fleet, Hands};
 use super::executor::{Action, Executor, Job};
 use super::metrics::Metrics;
+use super::post::Post;
 use super::probing::Beat;
 use super::status;
 use crate::domain::decide::{App, Effect, Tempo};
@@ -39,6 +40,8 @@ pub struct DaemonHands {
     pub summary: watch::Sender<String>,
     /// The figures.
     pub metrics: Arc<Metrics>,
+    /// Messages to people.
+    pub post: Arc<Post>,
     /// Who speaks.
     pub observer: String,
     /// When status was last made.
@@ -80,6 +83,7 @@ impl Hands for DaemonHands {
 
     fn written(&mut self, records: &[Record]) {
         self.metrics.record(records);
+        self.post.written(records);
         for record in records {
             log(record);
             if matches!(record.entry, Entry::Closed { .. })
@@ -101,7 +105,10 @@ impl Hands for DaemonHands {
         }
         self.shown = Some(now);
         self.metrics.refresh(fleet, now);
-        self.status.send_replace(Arc::new(status::fleet(fleet, &self.observer, now)));
+        self.post.remind(fleet, now);
+        let mut document = status::fleet(fleet, &self.observer, now);
+        document["notify"] = self.post.status();
+        self.status.send_replace(Arc::new(document));
         self.pending.send_if_modified(|old| {
             let new = status::pending(fleet);
             std::mem::replace(old, new.clone()) != new

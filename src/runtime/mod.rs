@@ -12,6 +12,7 @@ pub mod logging;
 pub mod message;
 pub mod metrics;
 pub mod order;
+pub mod post;
 pub mod probing;
 mod reload;
 pub mod replay;

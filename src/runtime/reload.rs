@@ -8,13 +8,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::control::Message;
 use super::daemon::policies;
 use super::metrics::Metrics;
+use super::post::Post;
 use super::probing::Beat;
 use super::watch::{Lookers, Watchers};
-use crate::adapters::{Adapters, Kinds};
+use crate::adapters::{Adapters, Kinds, notify};
 use crate::config::{self, Config};
 use crate::domain::model::AppName;
 
 /// Reads the config anew. A bad file keeps the old one, and says so in a metric.
+#[expect(clippy::too_many_arguments, reason = "all that a new config changes; the wiring names each once")]
 pub(super) async fn reload(
     old: &Config,
     adapters: &Arc<Adapters>,
@@ -23,6 +25,7 @@ pub(super) async fn reload(
     ears: &mut BTreeMap<AppName, watch::Receiver<Beat>>,
     witness: &watch::Receiver<Beat>,
     metrics: &Metrics,
+    post: &Post,
 ) -> Result<Config, String> {
     super::systemd::reloading();
     let path = old.path.clone();
@@ -32,11 +35,12 @@ pub(super) async fn reload(
     let judged = read.and_then(|new| {
         fixed_parts(old, &new)?;
         let lookers = Lookers::build(&new, adapters).map_err(|faults| faults.join("; "))?;
-        Ok((new, lookers))
+        let receivers = notify::build(&new.notify, adapters).map_err(|faults| faults.join("; "))?;
+        Ok((new, lookers, receivers))
     });
     let now = jiff::Timestamp::now().as_microsecond() as f64 / 1e6;
     let result = match judged {
-        Ok((new, lookers)) => {
+        Ok((new, lookers, receivers)) => {
             let policies = policies(&new);
             metrics.install(&policies);
             let (done, taken) = oneshot::channel();
@@ -49,6 +53,7 @@ pub(super) async fn reload(
                 ears.entry(app.policy.name.clone()).or_insert_with(|| watch::Sender::<Beat>::default().subscribe());
             }
             watchers.start(lookers, ears, witness);
+            post.install(receivers);
             tracing::info!("the new config is in force");
             Ok(new)
         }
