@@ -44,7 +44,7 @@ kind = "approval"
 after = []
 ask = "promote the replica?"
 who = "the database on-call"
-timeout = "10m"
+timeout = "5m"
 [[app.failover]]
 name = "looks"
 kind = "http-check"
@@ -85,14 +85,22 @@ fn desk(world: &World) -> Vec<Value> {
 fn a_move_asks_and_tells_and_a_receiver_that_hangs_delays_nothing() {
     let world = world();
     let said = world.command(&["check"]);
-    assert!(said.out.contains("notify.hangs") && said.out.contains("notify.desk") && said.out.contains("it asks a person"), "{}{}", said.out, said.err);
+    assert!(
+        said.out.contains("notify.hangs") && said.out.contains("notify.desk") && said.out.contains("it asks a person"),
+        "{}{}",
+        said.out,
+        said.err
+    );
     let daemon = Daemon::steady(&world.config);
     let said = world.command(&["failover", "shop", "--reason", "drill", "--accept-data-loss", "any"]);
     assert_eq!(said.code, Some(6), "it waits for a person: {}{}", said.out, said.err);
     let incident = daemon.app()["incident"]["id"].as_str().unwrap().to_owned();
     assert!(daemon.app()["incident"]["waits_for"].as_str().unwrap().contains(&format!("watchover approve {incident}")));
     let environment = std::fs::read_to_string(world.dir.path().join("hook.env")).unwrap();
-    assert!(environment.contains(&format!("WATCHOVER_STEP_ID={incident}/hook\n")) && environment.contains("WATCHOVER_APP=shop\n"), "{environment}");
+    assert!(
+        environment.contains(&format!("WATCHOVER_STEP_ID={incident}/hook\n")) && environment.contains("WATCHOVER_APP=shop\n"),
+        "{environment}"
+    );
     assert!(!environment.contains("AWS_"), "no secret reaches it: {environment}");
     assert_eq!(world.calls("PromoteReadReplica"), 0, "nothing final before the yes");
     until("a reminder is told", || desk(&world).iter().any(|one| one["reminder"].as_u64() > Some(0)).then_some(()));
@@ -133,7 +141,10 @@ fn a_pre_hook_that_says_no_leaves_the_world_as_it_was() {
     let said = world.command(&["failover", "shop", "--reason", "drill", "--accept-data-loss", "any"]);
     assert_eq!(said.code, Some(6), "{}{}", said.out, said.err);
     let stuck = daemon.app()["incident"]["stuck"]["words"].as_str().unwrap().to_owned();
-    assert!(stuck.contains("exit code 3") && stuck.contains("the freeze is on") && stuck.contains("no other step was asked for"), "{stuck}");
+    assert!(
+        stuck.contains("exit code 3") && stuck.contains("the freeze is on") && stuck.contains("no other step was asked for"),
+        "{stuck}"
+    );
     for operation in ["UpdateAutoScalingGroup", "SetDesiredCapacity", "PromoteReadReplica", "ChangeResourceRecordSets", "Publish"] {
         assert_eq!(world.calls(operation), 0, "{operation}");
     }

@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::journal::print_json;
 use super::reference::{KindDoc, Reference};
-use super::{Look, PlanFormat, exit};
+use super::{Look, PlanFormat, exit, telling};
 use crate::adapters::{Adapters, Kinds, notify, registry, signals, steps};
 use crate::config::{self, AppConfig, Config};
 use crate::domain::model::{Health, SiteName};
@@ -122,7 +122,8 @@ fn online(config: &Config) -> Vec<Finding> {
                 return exit::FINDINGS;
             }
         };
-        findings.extend(receivers(config, &adapters).await);
+        let receivers = telling::findings(config, &adapters).await;
+        findings.extend(receivers.into_iter().map(|(subject, ok, words)| Finding { subject, ok, words }));
         for app in &config.apps {
             let name = &app.policy.name;
             let region = &app.policy.standby.region;
@@ -158,25 +159,6 @@ fn online(config: &Config) -> Vec<Finding> {
         }
         exit::DONE
     });
-    findings
-}
-
-/// Whether each receiver of messages could be told, without telling it.
-async fn receivers(config: &Config, adapters: &Adapters) -> Vec<Finding> {
-    let built = match notify::build(&config.notify, adapters) {
-        Ok(built) => built,
-        Err(faults) => return faults.into_iter().map(|words| Finding { subject: "notify".into(), ok: false, words }).collect(),
-    };
-    let mut findings = Vec::new();
-    for (receiver, notifier) in built {
-        let found = tokio::time::timeout(receiver.timeout, notifier.check()).await;
-        let (ok, words) = match found {
-            Ok(Ok(words)) => (true, words),
-            Ok(Err(words)) => (false, words),
-            Err(_) => (false, "no answer in time".to_owned()),
-        };
-        findings.push(Finding { subject: format!("notify.{}", receiver.name), ok, words });
-    }
     findings
 }
 
@@ -319,10 +301,7 @@ pub(super) fn iam_policy(flag: Option<&Path>) -> u8 {
         Ok(config) => config,
         Err(code) => return code,
     };
-    let mut all: BTreeSet<Permission> = BTreeSet::new();
-    for receiver in &config.notify {
-        all.extend(notify::kind(&receiver.kind).into_iter().flat_map(|kind| (kind.permissions)(receiver)));
-    }
+    let mut all: BTreeSet<Permission> = telling::permissions(&config);
     for app in &config.apps {
         for site in SiteName::ALL {
             for spec in &app.site(*site).signals {

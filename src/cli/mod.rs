@@ -8,6 +8,7 @@ pub mod operate;
 pub mod page;
 pub mod reference;
 pub mod story;
+mod telling;
 
 mod lab;
 

@@ -22,7 +22,7 @@ pub(super) fn plan(judge: &Judge<'_>, app: &Table, key: &str, place: &Place) -> 
             table.fault("name", "another step of this plan has this name; names must differ, as `after` and metrics use them");
         }
         let above = steps.last().map(|step| step.name.clone());
-        let (step, comes_first) = step(judge, table, name, above, place);
+        let (step, comes_first) = step(judge, table, name, above, &first, place);
         first.extend(comes_first.then(|| step.name.clone()));
         steps.push(step);
     }
@@ -54,7 +54,7 @@ fn put_first(steps: &mut [PlannedStep], first: &[String]) {
 }
 
 /// One step, and whether it comes before the others.
-fn step(judge: &Judge<'_>, table: &Table, name: String, above: Option<String>, place: &Place) -> (PlannedStep, bool) {
+fn step(judge: &Judge<'_>, table: &Table, name: String, above: Option<String>, first: &[String], place: &Place) -> (PlannedStep, bool) {
     let kind = known_kind(table, "step", &judge.catalogue.step_kinds());
     let known = kind.as_deref().and_then(|kind| judge.catalogue.step(kind));
     let traits = known.unwrap_or(StepTraits {
@@ -75,6 +75,8 @@ fn step(judge: &Judge<'_>, table: &Table, name: String, above: Option<String>, p
         keys
     });
     let traits = kind.as_deref().zip(keys.as_ref()).map_or(traits, |(kind, keys)| judge.catalogue.refine(kind, keys, traits));
+    // One that comes first does so wherever it stands in the file.
+    let above = above.filter(|above| !traits.first || first.contains(above));
     let after = table.strings("after").unwrap_or_else(|| above.into_iter().collect());
     let deadline =
         judge.bounded(table, "deadline", &shown(traits.default_deadline), Duration::from_millis(100), Duration::from_secs(86_400));
@@ -109,4 +111,41 @@ fn step(judge: &Judge<'_>, table: &Table, name: String, above: Option<String>, p
         keys: keys.unwrap_or_default(),
     };
     (step, traits.first)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::config::judge_text;
+
+    /// The failover plan of the committed reference with these steps at its end: names, and what they wait for.
+    fn plan(more: &str) -> Result<Vec<(String, Vec<String>)>, Vec<String>> {
+        let text = include_str!("../../config.toml").replace("# Besides, wherever", &format!("{more}\n# Besides, wherever"));
+        let found = judge_text(Path::new("config.toml"), &text, Vec::new(), &crate::adapters::Kinds);
+        let found = found.map_err(|errors| errors.problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        Ok(found.apps[0].policy.failover.steps.iter().map(|step| (step.name.clone(), step.after.clone())).collect())
+    }
+
+    fn pre(name: &str, more: &str) -> String {
+        format!("[[app.failover]]\nname = \"{name}\"\nkind = \"command\"\nphase = \"pre\"\nargv = [\"/bin/true\"]\n{more}\n")
+    }
+
+    #[test]
+    fn what_comes_first_does_so_wherever_it_stands() {
+        let steps = plan(&format!("{}{}", pre("freeze", ""), pre("quorum", ""))).unwrap();
+        let after = |name: &str| steps.iter().find(|step| step.0 == name).unwrap().1.clone();
+        assert_eq!((after("freeze"), after("quorum")), (Vec::<String>::new(), vec!["freeze".to_owned()]));
+        for step in ["fence", "capacity"] {
+            assert_eq!(after(step), ["freeze", "quorum"], "{step} would have started at once");
+        }
+        assert_eq!(after("promote"), ["fence"]);
+        assert_eq!(after("traffic"), ["promote", "capacity"]);
+    }
+
+    #[test]
+    fn what_comes_first_cannot_wait_for_what_comes_later() {
+        let said = plan(&pre("freeze", "after = [\"fence\"]")).unwrap_err();
+        assert!(said.len() == 1 && said[0].contains("runs in a circle") && said[0].contains("freeze"), "{said:?}");
+    }
 }

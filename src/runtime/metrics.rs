@@ -465,6 +465,7 @@ mod tests {
     fn every_family_and_label_is_present_from_the_start() {
         let metrics = Metrics::new("abc");
         metrics.install(&[policy("shop")]);
+        metrics.expect_receivers(&["pager"]);
         let text = metrics.render();
         for doc in reference() {
             assert!(text.contains(&format!("# HELP {} {}\n", doc.name, doc.help)), "{}: {text}", doc.name);
