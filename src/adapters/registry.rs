@@ -74,6 +74,9 @@ pub struct StepKind<A: ?Sized + 'static> {
     pub permissions: fn(&PlannedStep) -> Vec<Permission>,
 }
 
+/// Builds a receiver of messages from what was judged. The error is in words, and never carries a secret.
+pub type BuildNotifier<A> = fn(&NotifyConfig, &A) -> Result<Arc<dyn Notifier>, String>;
+
 /// One kind of receiver of messages.
 pub struct NotifyKind<A: ?Sized + 'static> {
     /// `webhook`.
@@ -84,8 +87,8 @@ pub struct NotifyKind<A: ?Sized + 'static> {
     pub keys: &'static [KeyDoc],
     /// Judges the kind's keys and completes them; `None` if a problem was noted. Secrets stay in files.
     pub judge: fn(&Table) -> Option<Value>,
-    /// Builds what sends. The error is in words, and never carries a secret.
-    pub build: fn(&NotifyConfig, &A) -> Result<Arc<dyn Notifier>, String>,
+    /// Builds what sends.
+    pub build: BuildNotifier<A>,
     /// What it needs to be allowed.
     pub permissions: fn(&NotifyConfig) -> Vec<Permission>,
 }

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::message::Fleet;
 use super::metrics::Metrics;
 use super::supervisor::Supervisor;
+use crate::adapters::notify::Receiver;
 use crate::config::NotifyConfig;
 use crate::domain::ledger::Record;
 use crate::domain::model::Moment;
@@ -70,7 +71,7 @@ impl Post {
     }
 
     /// The receivers from now on. Those that stay as they are keep their queue and their counts.
-    pub fn install(&self, receivers: Vec<(NotifyConfig, Arc<dyn Notifier>)>) {
+    pub fn install(&self, receivers: Vec<Receiver>) {
         let mut kept = self.kept();
         let mut old = std::mem::take(&mut kept.lines);
         for (config, notifier) in receivers {

@@ -30,11 +30,14 @@ pub fn kind(name: &str) -> Option<&'static NotifyKind<Adapters>> {
     kinds().into_iter().find(|kind| kind.name == name)
 }
 
+/// A receiver as the config has it, and what sends to it.
+pub type Receiver = (NotifyConfig, Arc<dyn Notifier>);
+
 /// Builds the receivers of a config.
 ///
 /// # Errors
 /// Everything that cannot be built, each with its receiver.
-pub fn build(receivers: &[NotifyConfig], adapters: &Adapters) -> Result<Vec<(NotifyConfig, Arc<dyn Notifier>)>, Vec<String>> {
+pub fn build(receivers: &[NotifyConfig], adapters: &Adapters) -> Result<Vec<Receiver>, Vec<String>> {
     let (mut built, mut faults) = (Vec::new(), Vec::new());
     for receiver in receivers {
         let known = kind(&receiver.kind).ok_or_else(|| format!("this build does not know the kind {:?}", receiver.kind));
