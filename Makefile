@@ -9,7 +9,7 @@ LAB_JOBS ?= 2
 LAB_RUNS ?= 5
 LAB_SEED ?= 1
 
-.PHONY: help test fmt lint unit docs shell doctest lab-all
+.PHONY: help test fmt lint unit docs shell lab-all rest
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -46,3 +46,7 @@ shell: ## shell scripts
 lab-all: ## every scenario of the lab, LAB_RUNS times with other seeds, LAB_JOBS side by side
 	cargo build --release --locked
 	python3 tests/tools/lab_all.py --binary "$(TARGET)/release/watchover" --runs $(LAB_RUNS) --jobs $(LAB_JOBS) --seed $(LAB_SEED)
+
+rest: ## what the daemon costs while nothing happens: share of a core, memory
+	cargo build --release --locked
+	python3 tests/tools/rest.py --binary "$(TARGET)/release/watchover"

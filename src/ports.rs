@@ -103,6 +103,15 @@ pub trait Step: Send + Sync {
     /// Is it so already; could it be done? Changes nothing.
     async fn inspect(&self, cx: &StepContext) -> Result<Inspection, StepError>;
 
+    /// What could move the traffic that this step moves without us, each in words with what to do about it; `None`: the
+    /// kind moves none, or cannot tell. Reads on its own time: asked in `check` and in preflights, never in a move.
+    ///
+    /// # Errors
+    /// It could not be read.
+    async fn autonomy(&self, _cx: &StepContext) -> Result<Option<Vec<String>>, StepError> {
+        Ok(None)
+    }
+
     /// Asks for it. `Ok` carries facts for the record and proves nothing.
     async fn apply(&self, cx: &StepContext) -> Result<Value, StepError>;
 

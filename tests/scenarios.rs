@@ -47,6 +47,7 @@ fn replay(script: &str, name: &str) -> String {
         let duration = || humantime::parse_duration(value).unwrap();
         match key {
             "mode" => policy.mode = Mode::parse(value).unwrap(),
+            "traffic_is_autonomous" => policy.traffic_is_autonomous = value.parse().unwrap(),
             "rpo_objective" => policy.rpo_objective = duration(),
             "on_rpo_exceeded" => policy.on_rpo_exceeded = OnRpoExceeded::parse(value).unwrap(),
             "startup_grace" => policy.startup_grace = duration(),
@@ -164,6 +165,21 @@ fn act(sim: &mut Sim, event: &[&str], name: &str) -> Option<String> {
             sim.journal.full.store(false, std::sync::atomic::Ordering::SeqCst);
             return None;
         }
+        ["gate", gate] => return Some(sim.gate(gate)),
+        ["others-could", "move"] => {
+            return set(&mut sim.world.autonomous, Ok(vec!["record shop A [primary]: its check can take it away".into()]));
+        }
+        ["others-could", "nothing"] => return set(&mut sim.world.autonomous, Ok(Vec::new())),
+        ["others-could", "unread"] => return set(&mut sim.world.autonomous, Err("no answer in time".into())),
+        ["ask-authority"] => {
+            sim.ask_authority();
+            return None;
+        }
+        ["others-move", site] => {
+            let now = sim.now();
+            return set(&mut sim.world.others, Some((SiteName::parse(site).unwrap(), now)));
+        }
+        ["others-leave"] => return set(&mut sim.world.others, None),
         ["kill"] => {
             sim.kill();
             return None;

@@ -93,11 +93,15 @@ impl Adapters {
 impl Adapters {
     /// The ground for tests of kinds that ask nobody.
     pub(crate) fn for_tests() -> Adapters {
+        Adapters::for_tests_on(aws::Aws::new(&aws::AwsSpec::default(), Arc::new(|_| {})))
+    }
+
+    /// The ground for tests of kinds that ask AWS.
+    pub(crate) fn for_tests_on(aws: aws::Aws) -> Adapters {
         let spec = dns::DnsSpec { resolvers: vec!["127.0.0.1".into()], ..dns::DnsSpec::default() };
         let dns = dns::Dns::new(&spec).expect("an address is a resolver");
         let http = http::Dialer::new(dns.clone());
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
-        let aws = aws::Aws::new(&aws::AwsSpec::default(), Arc::new(|_| {}));
         Adapters {
             web: web::Web::new(http.clone()),
             #[cfg(feature = "route53")]

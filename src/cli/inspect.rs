@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::journal::print_json;
 use super::reference::{KindDoc, Reference};
-use super::{Look, PlanFormat, exit, telling};
+use super::{Look, PlanFormat, autonomy, exit, telling};
 use crate::adapters::{Adapters, Kinds, notify, registry, signals, steps};
 use crate::config::{self, AppConfig, Config};
 use crate::domain::model::{Health, SiteName};
@@ -156,6 +156,8 @@ fn online(config: &Config) -> Vec<Finding> {
                     findings.push(Finding { subject: format!("{name} {} step {}", plan.direction, step.name), ok, words });
                 }
             }
+            let others = autonomy::finding(app, &adapters, wall()).await;
+            findings.extend(others.map(|(ok, words)| Finding { subject: format!("{name}: {}", autonomy::NAME), ok, words }));
         }
         exit::DONE
     });

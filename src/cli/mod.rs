@@ -1,5 +1,6 @@
 //! What a person sees: commands in, words out.
 
+mod autonomy;
 pub mod client;
 pub mod exit;
 pub mod inspect;

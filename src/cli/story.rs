@@ -165,6 +165,8 @@ pub struct Story {
     pub epochs: Vec<u64>,
     /// The machine's boot changed within: durations across it rest on the wall clock.
     pub crossed_boot: bool,
+    /// Since when the zone's own servers answered with the target before we had asked for it, if they did.
+    pub moved_by_others: Option<When>,
     /// The last evaluation of the loss.
     pub exposure: Option<Exposure>,
     /// The figures of its end.

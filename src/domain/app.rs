@@ -113,11 +113,31 @@ pub struct Front {
     pub back: Option<Moment>,
     /// Consecutive answers proven to come from one site, and when they were known.
     pub run: Vec<(SiteName, Moment, Moment)>,
-    /// The zone's own servers' latest word: which site's addresses they gave, and when.
-    pub authority: Option<(SiteName, Moment)>,
+    /// What the zone's own servers answer, as last proven.
+    pub authority: Option<Answered>,
+}
+
+/// Whose addresses the zone's own servers give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answered {
+    /// Whose.
+    pub site: SiteName,
+    /// Since when, as far as this process saw.
+    pub since: Moment,
+    /// The latest look that said so.
+    pub seen: Moment,
+    /// This process saw them turn to it from the other site.
+    pub turned: bool,
 }
 
 impl Front {
+    fn answered(&mut self, site: SiteName, at: Moment) {
+        self.authority = Some(match self.authority {
+            Some(last) if last.site == site => Answered { seen: at, ..last },
+            last => Answered { site, since: at, seen: at, turned: last.is_some() },
+        });
+    }
+
     fn returned(&mut self, at: Moment) {
         if self.lost.take().is_some() || self.back.is_none() {
             self.back = Some(at);
@@ -307,7 +327,7 @@ impl App {
             Subject::FrontDoor => self.observe_front(look),
             Subject::Authority => {
                 if let Some(site) = look.finding.from {
-                    self.front.authority = Some((site, look.done));
+                    self.front.answered(site, look.done);
                 }
             }
         }

@@ -38,7 +38,12 @@ impl App {
             let by = Actor { who: "watchover".into(), reason: format!("the pause by {} ended by its time", pause.by.who) };
             return Some(Decision::entry(Entry::Resumed { by }));
         }
-        self.preflight_due(now).or_else(|| self.front_door_moved(now)).or_else(|| match self.ledger.state {
+        let seen = self
+            .preflight_due(now)
+            .or_else(|| self.autonomy_read())
+            .or_else(|| self.front_door_moved(now))
+            .or_else(|| self.moved_by_others());
+        seen.or_else(|| match self.ledger.state {
             State::Watching => self.watching(now),
             State::Suspect => self.suspect(around, now),
             State::Confirmed | State::Held | State::AwaitingApproval => self.deciding(around, now),
@@ -206,14 +211,18 @@ impl App {
         let incident = self.ledger.incident.as_ref()?;
         let target = incident.direction.target();
         if incident.authority_moved.is_none()
-            && let Some((site, at)) = self.front.authority
-            && site == target
+            && let Some(answered) = self.front.authority.filter(|answered| answered.site == target)
         {
+            // Others had moved it before we were restarted, and nobody saw it turn back since.
+            let at = incident.moved_by_others.filter(|_| !answered.turned).unwrap_or(answered.since);
             return Some(Decision::entry(Entry::AuthorityMoved { at }));
         }
-        let planned = incident.planned.unwrap_or(incident.opened);
+        // An answer from the target proves nothing while its data is not: others may have sent users there before us.
+        let data = incident.plan.iter().flat_map(|plan| &plan.steps).filter(|step| step.class == Class::Data);
+        let ended = data.filter_map(|step| incident.steps.get(&step.name)?.ended);
+        let from = ended.chain(incident.planned).max().unwrap_or(incident.opened);
         let answers: Vec<Moment> =
-            self.front.run.iter().filter(|(site, sent, _)| *site == target && sent.mono >= planned.mono).map(|(.., done)| *done).collect();
+            self.front.run.iter().filter(|(site, sent, _)| *site == target && sent.mono >= from.mono).map(|(.., done)| *done).collect();
         if answers.len() >= PROOF {
             let first = answers[0];
             let figures = self.figures(first);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::autonomy::Others;
 use super::model::{Actor, Direction, Moment, Outcome, SiteName, State, Trigger, words};
 use super::plan::Plan;
 use super::rpo::Exposure;
@@ -102,6 +103,8 @@ pub enum Entry {
     Paused { until: i64, by: Actor },
     /// The pause ended: by a person or by its time.
     Resumed { by: Actor },
+    /// What can move the app's traffic without us changed, as the plan's steps read it; empty: nothing can.
+    Autonomous { found: Others },
     /// A signal's health flipped.
     Flipped { site: SiteName, signal: String, to: String, words: String },
 
@@ -121,6 +124,8 @@ pub enum Entry {
     FrontDoorLost { at: Moment },
     /// It answers from the old site again.
     FrontDoorBack { at: Moment },
+    /// The zone's own servers answer with the target, and we have not asked for it.
+    MovedByOthers { at: Moment },
 
     /// The move starts: the plan as it will run.
     Planned { plan: Plan },
@@ -173,6 +178,7 @@ impl Entry {
             Entry::Active { .. } => "active",
             Entry::Paused { .. } => "paused",
             Entry::Resumed { .. } => "resumed",
+            Entry::Autonomous { .. } => "autonomous",
             Entry::Flipped { .. } => "flipped",
             Entry::Opened { .. } => "opened",
             Entry::Commanded { .. } => "commanded",
@@ -182,6 +188,7 @@ impl Entry {
             Entry::Declined { .. } => "declined",
             Entry::FrontDoorLost { .. } => "front-door-lost",
             Entry::FrontDoorBack { .. } => "front-door-back",
+            Entry::MovedByOthers { .. } => "moved-by-others",
             Entry::Planned { .. } => "planned",
             Entry::StepStarted { .. } => "step-started",
             Entry::StepPermitted { .. } => "step-permitted",
@@ -216,6 +223,7 @@ impl Entry {
             | Entry::Reloaded { .. }
             | Entry::Paused { .. }
             | Entry::Resumed { .. }
+            | Entry::Autonomous { .. }
             | Entry::Flipped { .. } => Some(state),
             Entry::Active { .. } => (!matches!(state, Moving | Proving)).then_some(state),
             Entry::Opened { .. } => (state == Watching).then_some(Suspect),
@@ -229,7 +237,9 @@ impl Entry {
             }),
             Entry::Approved { .. } => (deciding || matches!(state, Moving | Stuck)).then_some(state),
             Entry::Declined { .. } => deciding.then_some(Held),
-            Entry::FrontDoorLost { .. } | Entry::FrontDoorBack { .. } | Entry::AuthorityMoved { .. } => open.then_some(state),
+            Entry::FrontDoorLost { .. } | Entry::FrontDoorBack { .. } | Entry::MovedByOthers { .. } | Entry::AuthorityMoved { .. } => {
+                open.then_some(state)
+            }
             Entry::Planned { .. } => deciding.then_some(Moving),
             Entry::StepStarted { .. }
             | Entry::StepPermitted { .. }
@@ -282,6 +292,7 @@ pub(super) fn needs_incident(entry: &Entry) -> bool {
             | Entry::Active { .. }
             | Entry::Paused { .. }
             | Entry::Resumed { .. }
+            | Entry::Autonomous { .. }
             | Entry::Flipped { .. }
             | Entry::Opened { .. }
     )

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::autonomy::Autonomy;
 use super::health::{Last, SignalHealth};
 use super::ledger::{Gate, GateState, Incident, Ledger, Ruling};
 use super::model::{Direction, LagSample, Mode, Moment, SiteName, Verdict};
@@ -57,6 +58,8 @@ pub struct Preflight {
     pub direction: Direction,
     /// By step.
     pub steps: BTreeMap<String, Found>,
+    /// Whether others can move the traffic of the steps that can tell, by step.
+    pub autonomy: BTreeMap<String, Autonomy>,
 }
 
 /// One step's part in a preflight.
@@ -191,7 +194,7 @@ impl View<'_> {
             mode if self.commanded() => open(format!("{mode}, and a person commands this move")),
             _ if self.approved() => open("approved"),
             _ if declined => shut("declined, until a new outage"),
-            Mode::Automatic => open("automatic"),
+            Mode::Automatic => self.automatic(),
             Mode::Approval => asks("approval: a person must say yes"),
             Mode::Observe => shut("observe: nothing is moved without a command"),
         }

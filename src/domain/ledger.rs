@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::autonomy::Others;
 use super::model::{Actor, Direction, Moment, SiteName, State, Trigger, words};
 use super::plan::Plan;
 use super::rpo::Exposure;
@@ -108,6 +109,8 @@ pub struct Incident {
     pub aborted: bool,
     /// Why it is stuck, and for whom it waits.
     pub stuck: Option<(String, String)>,
+    /// Since when the zone's own servers answer with the target, though we had not moved traffic.
+    pub moved_by_others: Option<Moment>,
     /// When the zone's own servers were seen to answer with the target.
     pub authority_moved: Option<Moment>,
     /// Time spent in each state so far, by the states' names.
@@ -137,6 +140,7 @@ impl Incident {
             calling_off: false,
             aborted: false,
             stuck: None,
+            moved_by_others: None,
             authority_moved: None,
             spent: BTreeMap::new(),
             crossed_boot: false,
@@ -211,6 +215,8 @@ pub struct Ledger {
     pub active: Option<SiteName>,
     /// The pause, if one stands.
     pub paused: Option<Pause>,
+    /// What can move its traffic without us, as last read.
+    pub others: Others,
     /// When the last move ended: cooldown counts from here.
     pub last_move: Option<Moment>,
     /// The open incident.
@@ -226,6 +232,7 @@ impl Default for Ledger {
             since: Moment::default(),
             active: None,
             paused: None,
+            others: Others::new(),
             last_move: None,
             incident: None,
             last_figures: None,
@@ -268,6 +275,7 @@ impl Ledger {
             Entry::Active { site, .. } => self.active = Some(*site),
             Entry::Paused { until, by } => self.paused = Some(Pause { until: *until, since: at, by: by.clone() }),
             Entry::Resumed { .. } => self.paused = None,
+            Entry::Autonomous { found } => self.others.clone_from(found),
             Entry::Opened { trigger, direction, first_failed, .. } => {
                 let id = record.incident.clone().unwrap_or_default();
                 self.incident = Some(Incident::open(id, *trigger, *direction, at, *first_failed));
@@ -324,6 +332,7 @@ fn fold_incident(incident: &mut Incident, entry: &Entry, at: Moment) {
         }
         Entry::FrontDoorLost { at } => incident.front_door_lost = Some(*at),
         Entry::FrontDoorBack { .. } => incident.front_door_lost = None,
+        Entry::MovedByOthers { at } => incident.moved_by_others = Some(*at),
         Entry::Planned { plan } => {
             incident.steps = plan.steps.iter().map(|step| (step.name.clone(), StepRun::default())).collect();
             incident.plan = Some(plan.clone());
@@ -429,6 +438,8 @@ mod tests {
             Entry::Declined { by: by() },
             Entry::FrontDoorLost { at },
             Entry::FrontDoorBack { at },
+            Entry::Autonomous { found: Others::from([(step(), vec![words()])]) },
+            Entry::MovedByOthers { at },
             Entry::Planned { plan },
             Entry::StepStarted { step: step() },
             Entry::StepPermitted { step: step(), gates: Vec::new() },

@@ -1,6 +1,7 @@
 //! What is true and what should happen. No I/O, no clock, no async: `now` is always an argument.
 
 pub mod app;
+pub mod autonomy;
 pub mod decide;
 pub mod entry;
 pub mod gates;

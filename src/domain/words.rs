@@ -1,5 +1,6 @@
 //! Entries in words: the same line in the log, the live view and the timeline of a report.
 
+use super::autonomy;
 use super::gates::closed_words;
 use super::ledger::{Entry, Figures};
 use super::model::rfc3339;
@@ -18,6 +19,8 @@ impl Entry {
             Entry::Resumed { by } | Entry::Retried { by } | Entry::AbortedBy { by } | Entry::Declined { by } => {
                 format!("by {} ({})", by.who, by.reason)
             }
+            Entry::Autonomous { found } if found.is_empty() => "nothing moves its traffic without us any more".to_owned(),
+            Entry::Autonomous { found } => format!("others can move its traffic (R53-AUTONOMOUS): {}", autonomy::words(found)),
             Entry::Flipped { site, signal, to, words } => format!("{site}.{signal} is {to}: {words}"),
             Entry::Opened { trigger, direction, words, .. } => format!("{trigger}, {direction}: {words}"),
             Entry::Commanded { wish } => format!("by {} ({}){}", wish.by.who, wish.by.reason, if wish.force { ", forced" } else { "" }),
@@ -36,6 +39,10 @@ impl Entry {
             }
             Entry::FrontDoorLost { at } => format!("stopped answering from the old site at {}", at.rfc3339()),
             Entry::FrontDoorBack { at } => format!("answers from the old site again since {}", at.rfc3339()),
+            Entry::MovedByOthers { at } => format!(
+                "others moved traffic: the zone's own servers answer with the target since {}, and we had not asked for it",
+                at.rfc3339()
+            ),
             Entry::Planned { plan } => {
                 format!("{}: {}", plan.direction, plan.steps.iter().map(|step| step.name.as_str()).collect::<Vec<_>>().join(", "))
             }

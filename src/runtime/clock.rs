@@ -21,11 +21,11 @@ pub struct Clock {
     hand: Option<Hand>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Wall {
     System,
-    /// For tests in virtual time: advances with it.
-    From(i64),
+    /// For tests in virtual time: advances with it, and is stepped by whoever holds the other end, microseconds.
+    From(i64, Arc<AtomicI64>),
 }
 
 /// A clock that only its owner moves: monotonic and wall, in microseconds. For simulation.
@@ -41,7 +41,12 @@ impl Clock {
 
     /// A clock that follows tokio's, virtual or not, from `wall` microseconds on.
     pub fn following(wall: i64) -> Clock {
-        Clock { start: Instant::now(), base: 0, wall: Wall::From(wall), hand: None }
+        Clock::stepped(wall, Arc::default())
+    }
+
+    /// The same; `step` is added to its wall time, in microseconds, as a clock that is set by hand or by the network.
+    pub fn stepped(wall: i64, step: Arc<AtomicI64>) -> Clock {
+        Clock { start: Instant::now(), base: 0, wall: Wall::From(wall, step), hand: None }
     }
 
     /// A clock that stands still until `hand` is moved.
@@ -55,9 +60,9 @@ impl Clock {
             return Moment { mono: hand.0.load(Ordering::SeqCst), wall: hand.1.load(Ordering::SeqCst) };
         }
         let since = i64::try_from(self.start.elapsed().as_micros()).unwrap_or(i64::MAX);
-        let wall = match self.wall {
+        let wall = match &self.wall {
             Wall::System => jiff::Timestamp::now().as_microsecond(),
-            Wall::From(start) => start + since,
+            Wall::From(start, step) => start + since + step.load(Ordering::SeqCst),
         };
         Moment { mono: self.base + since, wall }
     }

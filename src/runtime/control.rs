@@ -106,6 +106,8 @@ impl<H: Hands> Control<H> {
             // A busy loop shortens the wait; a stream of messages never puts the pulse off.
             due = due.min(tokio::time::Instant::now() + pulse);
             tokio::select! {
+                // In this order, so that a history replays as it ran; the pulse is due by the clock, and cannot be put off.
+                biased;
                 () = &mut stop => return,
                 message = messages.recv() => {
                     let Some(message) = message else { return };

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::clock::Clock;
 use super::control::Message;
+use crate::domain::autonomy::Autonomy;
 use crate::domain::decide::Input;
 use crate::domain::gates::{Found, Preflight};
 use crate::domain::model::{AppName, Direction};
@@ -186,6 +187,7 @@ impl Executor {
                 }
             }
             tokio::select! {
+                biased;
                 () = token.cancelled() => {}
                 () = tokio::time::sleep(moving::pace(job.running + began.elapsed())) => {}
             }
@@ -215,14 +217,18 @@ impl Executor {
         let this = Arc::clone(self);
         let whole = async move {
             let work = async {
-                let found = this.inspect_all(&app, &plan).await;
-                let steps = found.into_iter().map(|(name, found)| (name, judged(found))).collect();
-                let preflight = Preflight { at: this.clock.now(), direction: plan.direction, steps };
+                let (mut steps, mut autonomy) = (BTreeMap::new(), BTreeMap::new());
+                for (name, found, others) in this.inspect_all(&app, &plan).await {
+                    autonomy.extend(others.map(|others| (name.clone(), others)));
+                    steps.insert(name, judged(found));
+                }
+                let preflight = Preflight { at: this.clock.now(), direction: plan.direction, steps, autonomy };
                 if this.back.send(Message::Seen(app.clone(), Input::Preflight(preflight))).await.is_err() {
                     tracing::debug!(%app, "a preflight came after the end");
                 }
             };
             tokio::select! {
+                biased;
                 () = this.stop.cancelled() => {}
                 () = work => {}
             }
@@ -230,22 +236,34 @@ impl Executor {
         self.tasks.spawn_on(whole, &self.on);
     }
 
-    async fn inspect_all(&self, app: &AppName, plan: &Plan) -> BTreeMap<String, Result<Inspection, StepError>> {
+    async fn inspect_all(&self, app: &AppName, plan: &Plan) -> Vec<(String, Result<Inspection, StepError>, Option<Autonomy>)> {
         let looks = plan.steps.iter().map(|step| async {
             let permit = self.preflights.acquire().await;
             let context = preflight_context(app, plan.direction, step, self.clock.now().wall);
-            let found = match (self.build)(step) {
-                Ok(built) => match tokio::time::timeout(PREFLIGHT_PATIENCE, built.inspect(&context)).await {
-                    Ok(found) => found,
-                    Err(_) => Err(StepError::new(ErrorClass::Retry, "timeout", "no answer in time")),
-                },
-                Err(error) => Err(error),
+            let (found, others) = match (self.build)(step) {
+                Ok(built) => {
+                    let found = tokio::time::timeout(PREFLIGHT_PATIENCE, built.inspect(&context)).await;
+                    (found.unwrap_or_else(|_| Err(late())), autonomy(built.as_ref(), &context).await)
+                }
+                Err(error) => (Err(error), None),
             };
             drop(permit);
-            (step.name.clone(), found)
+            (step.name.clone(), found, others)
         });
-        futures_util::future::join_all(looks).await.into_iter().collect()
+        futures_util::future::join_all(looks).await
     }
+}
+
+/// Whether others can move the traffic of a step, if its kind can tell.
+pub async fn autonomy(step: &dyn Step, context: &StepContext) -> Option<Autonomy> {
+    match tokio::time::timeout(PREFLIGHT_PATIENCE, step.autonomy(context)).await.unwrap_or_else(|_| Err(late())) {
+        Ok(read) => read.map(Autonomy::Read),
+        Err(error) => Some(Autonomy::Unread(error.message)),
+    }
+}
+
+fn late() -> StepError {
+    StepError::new(ErrorClass::Retry, "timeout", "no answer in time")
 }
 
 /// The context in which a plan's steps are only looked at.

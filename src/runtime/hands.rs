@@ -162,7 +162,10 @@ fn log(record: &Record) {
         Entry::Stuck { .. } | Entry::StepFailed { .. } => {
             tracing::error!(app, incident, seq = record.seq, "{}: {words}", record.entry.kind())
         }
-        Entry::Confirmed { .. } | Entry::Gap { .. } | Entry::StepTrouble { .. } => {
+        Entry::Confirmed { .. } | Entry::Gap { .. } | Entry::StepTrouble { .. } | Entry::MovedByOthers { .. } => {
+            tracing::warn!(app, incident, seq = record.seq, "{}: {words}", record.entry.kind())
+        }
+        Entry::Autonomous { found } if !found.is_empty() => {
             tracing::warn!(app, incident, seq = record.seq, "{}: {words}", record.entry.kind())
         }
         _ => tracing::info!(app, incident, seq = record.seq, "{}: {words}", record.entry.kind()),

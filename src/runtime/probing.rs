@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::clock::Clock;
 use super::control::Message;
 use crate::domain::decide::{Input, Tempo};
-use crate::domain::model::{AppName, Cause, Finding, Look, Subject, Verdict};
+use crate::domain::model::{AppName, Cause, Finding, Look, Moment, Subject, Verdict};
 use crate::domain::policy::Pace;
 use crate::ports::Probe;
 
@@ -27,6 +29,8 @@ const SLACK: Duration = Duration::from_millis(500);
 
 /// How much faster than fast the front door is looked at while a move runs.
 const URGENT: u32 = 4;
+/// So many looks at the front door may then be out at once: more than fit into the reference's timeout.
+const MOST_AT_ONCE: usize = 16;
 
 /// Whose looks these are.
 #[derive(Debug, Clone)]
@@ -60,36 +64,60 @@ pub type Seen = Arc<dyn Fn(&Whose, &Look) + Send + Sync>;
 
 impl Prober {
     /// Looks until `stop`.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub async fn run(self, stop: CancellationToken) {
+        let mut wishes = self.beat.clone();
+        let mut heard = *wishes.borrow_and_update();
+        let mut flight = FuturesUnordered::new();
+        let mut last: Option<Moment> = None;
+        let mut told: Option<Moment> = None;
         loop {
-            let heard = *self.beat.borrow_and_update();
-            let mut wishes = self.beat.clone();
-            let look = tokio::select! {
+            let due = last.map_or_else(Instant::now, |sent| self.clock.instant(sent + self.interval(heard.tempo)));
+            tokio::select! {
+                // In this order, so that a history replays as it ran.
+                biased;
                 () = stop.cancelled() => return,
-                look = self.look() => Some(look),
-                // A look sent before the wish does not fulfil it: it is dropped, and a new one is sent.
-                () = nudged(&mut wishes, heard.nudge) => None,
-            };
-            let Some(look) = look else { continue };
-            let sent = look.sent;
-            if let Some(seen) = &self.seen {
-                seen(&self.whose, &look);
-            }
-            if self.to.send(self.message(look)).await.is_err() {
-                return;
-            }
-            loop {
-                let beat = *self.beat.borrow();
-                if beat.nudge != heard.nudge {
-                    break;
+                changed = wishes.changed() => {
+                    if changed.is_err() {
+                        // The control is gone.
+                        return;
+                    }
+                    let beat = *wishes.borrow_and_update();
+                    if beat.nudge != heard.nudge {
+                        // A look sent before the wish does not fulfil it: it is dropped, and a new one is sent.
+                        flight.clear();
+                        last = None;
+                    }
+                    heard = beat;
                 }
-                let due = self.clock.instant(sent + self.interval(beat.tempo));
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = tokio::time::sleep_until(due) => break,
-                    changed = self.beat.changed() => if changed.is_err() { return },
+                Some(look) = flight.next() => {
+                    let look: Look = look;
+                    // An answer to a later question has come already: this one is history, and would undo the news.
+                    if told.is_some_and(|told| look.sent.mono < told.mono) {
+                        continue;
+                    }
+                    told = Some(look.sent);
+                    if let Some(seen) = &self.seen {
+                        seen(&self.whose, &look);
+                    }
+                    if self.to.send(self.message(look)).await.is_err() {
+                        return;
+                    }
+                }
+                () = tokio::time::sleep_until(due), if flight.len() < self.at_once(heard.tempo) => {
+                    let sent = self.clock.now();
+                    last = Some(sent);
+                    flight.push(self.look(sent));
                 }
             }
+        }
+    }
+
+    /// How many looks may be out at once. While a move runs, the front door is asked again although the last answer has
+    /// not come: a look that hangs at the dead site must not hide that the name already leads to the living one.
+    fn at_once(&self, tempo: Tempo) -> usize {
+        match (&self.whose, tempo) {
+            (Whose::App(_, Subject::FrontDoor), Tempo::Urgent) => MOST_AT_ONCE,
+            _ => 1,
         }
     }
 
@@ -102,8 +130,7 @@ impl Prober {
         }
     }
 
-    async fn look(&self) -> Look {
-        let sent = self.clock.now();
+    async fn look(&self, sent: Moment) -> Look {
         let longest = self.pace.timeout + SLACK;
         let finding = match tokio::time::timeout(longest, self.probe.look(self.pace.timeout, sent.wall)).await {
             Ok(finding) => finding,
@@ -135,14 +162,5 @@ impl Prober {
     }
 }
 
-async fn nudged(beat: &mut watch::Receiver<Beat>, heard: u64) {
-    loop {
-        if beat.changed().await.is_err() {
-            // The control is gone; `stop` will say so.
-            return std::future::pending().await;
-        }
-        if beat.borrow_and_update().nudge != heard {
-            return;
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

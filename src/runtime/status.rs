@@ -66,6 +66,7 @@ pub fn app(app: &App, around: &Around, now: Moment) -> Value {
             "elapsed_seconds": now.since(incident.clock_start()).as_secs_f64(),
             "stuck": incident.stuck.as_ref().map(|(words, waits_for)| json!({"words": words, "waits_for": waits_for})),
             "waits_for": waits_for(incident),
+            "moved_by_others": incident.moved_by_others.map(Moment::rfc3339),
             "declined": incident.declined, "calling_off": incident.calling_off, "steps": steps,
         })
     });

@@ -132,9 +132,14 @@ pub struct World {
 
 impl World {
     pub fn start() -> World {
+        World::of("region-loss")
+    }
+
+    /// The world in which that scenario plays, with nothing of it begun.
+    pub fn of(scenario: &str) -> World {
         let dir = TempDir::new().unwrap();
         let mut start = watchover();
-        start.args(["lab", "--world-only", "--dir"]).arg(dir.path());
+        start.args(["lab", scenario, "--world-only", "--dir"]).arg(dir.path());
         let log = dir.path().join("lab.log");
         let mut process = Process::start(start, &log);
         let tree: Value = until("world.json is written", || {

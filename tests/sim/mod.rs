@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use watchover::domain::autonomy::Autonomy;
 use watchover::domain::decide::{App, Effect, Input, Tempo};
 use watchover::domain::gates::{Found, Preflight};
 use watchover::domain::ledger::{Entry, Record};
@@ -19,6 +20,7 @@ use watchover::domain::model::{
 use watchover::domain::orders::{Order, Refusal};
 use watchover::domain::plan::{Class, OnFailure, Plan, PlannedStep, Repeat, Reversibility};
 use watchover::domain::policy::{AppPolicy, DownWhen, FleetPolicy, OnRpoExceeded, Pace, Required, SignalPolicy, SitePolicy, Window};
+use watchover::domain::quorum::Point;
 use watchover::domain::report::{ErrorClass, Inspection, Report, StepError};
 use watchover::ports::{Journal, JournalError};
 use watchover::runtime::clock::{Clock, Hand};
@@ -72,6 +74,10 @@ pub struct World {
     pub lag_stops: bool,
     pub steps: BTreeMap<String, WorldStep>,
     pub looks: [u64; TARGETS],
+    /// What others could do to the traffic, as the step `traffic` reads it; `Err`: it cannot be read.
+    pub autonomous: Result<Vec<String>, String>,
+    /// Where others point the public name, and since when; over what our own step did.
+    pub others: Option<(SiteName, i64)>,
 }
 
 impl World {
@@ -105,6 +111,8 @@ impl World {
             lag_stops: false,
             steps: steps.into_iter().map(|(name, takes)| (name.to_owned(), World::step(takes))).collect(),
             looks: [0; TARGETS],
+            autonomous: Ok(Vec::new()),
+            others: None,
         }
     }
 
@@ -121,7 +129,17 @@ impl World {
     /// Where the public name leads resolvers that honour the TTL.
     fn front(&self, now: i64) -> SiteName {
         let traffic = &self.steps["traffic"];
-        if traffic.on && now - traffic.on_since >= TTL { SiteName::Standby } else { SiteName::Primary }
+        match self.others {
+            Some((site, since)) if now - since >= TTL => site,
+            _ if traffic.on && now - traffic.on_since >= TTL => SiteName::Standby,
+            _ => SiteName::Primary,
+        }
+    }
+
+    /// What the zone's own servers answer.
+    fn authority(&self) -> SiteName {
+        let ours = if self.steps["traffic"].on { SiteName::Standby } else { SiteName::Primary };
+        self.others.map_or(ours, |(site, _)| site)
     }
 
     fn of(&self, site: SiteName) -> Answer {
@@ -231,7 +249,9 @@ impl Ord for Queued {
 }
 
 /// What is looked at: subject or witness, in a fixed order.
-const TARGETS: usize = 5;
+const TARGETS: usize = 6;
+/// The zone's own servers: looked at only in scripts in which others move traffic.
+const AUTHORITY: usize = 5;
 
 /// One request as it reached the world.
 pub struct Applied {
@@ -264,6 +284,7 @@ pub struct Sim {
     pub seen: Vec<(usize, i64, Verdict)>,
     /// Called after every event; what it says is wrong ends the run.
     pub after: Option<After>,
+    asks_authority: bool,
 }
 
 impl Sim {
@@ -285,6 +306,7 @@ impl Sim {
             applied: Vec::new(),
             seen: Vec::new(),
             after: None,
+            asks_authority: false,
         };
         sim.boot();
         sim
@@ -347,6 +369,15 @@ impl Sim {
         self.control.as_ref().expect("the daemon runs").fleet().apps.values().next().expect("one app")
     }
 
+    /// What a gate says now, with its words.
+    pub fn gate(&self, name: &str) -> String {
+        let around = &self.control.as_ref().expect("the daemon runs").fleet().around;
+        let app = self.app();
+        let (_, gates, _) = app.view(around, self.moment(self.now())).gates(app.direction(), Point::Start);
+        let gate = gates.into_iter().find(|gate| gate.name == name).expect("a gate of that name");
+        format!("{} {}: {}", gate.name, gate.state, gate.words)
+    }
+
     pub fn state(&self) -> State {
         self.app().ledger().state
     }
@@ -381,6 +412,7 @@ impl Sim {
             0 => signal(&self.policy.primary.signals[0]),
             1 => signal(&self.policy.standby.signals[0]),
             2 => signal(&self.policy.standby.signals[1]),
+            AUTHORITY if !self.fast => micros(self.policy.front_door.interval * 5),
             _ if self.fast => micros(self.policy.front_door.fast_interval),
             _ => micros(self.policy.front_door.interval),
         }
@@ -434,6 +466,7 @@ impl Sim {
     fn happen(&mut self, ev: Ev) {
         let now = self.now();
         match ev {
+            Ev::Send(AUTHORITY, _) if !self.asks_authority => {}
             Ev::Send(target, generation) if generation == self.generation[target] && self.control.is_some() => {
                 let (latency, finding) = self.see(target);
                 self.push(now + latency, Ev::Done(target, now, Box::new(finding)));
@@ -451,7 +484,12 @@ impl Sim {
                     }
                 };
                 let steps = self.world.steps.iter().map(|(name, step)| (name.clone(), found(step))).collect();
-                let preflight = Preflight { at: self.moment(now), direction, steps };
+                let others = match &self.world.autonomous {
+                    Ok(words) => Autonomy::Read(words.clone()),
+                    Err(why) => Autonomy::Unread(why.clone()),
+                };
+                let autonomy = BTreeMap::from([("traffic".to_owned(), others)]);
+                let preflight = Preflight { at: self.moment(now), direction, steps, autonomy };
                 self.tell(Input::Preflight(preflight));
             }
             Ev::Step { step, what, epoch, incident, facts } => self.step_event(&step, what, epoch, incident, facts),
@@ -475,11 +513,13 @@ impl Sim {
         let site = match target {
             0 => SiteName::Primary,
             1 | 2 => SiteName::Standby,
+            AUTHORITY => self.world.authority(),
             _ => self.world.front(now),
         };
         let answer = match target {
             2 => self.world.replica,
             4 => self.world.witness,
+            AUTHORITY => Answer::Up,
             _ => self.world.of(site),
         };
         let verdict = match answer {
@@ -494,6 +534,9 @@ impl Sim {
         if target == 3 && verdict == Verdict::Up {
             finding.from = Some(site);
             self.front_log.push((now, site));
+        }
+        if target == AUTHORITY {
+            finding.from = Some(site);
         }
         if target == 2 {
             let samples = self.samples(now);
@@ -526,6 +569,7 @@ impl Sim {
             1 => self.tell(Input::Look(look(Subject::Signal(SiteName::Standby, 0)))),
             2 => self.tell(Input::Look(look(Subject::Signal(SiteName::Standby, 1)))),
             3 => self.tell(Input::Look(look(Subject::FrontDoor))),
+            AUTHORITY => self.tell(Input::Look(look(Subject::Authority))),
             _ => {
                 let look = look(Subject::FrontDoor);
                 if let Some(control) = &mut self.control {
@@ -637,6 +681,12 @@ impl Sim {
         }
     }
 
+    /// The zone's own servers are looked at from now on.
+    pub fn ask_authority(&mut self) {
+        self.asks_authority = true;
+        self.push(self.now(), Ev::Send(AUTHORITY, self.generation[AUTHORITY]));
+    }
+
     /// SIGSTOP: time passes, and neither loop nor look notices until it is over.
     pub fn stand_still(&mut self, seconds: f64) {
         let until = self.now() + (seconds * 1e6) as i64;
@@ -693,6 +743,9 @@ fn line(record: &Record) -> Option<String> {
         Entry::Stuck { words, .. } => format!("stuck: {words}"),
         Entry::Declined { by } => format!("declined by {}", by.who),
         Entry::Gap { seconds } => format!("gap {seconds:.0}s"),
+        Entry::Autonomous { found } => format!("autonomous {}", if found.is_empty() { "no more" } else { "traffic" }),
+        Entry::MovedByOthers { at } => format!("moved-by-others, since {:.2}", at.mono as f64 / 1e6),
+        Entry::AuthorityMoved { at } => format!("authority-moved, since {:.2}", at.mono as f64 / 1e6),
         entry => match watchover::domain::ledger::step_of(entry) {
             Some(step) => format!("{} {step}", entry.kind()),
             None => entry.kind().to_owned(),

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Aws, Failure, Op, Purpose, shell_word};
-use crate::ports::{Call, Permission};
+use crate::ports::{Call, ErrorClass, Permission, StepError};
 
 /// The three sizes of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,6 +109,21 @@ impl Whereabouts {
                 target_groups,
             }
         }))
+    }
+
+    /// Reads the group for a step, which cannot do without it.
+    ///
+    /// # Errors
+    /// Refused, `group-not-found`: there is none of that name; else what the failed call means for a step.
+    pub async fn group(&self, aws: &Aws) -> Result<Group, StepError> {
+        let found = self.read(aws).await.map_err(|failure| failure.step())?;
+        found.ok_or_else(|| {
+            let message = format!(
+                "autoscaling: there is no group {} in {}; mend `group`, `region` or `account` of the step",
+                self.group, self.region
+            );
+            StepError::new(ErrorClass::Refused, "group-not-found", message)
+        })
     }
 
     /// Sets all three sizes in one call, so that desired never lies outside of min and max in between.

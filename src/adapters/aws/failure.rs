@@ -134,6 +134,10 @@ where
         SdkError::ServiceError(context) => {
             let status = context.raw().status().as_u16();
             let fallback = format!("http-{status}");
+            // Accepted, and the answer is cut off or somebody else's: what was asked for may well have been done.
+            if context.err().code().is_none() && (200..300).contains(&status) {
+                return said(Kind::Malformed, "malformed-answer", &chain(context.err()));
+            }
             let code = context.err().code().unwrap_or(&fallback);
             said(kind_of(code, status), code, context.err().message().unwrap_or_default())
         }

@@ -9,6 +9,10 @@ pub mod autoscaling;
 mod failure;
 #[cfg(feature = "rds")]
 pub mod rds;
+#[cfg(test)]
+pub mod scripted;
+#[cfg(test)]
+mod tests;
 
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
@@ -280,6 +284,17 @@ impl Aws {
             .operation_attempt_timeout(call)
             .operation_timeout(whole)
             .build()
+    }
+}
+
+#[cfg(test)]
+impl Aws {
+    /// The same way with keys given: a test cannot set the environment that the SDK's chain reads.
+    pub(crate) async fn with_keys(spec: &AwsSpec, hook: Hook, keys: aws_credential_types::Credentials) -> Aws {
+        let aws = Aws::new(spec, hook);
+        let base = aws.load("eu-west-1").await.to_builder().credentials_provider(SharedCredentialsProvider::new(keys)).build();
+        assert!(aws.0.base.set(base).is_ok(), "nothing was asked yet");
+        aws
     }
 }
 

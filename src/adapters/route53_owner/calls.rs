@@ -1,6 +1,13 @@
 //! The calls themselves: reads and changes of one zone, one request after another.
 
+use aws_sdk_route53::operation::change_resource_record_sets::ChangeResourceRecordSetsError;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+
 use super::*;
+
+/// A batch that is refused for its content; nothing of it was done.
+const INVALID_BATCH: &str = "InvalidChangeBatch";
 
 impl Shared {
     /// Reads for all, sharing pages: records that stand together come together.
@@ -16,7 +23,7 @@ impl Shared {
                     failed = Some(failure);
                     break;
                 }
-                Ok(page) => {
+                Ok((page, _)) => {
                     for record in page {
                         let pick = record.pick();
                         if let Some(at) = open.iter().position(|one| *one == pick) {
@@ -51,8 +58,8 @@ impl Shared {
         }
     }
 
-    /// One page of records from `from` on.
-    async fn page(&self, zone: &Zone, from: &Pick, most: i32) -> Result<Vec<Record>, Failure> {
+    /// One page of records from `from` on, and whether there are more behind it: a page may be shorter than asked for.
+    pub(super) async fn page(&self, zone: &Zone, from: &Pick, most: i32) -> Result<(Vec<Record>, bool), Failure> {
         let op = Op::new(
             "route53",
             "ListResourceRecordSets",
@@ -66,7 +73,7 @@ impl Shared {
         let kind = (!from.kind.is_empty()).then(|| RrType::from(from.kind.as_str()));
         let call = call.set_start_record_type(kind).set_start_record_identifier(from.set_identifier.clone()).max_items(most);
         let answer = self.aws.call(&op, call.send()).await?;
-        Ok(answer.resource_record_sets().iter().map(Record::read).collect())
+        Ok((answer.resource_record_sets().iter().map(Record::read).collect(), answer.is_truncated()))
     }
 
     /// Every record of one name: pages until the name ends.
@@ -75,10 +82,10 @@ impl Shared {
         let mut from = Pick { name: name.clone(), kind: String::new(), set_identifier: None };
         let mut found: Vec<Record> = Vec::new();
         loop {
-            let page = self.page(zone, &from, most).await?;
-            let full = page.len() >= usize::try_from(most).unwrap_or(usize::MAX);
+            let (page, truncated) = self.page(zone, &from, most).await?;
+            let length = page.len();
             let ours: Vec<Record> = page.into_iter().filter(|record| canonical(&record.name) == name).collect();
-            let more = full && ours.len() >= usize::try_from(most).unwrap_or(usize::MAX);
+            let more = truncated && ours.len() == length;
             let before = found.len();
             for record in ours {
                 if !found.iter().any(|one| one.pick() == record.pick()) {
@@ -98,7 +105,7 @@ impl Shared {
         let mut open = vec![jobs];
         while let Some(mut jobs) = open.pop() {
             match self.submit(zone, &jobs).await {
-                Err(failure) if failure.code == "InvalidChangeBatch" && jobs.len() > 1 => {
+                Err(failure) if failure.code == INVALID_BATCH && jobs.len() > 1 => {
                     let second = jobs.split_off(jobs.len() / 2);
                     open.push(second);
                     open.push(jobs);
@@ -129,13 +136,10 @@ impl Shared {
             let client = self.aws.route53(zone.account.as_deref(), &zone.region, Purpose::Once).await?;
             self.pace.turn(zone.account.as_deref()).await;
             let call = client.change_resource_record_sets().hosted_zone_id(&zone.id).change_batch(batch.clone());
-            let mut said = String::new();
+            let mut refused = None;
             let sent = async {
                 let result = call.send().await;
-                // Why a batch is refused stands in a list of its own, which the error's message may lack.
-                if let Some(messages) = result.as_ref().err().and_then(|e| e.as_service_error()).and_then(invalid_batch) {
-                    said = messages.join("; ");
-                }
+                refused = result.as_ref().err().and_then(invalid_batch);
                 result
             };
             let mut failure = match self.aws.call(&op, sent).await {
@@ -145,8 +149,12 @@ impl Shared {
                 }
                 Err(failure) => failure,
             };
-            if !said.is_empty() && !failure.message.contains(&said) {
-                failure.message = format!("{}: {said}", failure.message);
+            if let Some(words) = refused {
+                let code = std::mem::replace(&mut failure.code, INVALID_BATCH.to_owned());
+                failure.message = failure.message.replacen(&code, INVALID_BATCH, 1);
+                if !failure.message.contains(&words) {
+                    failure.message = format!("{}: {words}", failure.message);
+                }
             }
             let again = match failure.kind {
                 Kind::Throttled => true,
@@ -178,12 +186,18 @@ impl Shared {
     }
 }
 
-fn invalid_batch(error: &aws_sdk_route53::operation::change_resource_record_sets::ChangeResourceRecordSetsError) -> Option<&[String]> {
-    use aws_sdk_route53::operation::change_resource_record_sets::ChangeResourceRecordSetsError as E;
-    match error {
-        E::InvalidChangeBatch(invalid) => Some(invalid.messages()),
-        _ => None,
+/// Why a batch is refused, in Route 53's words; `None`: it is not refused for its content.
+///
+/// The words stand in a list of their own, which the error's message may lack. Route 53 has also answered with the
+/// error's name as the document's root (aws-sdk-kotlin issues 242 and 1433), which the SDK takes for no error it knows:
+/// then the batch would not be split, and one app's bad record would stop all others.
+fn invalid_batch(error: &SdkError<ChangeResourceRecordSetsError, HttpResponse>) -> Option<String> {
+    if let Some(ChangeResourceRecordSetsError::InvalidChangeBatch(invalid)) = error.as_service_error() {
+        return Some(invalid.messages().join("; "));
     }
+    let (_, inside) = std::str::from_utf8(error.raw_response()?.body().bytes()?).ok()?.split_once("<InvalidChangeBatch")?;
+    let words = inside.split("<Message>").skip(1).filter_map(|rest| Some(rest.split_once("</Message>")?.0.trim()));
+    Some(words.collect::<Vec<_>>().join("; "))
 }
 
 pub(super) fn zone_op(zone: &Zone) -> Op {

@@ -3,10 +3,14 @@
 //! The service takes five calls a second from the whole account and one change at a time per zone, so a hundred apps
 //! that move at once must share: changes and reads of one zone that come within [`WINDOW`] become one call.
 
+pub mod autonomy;
 pub mod batch;
 mod calls;
 mod pace;
 pub mod record;
+mod survey;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,9 +25,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::autonomy::Switch;
 use self::calls::{change_op, zone_op};
 use self::pace::Pace;
 pub use self::record::{Alias, Pick, Record, RecordValue, canonical};
+pub use self::survey::Survey;
 use super::aws::{Aws, Failure, Kind, Op, Purpose};
 
 /// How long the first request of an idle zone waits for company. A lone move pays it for each of its reads and
@@ -109,6 +115,7 @@ struct Shared {
     aws: Aws,
     pace: Pace,
     changes: Mutex<Changes>,
+    last_page: tokio::sync::Mutex<survey::LastPage>,
 }
 
 /// The handle to the owner. Cheap to clone.
@@ -129,7 +136,7 @@ impl Owner {
     /// is answered with a failure. One per process, else the account's pace is not kept.
     pub fn new(aws: Aws, tracker: &TaskTracker, stop: CancellationToken) -> Owner {
         let (inbox, jobs) = mpsc::channel(MAX_WAITING);
-        let shared = Arc::new(Shared { aws, pace: Pace::default(), changes: Mutex::default() });
+        let shared = Arc::new(Shared { aws, pace: Pace::default(), changes: Mutex::default(), last_page: tokio::sync::Mutex::default() });
         let serving = serve(Arc::clone(&shared), jobs);
         tracker.spawn(async move {
             tokio::select! {

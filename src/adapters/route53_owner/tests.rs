@@ -1,0 +1,221 @@
+use super::*;
+use crate::adapters::aws::scripted::zone::{Zone as World, each, text};
+use crate::adapters::aws::scripted::{Heard, Script, TARGET, Trouble, element};
+
+const NAMES: &[&str] = &["a.example.com", "b.example.com", "c.example.com", "d.example.com"];
+/// Long enough for whatever is not meant to run out.
+const LONG: Duration = Duration::from_secs(20);
+
+fn zone() -> Zone {
+    Zone { account: None, region: TARGET.into(), id: "Z1".into() }
+}
+
+fn pick(name: &str, set_identifier: Option<&str>) -> Pick {
+    Pick { name: name.into(), kind: "A".into(), set_identifier: set_identifier.map(str::to_owned) }
+}
+
+/// A simple record with that value.
+fn record(name: &str, value: &str) -> Record {
+    let values = serde_json::json!([{ "Value": value }]);
+    serde_json::from_value(serde_json::json!({ "Name": name, "Type": "A", "TTL": 60, "ResourceRecords": values })).unwrap()
+}
+
+/// What stands inside a weighted record.
+fn weighted(name: &str, id: &str) -> String {
+    element("Name", name) + "<Type>A</Type>" + &element("SetIdentifier", id) + "<Weight>1</Weight><TTL>60</TTL>"
+}
+
+async fn owner(world: World) -> (Script<World>, Owner) {
+    let script = Script::start(world).await;
+    let owner = script.ground().await.route53;
+    (script, owner)
+}
+
+async fn change(owner: &Owner, records: &[Record]) -> Result<String, Failure> {
+    owner.change(&zone(), records.to_vec(), LONG).await
+}
+
+/// The names that one batch changes, in order.
+fn changed(heard: &Heard) -> Vec<String> {
+    each(&heard.body, "ResourceRecordSet").into_iter().map(|inside| text(inside, "Name").to_owned()).collect()
+}
+
+#[tokio::test]
+async fn exact_records_are_found_on_any_page() {
+    let names: Vec<String> = (0..700).map(|n| format!("r{n:03}.example.com")).collect();
+    let (script, owner) = owner(World::of(&names.iter().map(String::as_str).collect::<Vec<_>>())).await;
+    let picks = vec![pick("r699.example.com.", None), pick("R000.example.com", None), pick("r001.example.com", None)];
+    let found = owner.read(&zone(), picks).await.unwrap();
+    let names: Vec<_> = found.iter().map(|one| if let Found::Record(record) = one { record.name.as_str() } else { "missing" }).collect();
+    assert_eq!(names, ["r699.example.com.", "r000.example.com.", "r001.example.com."], "in the order asked for");
+    let pages: Vec<_> = script.heard().iter().map(|one| (one.get("name").to_owned(), one.get("maxitems").to_owned())).collect();
+    let page = |name: &str, most: &str| (name.to_owned(), most.to_owned());
+    assert_eq!(pages, [page("r000.example.com", "300"), page("r699.example.com", "10")], "two of them share a page");
+    assert!(script.heard().iter().all(|one| one.path.starts_with("/2013-04-01/hostedzone/Z1/rrset")));
+}
+
+#[tokio::test]
+async fn a_page_shorter_than_asked_for_is_not_the_end() {
+    let world = World { page: 2, records: (0..7).map(|n| weighted("w.example.com.", &format!("s{n}"))).collect(), ..World::default() };
+    let (script, owner) = owner(world).await;
+    assert_eq!(owner.named(&zone(), "w.example.com").await.unwrap().len(), 7);
+    script.world(|world| world.records.push(weighted("v.example.com.", "x")));
+    let picks = vec![pick("v.example.com", Some("x")), pick("w.example.com", Some("s6")), pick("w.example.com", Some("s3"))];
+    let found = owner.read(&zone(), picks).await.unwrap();
+    assert!(found.iter().all(|one| matches!(one, Found::Record(_))), "{found:?}");
+}
+
+#[tokio::test]
+async fn what_is_missing_names_what_exists() {
+    let mut world = World::of(NAMES);
+    world.records.extend([weighted("w.example.com.", "primary"), weighted("w.example.com.", "standby")]);
+    let (_script, owner) = owner(world).await;
+    let found = owner.read(&zone(), vec![pick("w.example.com", Some("stanby")), pick("x.example.com", None)]).await.unwrap();
+    let there = vec![pick("w.example.com", Some("primary")), pick("w.example.com", Some("standby"))];
+    assert_eq!(found, [Found::Missing(there), Found::Missing(Vec::new())]);
+}
+
+#[tokio::test]
+async fn escaped_names_are_the_same_names_and_are_written_as_read() {
+    let mut world = World::of(&["\\052.example.com"]);
+    world.records.push(weighted("\\137http.example.com.", "x"));
+    let (script, owner) = owner(world).await;
+    let picks = vec![pick("*.Example.com", None)];
+    let Found::Record(mut record) = owner.read(&zone(), picks).await.unwrap().remove(0) else { panic!("not found") };
+    assert_eq!(record.name, "\\052.example.com.");
+    record.ttl = Some(30);
+    change(&owner, &[*record]).await.unwrap();
+    assert_eq!(changed(&script.calls("ChangeResourceRecordSets")[0]), ["\\052.example.com."]);
+    assert_eq!(script.world(|world| world.records.len()), 2, "the same record, not another one");
+}
+
+#[tokio::test]
+async fn changes_that_come_together_are_one_batch_and_reads_one_call() {
+    let (script, owner) = owner(World::of(NAMES)).await;
+    let wishes: Vec<Vec<Record>> = NAMES[..3].iter().map(|name| vec![record(name, "192.0.2.9")]).collect();
+    let ids = futures_util::future::join_all(wishes.iter().map(|records| change(&owner, records))).await;
+    assert!(ids.iter().all(|id| *id == Ok("C1".to_owned())), "{ids:?}");
+    let batches = script.calls("ChangeResourceRecordSets");
+    assert_eq!(batches.iter().map(changed).collect::<Vec<_>>(), [&NAMES[..3]]);
+    assert!(batches[0].body.matches("<Action>UPSERT</Action>").count() == 3, "{}", batches[0].body);
+    let zone = zone();
+    let reads = NAMES.iter().map(|name| owner.read(&zone, vec![pick(name, None)]));
+    assert!(futures_util::future::join_all(reads).await.iter().all(Result::is_ok));
+    assert_eq!(script.calls("ListResourceRecordSets").len(), 1);
+}
+
+#[tokio::test]
+async fn two_wishes_for_one_record_go_one_after_the_other() {
+    let (script, owner) = owner(World::of(NAMES)).await;
+    let (first, second) = (vec![record(NAMES[0], "192.0.2.1")], vec![record(NAMES[0], "192.0.2.2"), record(NAMES[1], "192.0.2.2")]);
+    let (one, two) = tokio::join!(change(&owner, &first), change(&owner, &second));
+    assert_eq!((one, two), (Ok("C1".to_owned()), Ok("C2".to_owned())));
+    let batches: Vec<_> = script.calls("ChangeResourceRecordSets").iter().map(changed).collect();
+    assert_eq!(batches, [&NAMES[..1], &NAMES[..2]]);
+}
+
+#[tokio::test]
+async fn a_batch_refused_for_one_member_is_split_until_it_stands_alone() {
+    for older in [false, true] {
+        let (script, owner) = owner(World { refused: vec!["c.example.com"], older, ..World::of(NAMES) }).await;
+        let wishes: Vec<Vec<Record>> = NAMES.iter().map(|name| vec![record(name, "192.0.2.9")]).collect();
+        let done = futures_util::future::join_all(wishes.iter().map(|records| change(&owner, records))).await;
+        let said: Vec<_> = done.iter().map(|one| one.as_ref().map_or_else(|failure| failure.code.as_str(), |_| "done")).collect();
+        assert_eq!(said, ["done", "done", "InvalidChangeBatch", "done"], "older: {older}");
+        let failure = done[2].as_ref().unwrap_err();
+        assert!(failure.message.contains("Tried to change c.example.com, but it is protected"), "{failure}");
+        assert!(failure.message.contains("c.example.com A in zone Z1"), "only its own record is named: {failure}");
+        let batches: Vec<_> = script.calls("ChangeResourceRecordSets").iter().map(changed).collect();
+        let wanted: [&[&str]; 5] = [NAMES, &NAMES[..2], &NAMES[2..], &NAMES[2..3], &NAMES[3..]];
+        assert_eq!(batches, wanted);
+        let values = script.world(|world| world.records.iter().filter(|inside| inside.contains("192.0.2.9")).count());
+        assert_eq!(values, 3);
+    }
+}
+
+#[tokio::test]
+async fn throttling_is_waited_out_with_the_batch_as_a_whole() {
+    let (script, owner) = owner(World::of(NAMES)).await;
+    for code in ["Throttling", "PriorRequestNotComplete"] {
+        script.trouble("ChangeResourceRecordSets", Trouble::Refused(400, code));
+    }
+    let (first, second) = ([record(NAMES[0], "192.0.2.9")], [record(NAMES[1], "192.0.2.9")]);
+    let (one, two) = tokio::join!(change(&owner, &first), change(&owner, &second));
+    assert!(one.is_ok() && two.is_ok(), "{one:?} {two:?}");
+    let batches: Vec<_> = script.calls("ChangeResourceRecordSets").iter().map(changed).collect();
+    assert_eq!(batches, [&NAMES[..2], &NAMES[..2], &NAMES[..2]]);
+}
+
+#[tokio::test]
+async fn throttling_is_not_waited_out_beyond_the_askers_time() {
+    let (script, owner) = owner(World::of(NAMES)).await;
+    for _ in 0..9 {
+        script.trouble("ChangeResourceRecordSets", Trouble::Refused(400, "PriorRequestNotComplete"));
+    }
+    let failure = owner.change(&zone(), vec![record(NAMES[0], "192.0.2.9")], Duration::from_millis(600)).await.unwrap_err();
+    assert_eq!((failure.kind, failure.code.as_str()), (Kind::Throttled, "PriorRequestNotComplete"));
+    // A quarter of a second, then half of one: the third try would lie beyond.
+    assert!(script.calls("ChangeResourceRecordSets").len() <= 2);
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_asked_again_a_few_times_and_a_refusal_never() {
+    let (script, owner) = owner(World::of(NAMES)).await;
+    script.trouble("ChangeResourceRecordSets", Trouble::LostAnswer);
+    assert!(change(&owner, &[record(NAMES[0], "192.0.2.9")]).await.is_ok());
+    assert_eq!(script.calls("ChangeResourceRecordSets").len(), 2);
+    for _ in 0..9 {
+        script.trouble("ChangeResourceRecordSets", Trouble::LostAnswer);
+    }
+    let failure = change(&owner, &[record(NAMES[0], "192.0.2.9")]).await.unwrap_err();
+    assert_eq!(failure.kind, Kind::NoAnswer);
+    assert_eq!(script.calls("ChangeResourceRecordSets").len(), 2 + usize::try_from(LOST_TRIES).unwrap());
+    for (status, code, kind) in [(403, "AccessDenied", Kind::AccessDenied), (404, "NoSuchHostedZone", Kind::Rejected)] {
+        let (script, owner) = self::owner(World::of(NAMES)).await;
+        script.trouble("ChangeResourceRecordSets", Trouble::Refused(status, code));
+        assert_eq!(change(&owner, &[record(NAMES[0], "192.0.2.9")]).await.unwrap_err().kind, kind);
+        assert_eq!(script.calls("ChangeResourceRecordSets").len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn the_accounts_five_calls_a_second_are_kept_over_all_kinds_of_calls() {
+    let (script, owner) = owner(World { pending: 99, ..World::of(NAMES) }).await;
+    let start = Instant::now();
+    for name in &NAMES[..2] {
+        owner.named(&zone(), name).await.unwrap();
+        assert_eq!(owner.synced(&zone(), &format!("change-of-{name}")).await, Ok(false));
+    }
+    change(&owner, &[record(NAMES[0], "192.0.2.9")]).await.unwrap();
+    // The sixth turn comes a second after the first, and the first was not before the start.
+    owner.read(&zone(), vec![pick(NAMES[0], None)]).await.unwrap();
+    assert!(start.elapsed() >= Duration::from_secs(1), "{:?}", start.elapsed());
+    assert_eq!(script.heard().len(), 6);
+}
+
+#[tokio::test]
+async fn who_waits_for_one_change_shares_its_questions() {
+    let (script, owner) = owner(World { pending: 1, ..World::of(NAMES) }).await;
+    let id = change(&owner, &[record(NAMES[0], "192.0.2.9")]).await.unwrap();
+    let waiting = (0..10).map(|_| async {
+        while !owner.synced(&zone(), &id).await.unwrap() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    futures_util::future::join_all(waiting).await;
+    let asked = script.calls("GetChange");
+    assert_eq!(asked.len(), 2);
+    assert!(asked[0].path.ends_with("/change/C1"), "{}", asked[0].path);
+    script.trouble("GetChange", Trouble::Refused(404, "NoSuchChange"));
+    assert_eq!(owner.synced(&zone(), "C9").await.unwrap_err().code, "NoSuchChange");
+}
+
+#[tokio::test]
+async fn more_than_one_batch_holds_is_refused_before_any_call() {
+    let (script, owner) = owner(World::default()).await;
+    let many: Vec<Record> = (0..501).map(|n| record(&format!("r{n}.example.com"), "192.0.2.1")).collect();
+    let failure = change(&owner, &many).await.unwrap_err();
+    assert_eq!((failure.kind, failure.code.as_str()), (Kind::Rejected, "batch-too-large"));
+    assert!(failure.message.contains("split the step"), "{failure}");
+    assert_eq!(script.heard().len(), 0);
+}

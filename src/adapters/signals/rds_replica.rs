@@ -212,3 +212,6 @@ fn freshness(history: &LagHistory, now: i64, stale_after: Duration) -> (Verdict,
     }
     (Verdict::Up, words)
 }
+
+#[cfg(test)]
+mod tests;

@@ -108,17 +108,6 @@ struct Capacity {
 }
 
 impl Capacity {
-    async fn group(&self) -> Result<Group, StepError> {
-        let found = self.place.read(&self.aws).await.map_err(|failure| failure.step())?;
-        found.ok_or_else(|| {
-            let message = format!(
-                "autoscaling: there is no group {} in {}; mend `group`, `region` or `account` of the step",
-                self.place.group, self.place.region
-            );
-            StepError::new(ErrorClass::Refused, "group-not-found", message)
-        })
-    }
-
     /// What the sizes shall be: never below what they are.
     fn wanted(&self, now: Sizes) -> Sizes {
         Sizes { min: now.min.max(self.desired), max: now.max.max(self.desired), desired: now.desired.max(self.desired) }
@@ -228,7 +217,7 @@ impl Step for Capacity {
     }
 
     async fn inspect(&self, _cx: &StepContext) -> Result<Inspection, StepError> {
-        let group = self.group().await?;
+        let group = self.place.group(&self.aws).await?;
         let facts = self.facts(&group);
         let sized = self.wanted(group.sizes) == group.sizes;
         if sized && self.missing(&group).await?.is_none() {
@@ -242,7 +231,7 @@ impl Step for Capacity {
 
     async fn apply(&self, _cx: &StepContext) -> Result<Value, StepError> {
         // Read again: another may have raised the sizes since, and they must not be lowered.
-        let wanted = self.wanted(self.group().await?.sizes);
+        let wanted = self.wanted(self.place.group(&self.aws).await?.sizes);
         self.place.resize(&self.aws, wanted).await.map_err(|failure| match failure.code.as_str() {
             "ScalingActivityInProgress" | "ResourceContention" => failure.step_as(ErrorClass::Retry),
             _ => failure.step(),
@@ -251,7 +240,7 @@ impl Step for Capacity {
     }
 
     async fn verify(&self, _cx: &StepContext) -> Result<Verification, StepError> {
-        let group = self.group().await?;
+        let group = self.place.group(&self.aws).await?;
         if self.wanted(group.sizes) != group.sizes {
             return Ok(Verification::NotYet(format!(
                 "group {} is sized to {}, not {}",
@@ -271,3 +260,6 @@ impl Step for Capacity {
         ))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 //!
 //! A fence is proven only when no instance is left in whatever state: a terminating one may still write.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -11,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::adapters::Adapters;
 use crate::adapters::aws::Aws;
-use crate::adapters::aws::autoscaling::{Group, Sizes, Whereabouts};
+use crate::adapters::aws::autoscaling::{Sizes, Whereabouts};
 use crate::adapters::registry::{KeyDoc, Place, StepKind};
 use crate::config::judge::Table;
 use crate::domain::plan::{Class, PlannedStep, Repeat, Reversibility};
@@ -67,14 +68,13 @@ struct Fence {
 }
 
 impl Fence {
-    async fn group(&self) -> Result<Group, StepError> {
-        let found = self.place.read(&self.aws).await.map_err(|failure| failure.step())?;
-        found.ok_or_else(|| {
-            let message = format!(
-                "autoscaling: there is no group {} in {}; mend `group`, `region` or `account` of the step",
-                self.place.group, self.place.region
-            );
-            StepError::new(ErrorClass::Refused, "group-not-found", message)
+    /// Ends by the call's own time: the region that is left may be silent, and a call may take as long as the whole
+    /// step. Who cuts it off from outside could not say what was asked.
+    async fn within<T>(&self, cx: &StepContext, work: impl Future<Output = Result<T, StepError>>) -> Result<T, StepError> {
+        tokio::time::timeout(cx.time_left, work).await.unwrap_or_else(|_| {
+            let (group, region, time) = (&self.place.group, &self.place.region, cx.time_left);
+            let message = format!("autoscaling: group {group} in {region}: no answer within {time:?}; the fence is not proven");
+            Err(StepError::new(ErrorClass::Retry, "timeout", message))
         })
     }
 }
@@ -98,7 +98,7 @@ impl Step for Fence {
 
     async fn inspect(&self, cx: &StepContext) -> Result<Inspection, StepError> {
         let start = Instant::now();
-        let group = self.group().await?;
+        let group = self.within(cx, self.place.group(&self.aws)).await?;
         // After a restart the sizes are ours already: what stood there before is what the first inspection found.
         let was = sizes_of(&cx.before).unwrap_or(group.sizes);
         let down = group.sizes.min == 0 && group.sizes.desired == 0;
@@ -111,18 +111,21 @@ impl Step for Fence {
     }
 
     async fn apply(&self, cx: &StepContext) -> Result<Value, StepError> {
-        // The maximum stays: it is what undo needs least and what others hang alarms on.
-        let max = match sizes_of(&cx.before) {
-            Some(was) => was.max,
-            None => self.group().await?.sizes.max,
-        };
-        self.place.resize(&self.aws, Sizes { min: 0, max, desired: 0 }).await.map_err(|failure| failure.step())?;
+        self.within(cx, async {
+            // The maximum stays: it is what undo needs least and what others hang alarms on.
+            let max = match sizes_of(&cx.before) {
+                Some(was) => was.max,
+                None => self.place.group(&self.aws).await?.sizes.max,
+            };
+            self.place.resize(&self.aws, Sizes { min: 0, max, desired: 0 }).await.map_err(|failure| failure.step())
+        })
+        .await?;
         Ok(json!({ "asked": { "min": 0, "desired": 0 } }))
     }
 
     async fn verify(&self, cx: &StepContext) -> Result<Verification, StepError> {
         let start = Instant::now();
-        let group = self.group().await?;
+        let group = self.within(cx, self.place.group(&self.aws)).await?;
         let was = sizes_of(&cx.before).unwrap_or(group.sizes);
         if group.sizes.desired > 0 || group.sizes.min > 0 {
             return Ok(Verification::NotYet(format!("group {} is sized to {} again or still", self.place.group, group.sizes.desired)));
@@ -144,7 +147,10 @@ impl Step for Fence {
         let Some(was) = sizes_of(&cx.before) else {
             return Ok(format!("the sizes of {} before the fence are not known; nothing was put back", self.place.group));
         };
-        self.place.resize(&self.aws, was).await.map_err(|failure| failure.step())?;
+        self.within(cx, async { self.place.resize(&self.aws, was).await.map_err(|failure| failure.step()) }).await?;
         Ok(format!("group {} is sized to min {}, max {}, desired {} again", self.place.group, was.min, was.max, was.desired))
     }
 }
+
+#[cfg(test)]
+mod tests;

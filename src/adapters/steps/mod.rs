@@ -77,7 +77,10 @@ pub fn build(step: &PlannedStep, adapters: &Adapters) -> Result<Arc<dyn Step>, S
 }
 
 /// Keys as a plan stored them, read back into a kind's own struct.
-fn stored<T: serde::de::DeserializeOwned>(step: &PlannedStep) -> Result<T, StepError> {
+///
+/// # Errors
+/// Refused, `bad-keys`: they are not what this version of the kind writes.
+pub fn stored<T: serde::de::DeserializeOwned>(step: &PlannedStep) -> Result<T, StepError> {
     serde_json::from_value(step.keys.clone()).map_err(|cause| {
         StepError::new(
             ErrorClass::Refused,

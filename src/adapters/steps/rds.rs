@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::adapters::Adapters;
 use crate::adapters::aws::rds::{self, Instance};
 use crate::adapters::aws::{Aws, Op, Purpose, shell_word};
-use crate::adapters::cloudwatch;
+use crate::adapters::cloudwatch::{self, LagHistory};
 use crate::adapters::followup::Followups;
 use crate::adapters::registry::{KeyDoc, Place, StepKind};
 use crate::config::judge::Table;
@@ -20,6 +20,11 @@ use crate::ports::{Call, ErrorClass, Inspection, Permission, Step, StepContext, 
 /// How long Multi-AZ is tried for after the promotion, and how often: a promoted instance may first make a backup.
 const FOLLOWUP_LIMIT: Duration = Duration::from_secs(20 * 60);
 const FOLLOWUP_PACE: Duration = Duration::from_secs(20);
+/// How long (microseconds) a reading of the lag is good enough while draining. The step is looked at several times a
+/// second, the metric has one datapoint a minute, and GetMetricData has a rate that the account shares.
+const LAG_PACE: i64 = 2_000_000;
+/// What a reading at the drain's very end may still take; a silent CloudWatch costs no more than this on top of `drain`.
+const LAST_READING: Duration = Duration::from_secs(1);
 
 /// The kind's entry in the registry.
 pub static KIND: StepKind<Adapters> = StepKind {
@@ -86,6 +91,7 @@ fn build(step: &PlannedStep, adapters: &Adapters) -> Result<Arc<dyn Step>, StepE
         region: step.region.clone(),
         keys: super::stored(step)?,
         seen: Mutex::default(),
+        reading: Mutex::default(),
     }))
 }
 
@@ -108,6 +114,9 @@ struct Seen {
     agreeing: u32,
 }
 
+/// What CloudWatch said of the lag, or why it did not, in words.
+type Reading = Result<LagHistory, String>;
+
 struct Promote {
     aws: Aws,
     followups: Followups,
@@ -115,6 +124,8 @@ struct Promote {
     region: String,
     keys: Keys,
     seen: Mutex<Seen>,
+    /// The newest reading of the lag, with the wall clock (microseconds) at which it was asked for.
+    reading: Mutex<Option<(i64, Reading)>>,
 }
 
 impl Promote {
@@ -150,9 +161,8 @@ impl Promote {
             return Ok(json!({ "drained": false, "evidence": "no fence is proven, so there is nothing to wait for" }));
         };
         let until = fenced + i64::try_from(self.keys.drain.as_micros()).unwrap_or(i64::MAX / 4);
-        let found = cloudwatch::lag(&self.aws, self.account.as_deref(), &self.region, &self.keys.db_instance, cx.now).await;
-        let words = match &found {
-            Err(failure) => format!("the lag is not known: {}", failure.message),
+        let words = match &self.lag(cx, until).await {
+            Err(why) => format!("the lag is not known: {why}"),
             Ok(history) => {
                 if let Some(sample) = history
                     .samples
@@ -162,14 +172,31 @@ impl Promote {
                 {
                     return Ok(json!({ "drained": true, "fenced_at": fenced, "evidence": sample }));
                 }
-                let newest = history
-                    .samples
-                    .last()
-                    .map_or_else(|| "no lag sample".to_owned(), |sample| format!("newest lag sample {}s", sample.seconds));
+                let newest = match history.samples.last() {
+                    _ if history.newest_unknown => "RDS reports its lag as unknown (a negative number)".to_owned(),
+                    None => "no lag sample".to_owned(),
+                    Some(sample) => format!("newest lag sample {}s as of {}s ago", sample.seconds, (cx.now - sample.at) / 1_000_000),
+                };
                 format!("{newest}; none yet from after the fence that shows lag 0")
             }
         };
         if cx.now < until { Err(words) } else { Ok(json!({ "drained": false, "fenced_at": fenced, "evidence": words })) }
+    }
+
+    /// The lag as CloudWatch shows it, asked for no more often than [`LAG_PACE`] and not waited for beyond the drain.
+    async fn lag(&self, cx: &StepContext, until: i64) -> Reading {
+        let kept = self.reading.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((_, reading)) = kept.filter(|(at, _)| (0..LAG_PACE).contains(&(cx.now - at))) {
+            return reading;
+        }
+        let left = Duration::from_micros(u64::try_from(until - cx.now).unwrap_or(0)).max(LAST_READING).min(cx.time_left);
+        let asked = cloudwatch::lag(&self.aws, self.account.as_deref(), &self.region, &self.keys.db_instance, cx.now);
+        let reading = match tokio::time::timeout(left, asked).await {
+            Ok(answer) => answer.map_err(|failure| failure.message),
+            Err(_) => Err(format!("cloudwatch:GetMetricData in {}: no answer within {left:?}", self.region)),
+        };
+        *self.reading.lock().unwrap_or_else(PoisonError::into_inner) = Some((cx.now, reading.clone()));
+        reading
     }
 
     fn start_multi_az(&self, cx: &StepContext) -> &'static str {
@@ -296,3 +323,6 @@ impl Step for Promote {
         Err(StepError::new(ErrorClass::Refused, "forward-only", message))
     }
 }
+
+#[cfg(test)]
+mod tests;

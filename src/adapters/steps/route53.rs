@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::adapters::Adapters;
 use crate::adapters::aws::{Aws, partition, shell_word};
 use crate::adapters::registry::{KeyDoc, Place, StepKind};
-use crate::adapters::route53_owner::{Alias, Found, Owner, Pick, Record, RecordValue, Zone, canonical};
+use crate::adapters::route53_owner::{Alias, Found, Owner, Pick, Record, RecordValue, Survey, Zone, canonical};
 use crate::config::judge::Table;
 use crate::domain::plan::{Class, PlannedStep, Repeat, Reversibility};
 use crate::ports::{Call, ErrorClass, Inspection, Permission, Step, StepContext, StepError, Verification};
@@ -72,6 +72,8 @@ fn permissions(step: &PlannedStep) -> Vec<Permission> {
         may("route53:ListResourceRecordSets", zone.clone()),
         may("route53:ChangeResourceRecordSets", zone),
         may("route53:GetChange", format!("arn:{arn}:route53:::change/*")),
+        // Which checks the records have, nobody knows beforehand.
+        may("route53:GetHealthCheck", format!("arn:{arn}:route53:::healthcheck/*")),
     ];
     if keys.records.iter().any(|wish| wish.alias.is_some()) {
         // Describe calls of load balancers know no resources.
@@ -137,23 +139,7 @@ impl Records {
     async fn wanted(&self, records: &[Record]) -> Result<Vec<Record>, StepError> {
         let mut wanted = Vec::with_capacity(records.len());
         for (wish, record) in self.wishes.iter().zip(records) {
-            let mut next = record.clone();
-            if let Some(weight) = wish.weight {
-                next.weight = Some(weight);
-            }
-            if let Some(role) = &wish.failover {
-                next.failover = Some(role.clone());
-            }
-            if let Some(check) = &wish.health_check_id {
-                next.health_check_id = Some(check.clone()).filter(|id| !id.is_empty());
-            }
-            if let Some(values) = &wish.values {
-                next.values = Some(values.iter().map(|value| RecordValue { value: value.clone() }).collect());
-                next.alias_target = None;
-                next.ttl = wish.ttl.or(record.ttl).or(Some(DEFAULT_TTL));
-            } else if wish.ttl.is_some() {
-                next.ttl = wish.ttl;
-            }
+            let mut next = wish.on(record);
             if let Some(name) = &wish.alias {
                 let (name, old) = (canonical(name), record.alias_target.as_ref());
                 let plain = |alias: &Alias| canonical(&alias.dns_name).trim_start_matches("dualstack.").to_owned();
@@ -285,6 +271,17 @@ impl Step for Records {
         })
     }
 
+    async fn autonomy(&self, _cx: &StepContext) -> Result<Option<Vec<String>>, StepError> {
+        // A failover swaps roles or weights: a check that stands idle now may decide once it is done.
+        let after = |records: &[Record]| -> Vec<Record> {
+            let wished = |record: &Record| self.wishes.iter().find(|wish| wish.pick.canonical() == record.pick());
+            records.iter().map(|record| wished(record).map_or_else(|| record.clone(), |wish| wish.on(record))).collect()
+        };
+        let names = self.wishes.iter().map(|wish| wish.pick.name.clone()).collect();
+        let survey = Survey { names, switch: None, after: &after };
+        self.owner.survey(&self.zone, &survey).await.map(Some).map_err(|failure| failure.step())
+    }
+
     async fn apply(&self, cx: &StepContext) -> Result<Value, StepError> {
         let fresh = self.memory(|memory| memory.read.take()).filter(|(at, _)| (0..FRESH).contains(&(cx.now - at)));
         let records = match fresh {
@@ -343,3 +340,6 @@ impl Step for Records {
         Ok(format!("put back {} as before (change {change})", names.join(", ")))
     }
 }
+
+#[cfg(test)]
+mod tests;

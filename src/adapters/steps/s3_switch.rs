@@ -18,7 +18,7 @@ use crate::adapters::Adapters;
 use crate::adapters::aws::{Aws, Kind, Op, Purpose, partition, shell_word};
 use crate::adapters::followup::Followups;
 use crate::adapters::registry::{KeyDoc, Place, StepKind};
-use crate::adapters::route53_owner::{Owner, Record, Zone};
+use crate::adapters::route53_owner::{self, Owner, Record, Survey, Zone};
 use crate::config::judge::Table;
 use crate::domain::model::Direction;
 use crate::domain::plan::{Class, PlannedStep, Repeat, Reversibility};
@@ -110,9 +110,12 @@ fn permissions(step: &PlannedStep) -> Vec<Permission> {
     let may = |action: &str, resource: String| Permission { action: action.to_owned(), resource, account: step.account.clone() };
     let object = format!("arn:{arn}:s3:::{}/{}", keys.bucket, keys.key);
     let mut all = vec![may("s3:PutObject", object.clone()), may("s3:DeleteObject", object)];
+    let zone = format!("arn:{arn}:route53:::hostedzone/{}", keys.zone_id);
+    // Read beforehand alone, to say whether others move the record; which checks it has, nobody knows.
+    all.push(may("route53:ListResourceRecordSets", zone.clone()));
+    all.push(may("route53:GetHealthCheck", format!("arn:{arn}:route53:::healthcheck/*")));
     if keys.pin {
-        let zone = format!("arn:{arn}:route53:::hostedzone/{}", keys.zone_id);
-        all.extend([may("route53:ListResourceRecordSets", zone.clone()), may("route53:ChangeResourceRecordSets", zone)]);
+        all.push(may("route53:ChangeResourceRecordSets", zone));
     }
     all
 }
@@ -290,6 +293,14 @@ impl Step for Switch {
         })
     }
 
+    async fn autonomy(&self, _cx: &StepContext) -> Result<Option<Vec<String>>, StepError> {
+        let Keys { bucket, key, health_check_id, record, .. } = &self.core.keys;
+        let switch = route53_owner::Switch { check: health_check_id.clone(), bucket: bucket.clone(), key: key.clone() };
+        // The switch and its pin leave roles and checks as they are, or none that could decide.
+        let survey = Survey { names: vec![record.clone()], switch: Some(switch), after: &<[Record]>::to_vec };
+        self.core.owner.survey(&self.core.zone, &survey).await.map(Some).map_err(|failure| failure.step())
+    }
+
     async fn apply(&self, cx: &StepContext) -> Result<Value, StepError> {
         if cx.direction == Direction::ToStandby {
             self.core.set(true).await?;
@@ -359,32 +370,4 @@ impl Step for Switch {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn record(id: &str, role: &str, check: Option<&str>) -> Record {
-        let mut value = json!({"Name": "shop.example.com.", "Type": "A", "SetIdentifier": id, "Failover": role, "TTL": 60, "ResourceRecords": [{"Value": "192.0.2.1"}]});
-        if let Some(check) = check {
-            value["HealthCheckId"] = json!(check);
-        }
-        serde_json::from_value(value).unwrap()
-    }
-
-    #[test]
-    fn a_pin_swaps_the_roles_and_its_undoing_gives_the_same_records_back() {
-        let plain = vec![record("a", "PRIMARY", Some("hc")), record("b", "SECONDARY", None)];
-        assert_eq!(swapped(&plain, "hc", false), Ok(Swap::Done));
-        let Ok(Swap::Needed(pinned)) = swapped(&plain, "hc", true) else { panic!("no swap") };
-        assert_eq!(pinned, [record("a", "SECONDARY", None), record("b", "PRIMARY", None)]);
-        let Ok(Swap::Needed(mut back)) = swapped(&pinned, "hc", false) else { panic!("no swap") };
-        back.reverse();
-        assert_eq!(back, plain);
-    }
-
-    #[test]
-    fn a_pair_with_other_checks_is_left_alone() {
-        let odd = [record("a", "PRIMARY", Some("other")), record("b", "SECONDARY", None)];
-        assert!(swapped(&odd, "hc", true).is_err());
-        assert!(swapped(&odd[..1], "hc", true).is_err());
-    }
-}
+mod tests;

@@ -128,6 +128,7 @@ impl Chapter<'_> {
             closed: closing.map(|record| clock.of(record)),
             epochs,
             crossed_boot: self.records.iter().any(|record| record.boot_id != opening.boot_id),
+            moved_by_others: incident.moved_by_others.map(|at| clock.when(at, &anchor.boot_id)),
             figures,
             decided: self.decided(&clock),
             steps: self.steps(&clock, &incident),

@@ -14,6 +14,8 @@ pub(super) fn words(entry: &Entry) -> String {
         Entry::Active { site, by } => format!("{site} is active, says {}: {}", by.who, by.reason),
         Entry::Paused { until, by } => format!("Paused until {} by {}: {}", rfc3339(*until), by.who, by.reason),
         Entry::Resumed { by } => format!("Resumed by {}: {}", by.who, by.reason),
+        Entry::Autonomous { found } if found.is_empty() => "Nothing moves its traffic without us any more".to_owned(),
+        Entry::Autonomous { found } => format!("Others can move its traffic (R53-AUTONOMOUS): {}", crate::domain::autonomy::words(found)),
         Entry::Flipped { site, signal, to, words } => format!("{site} {signal} is {to}: {words}"),
         Entry::Opened { trigger, direction, words, .. } => format!("Opened ({trigger}, {direction}): {words}"),
         Entry::Commanded { wish } => format!("Asked for by {}{}: {}", wish.by.who, terms(wish), wish.by.reason),
@@ -33,6 +35,12 @@ pub(super) fn words(entry: &Entry) -> String {
         Entry::Approved { wish } => format!("Approved by {}{}: {}", wish.by.who, terms(wish), wish.by.reason),
         Entry::Declined { by } => format!("Declined by {}: {}", by.who, by.reason),
         Entry::FrontDoorLost { at } => format!("The front door no longer answers from the old site, since {}", at.rfc3339()),
+        Entry::MovedByOthers { at } => {
+            format!(
+                "Others moved traffic: the zone's own servers answer with the target since {}, and we had not asked for it",
+                at.rfc3339()
+            )
+        }
         Entry::FrontDoorBack { at } => format!("The front door answers from the old site again, since {}", at.rfc3339()),
         Entry::Planned { plan } => {
             let names: Vec<&str> = plan.steps.iter().map(|step| step.name.as_str()).collect();

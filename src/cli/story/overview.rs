@@ -73,6 +73,7 @@ fn summary(story: &Story) -> Summary<'_> {
 /// Every gate with its figures, for every ruling of the incident.
 pub fn explain_text(story: &Story, colour: bool) -> String {
     let mut blocks = vec![Block::Heading(1, story.title()), Block::Para(story.words.clone())];
+    blocks.extend(story.moved_by_others_words().map(|words| Block::Para(format!("Traffic: {words}."))));
     for one in &story.decided {
         ruling(&mut blocks, &(one, one, 1));
     }
@@ -87,6 +88,7 @@ struct Explained<'a> {
     schema_version: u32,
     id: &'a str,
     outcome: Option<&'a str>,
+    moved_by_others: Option<&'a super::When>,
     decided: &'a [Decided],
 }
 
@@ -96,5 +98,6 @@ struct Explained<'a> {
 /// None with the types as they are; serde's signature has one.
 pub fn explain_json(story: &Story) -> serde_json::Result<String> {
     let outcome = story.outcome.map(|outcome| outcome.as_str());
-    serde_json::to_string_pretty(&Explained { schema_version: 1, id: &story.id, outcome, decided: &story.decided })
+    let moved_by_others = story.moved_by_others.as_ref();
+    serde_json::to_string_pretty(&Explained { schema_version: 1, id: &story.id, outcome, moved_by_others, decided: &story.decided })
 }

@@ -115,6 +115,9 @@ impl Story {
             .rpo()
             .map_or_else(|| "–".to_owned(), |rpo| rpo.seconds.map_or_else(|| "unknown".to_owned(), |s| format!("at most {}", span(s))));
         rows.push(vec!["RPO".into(), rpo.into()]);
+        if let Some(words) = self.moved_by_others_words() {
+            rows.push(vec!["Traffic".into(), words.into()]);
+        }
         if self.epochs.len() > 1 {
             let epochs: Vec<String> = self.epochs.iter().map(u64::to_string).collect();
             rows.push(vec!["Restarts within".into(), format!("{} (epochs {})", self.epochs.len() - 1, epochs.join(", ")).into()]);
@@ -123,6 +126,12 @@ impl Story {
             rows.push(vec!["Clocks".into(), "the machine was restarted within; times across it rest on the wall clock".into()]);
         }
         Block::Table(vec![], rows)
+    }
+
+    /// That others moved traffic, if they did.
+    pub(super) fn moved_by_others_words(&self) -> Option<String> {
+        let at = self.moved_by_others.as_ref()?;
+        Some(format!("others moved it before watchover did: the zone's own servers answered with the target since {}", at.wall))
     }
 
     /// The loss of a finished move; what a move would have lost is in the rulings.

@@ -569,3 +569,19 @@ fn spans_read_well() {
     ];
     assert_eq!(said, expected);
 }
+
+#[test]
+fn that_others_moved_traffic_is_told() {
+    let mut book = book();
+    book.open("shop-20261121T034500Z-9", 10, Trigger::Outage);
+    book.write(3_000, Entry::MovedByOthers { at: at(2_990) });
+    book.close(9_000, Outcome::NoAction, None, Figures::default(), None);
+    let told = story(&book.records, "shop-20261121T034500Z-9").unwrap();
+    assert!(told.faults.is_empty(), "{:?}", told.faults);
+    let words = "others moved it before watchover did: the zone's own servers answered with the target since 2026-11-21T";
+    assert!(told.markdown().contains(words), "{}", told.markdown());
+    assert!(explain_text(&told, false).contains(words), "{}", explain_text(&told, false));
+    let explained: Value = serde_json::from_str(&explain_json(&told).unwrap()).unwrap();
+    assert_eq!(explained["moved_by_others"]["wall_clock_seconds"], 2.99);
+    assert!(told.timeline.iter().any(|line| line.kind == "moved-by-others" && line.words.starts_with("Others moved traffic")));
+}

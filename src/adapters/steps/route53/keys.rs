@@ -17,6 +17,30 @@ pub(super) struct Wish {
     pub(super) health_check_id: Option<String>,
 }
 
+impl Wish {
+    /// The record with everything wished for that needs no question to AWS: all but the alias.
+    pub(super) fn on(&self, record: &Record) -> Record {
+        let mut next = record.clone();
+        if let Some(weight) = self.weight {
+            next.weight = Some(weight);
+        }
+        if let Some(role) = &self.failover {
+            next.failover = Some(role.clone());
+        }
+        if let Some(check) = &self.health_check_id {
+            next.health_check_id = Some(check.clone()).filter(|id| !id.is_empty());
+        }
+        if let Some(values) = &self.values {
+            next.values = Some(values.iter().map(|value| RecordValue { value: value.clone() }).collect());
+            next.alias_target = None;
+            next.ttl = self.ttl.or(record.ttl).or(Some(DEFAULT_TTL));
+        } else if self.ttl.is_some() {
+            next.ttl = self.ttl;
+        }
+        next
+    }
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Keys {
     pub(super) zone_id: String,

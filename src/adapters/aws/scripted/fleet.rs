@@ -1,0 +1,78 @@
+//! One Auto Scaling group with its target groups, for the fence and for the capacity.
+#![cfg(test)]
+
+use super::{Answer, Heard, World, element, query, refusal};
+
+/// The group.
+#[derive(Debug, Clone, Default)]
+pub struct Fleet {
+    /// There is none.
+    pub missing: bool,
+    /// Minimum, maximum, desired.
+    pub sizes: (i32, i32, i32),
+    /// `(id, LifecycleState, HealthStatus, ProtectedFromScaleIn)`.
+    pub members: Vec<(&'static str, &'static str, &'static str, bool)>,
+    /// Suspended processes.
+    pub suspended: Vec<&'static str>,
+    /// Target groups with their targets: `(id, state)`.
+    pub targets: Vec<(&'static str, Vec<(&'static str, &'static str)>)>,
+}
+
+impl Fleet {
+    /// Members in service and healthy, by their ids.
+    pub fn serving(ids: &[&'static str]) -> Vec<(&'static str, &'static str, &'static str, bool)> {
+        ids.iter().map(|id| (*id, "InService", "Healthy", false)).collect()
+    }
+}
+
+impl World for Fleet {
+    fn answer(&mut self, heard: &Heard) -> Answer {
+        let number = |name: &str| heard.get(name).parse::<i32>().unwrap();
+        match heard.operation.as_str() {
+            "UpdateAutoScalingGroup" => {
+                assert_eq!(heard.get("AutoScalingGroupName"), "shop-group");
+                self.sizes = (number("MinSize"), number("MaxSize"), number("DesiredCapacity"));
+                query(heard, "")
+            }
+            "DescribeAutoScalingGroups" => {
+                assert_eq!(heard.get("AutoScalingGroupNames.member.1"), "shop-group");
+                let group = if self.missing { String::new() } else { element("member", self.group()) };
+                query(heard, &element("AutoScalingGroups", group))
+            }
+            "DescribeTargetHealth" => {
+                let targets = self.targets.iter().find(|(arn, _)| *arn == heard.get("TargetGroupArn"));
+                let Some((_, targets)) = targets else { return refusal(heard, 400, "TargetGroupNotFound", "no such target group") };
+                let all: String = targets
+                    .iter()
+                    .map(|(id, state)| {
+                        element("member", element("Target", element("Id", id)) + &element("TargetHealth", element("State", state)))
+                    })
+                    .collect();
+                query(heard, &element("TargetHealthDescriptions", all))
+            }
+            other => refusal(heard, 400, "InvalidAction", other),
+        }
+    }
+}
+
+impl Fleet {
+    fn group(&self) -> String {
+        let (min, max, desired) = self.sizes;
+        let each = |all: Vec<String>| all.into_iter().map(|inside| element("member", inside)).collect::<String>();
+        let members = self.members.iter().map(|(id, state, health, protected)| {
+            element("InstanceId", id)
+                + &element("LifecycleState", state)
+                + &element("HealthStatus", health)
+                + &element("ProtectedFromScaleIn", protected)
+        });
+        let suspended = self.suspended.iter().map(|name| element("ProcessName", name) + &element("SuspensionReason", "User suspended"));
+        let arns = self.targets.iter().map(|(arn, _)| (*arn).to_owned());
+        element("AutoScalingGroupName", "shop-group")
+            + &element("MinSize", min)
+            + &element("MaxSize", max)
+            + &element("DesiredCapacity", desired)
+            + &element("Instances", each(members.collect()))
+            + &element("SuspendedProcesses", each(suspended.collect()))
+            + &element("TargetGroupARNs", each(arns.collect()))
+    }
+}

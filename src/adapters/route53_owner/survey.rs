@@ -1,0 +1,145 @@
+//! What stands around the records of a step, read to judge whether others move them. Never on a move's path.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use super::autonomy::{self, Check, Checks, Known, Switch};
+use super::*;
+
+/// How long a page serves: the apps of one preflight round, whose records stand side by side, share it.
+const PAGE_SERVES: Duration = Duration::from_secs(5);
+/// Records to a page: the most that Route 53 gives.
+const PAGE: i32 = 300;
+/// Names that one step's records may lead to by aliases within their zone; Route 53 itself ends such chains.
+const MAX_NAMES: usize = 16;
+
+/// The page that was read last.
+#[derive(Debug, Default)]
+pub(super) struct LastPage(Option<(Key, Instant, Vec<Record>)>);
+
+/// What is asked of a survey.
+pub struct Survey<'a> {
+    /// The names that the step changes.
+    pub names: Vec<String>,
+    /// The switch, if the step flips one.
+    pub switch: Option<Switch>,
+    /// The records as the step leaves them, of all records of a name as they are.
+    pub after: &'a (dyn Fn(&[Record]) -> Vec<Record> + Sync),
+}
+
+impl Owner {
+    /// What can move the traffic of these names without us: now, and after the step. Aliases within the zone are followed.
+    ///
+    /// # Errors
+    /// [`Failure`] of `ListResourceRecordSets` or `GetHealthCheck`. A check that we may not read is told as what it is; the
+    /// switch's own must be readable, else nobody can tell whether it is one.
+    pub async fn survey(&self, zone: &Zone, survey: &Survey<'_>) -> Result<Vec<String>, Failure> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.survey_once(zone, survey).await {
+                // Others share the account's rate, and nobody waits for this.
+                Err(failure) if failure.kind == Kind::Throttled && pause <= LAST_PAUSE => tokio::time::sleep(pause).await,
+                result => return result,
+            }
+            pause *= 2;
+        }
+    }
+
+    async fn survey_once(&self, zone: &Zone, survey: &Survey<'_>) -> Result<Vec<String>, Failure> {
+        let mut open: VecDeque<String> = survey.names.iter().map(|name| canonical(name)).collect();
+        let mut seen: BTreeSet<String> = BTreeSet::new();
+        let mut checks = Checks::new();
+        let mut found: Vec<String> = Vec::new();
+        while let Some(name) = open.pop_front().filter(|_| seen.len() < MAX_NAMES) {
+            if !seen.insert(name.clone()) {
+                continue;
+            }
+            let now = self.shared.every(zone, &name).await?;
+            let after = (survey.after)(&now);
+            for id in now.iter().chain(&after).filter_map(|record| record.health_check_id.as_deref()).filter(|id| !id.is_empty()) {
+                if !checks.contains_key(id) {
+                    checks.insert(id.to_owned(), self.shared.check(zone, id, survey.switch.as_ref()).await?);
+                }
+            }
+            let told = autonomy::judge(&now, &checks, survey.switch.as_ref());
+            let later = autonomy::judge(&after, &checks, survey.switch.as_ref());
+            found.extend(later.into_iter().filter(|words| !told.contains(words)).map(|words| format!("after the move, {words}")));
+            found.extend(told);
+            let aliases = now.iter().filter_map(|record| record.alias_target.as_ref());
+            open.extend(aliases.filter(|alias| bare(&alias.hosted_zone_id) == zone.id).map(|alias| canonical(&alias.dns_name)));
+        }
+        found.sort();
+        found.dedup();
+        Ok(found)
+    }
+}
+
+fn bare(zone: &str) -> &str {
+    zone.trim_start_matches("/hostedzone/")
+}
+
+impl Shared {
+    /// Every record of one name, from the page that was just read if it holds them all.
+    async fn every(&self, zone: &Zone, name: &str) -> Result<Vec<Record>, Failure> {
+        let mut last = self.last_page.lock().await;
+        let kept = last.0.as_ref().filter(|(key, at, _)| *key == zone.key() && at.elapsed() < PAGE_SERVES);
+        if let Some(records) = kept.and_then(|(.., page)| whole(page, name)) {
+            return Ok(records);
+        }
+        let from = Pick { name: name.to_owned(), kind: String::new(), set_identifier: None };
+        let (page, truncated) = self.page(zone, &from, PAGE).await?;
+        // The page begins with the name: only its end can be cut off.
+        let ours: Vec<Record> = page.iter().filter(|record| canonical(&record.name) == name).cloned().collect();
+        let complete = !truncated || ours.len() < page.len();
+        last.0 = Some((zone.key(), Instant::now(), page));
+        drop(last);
+        if complete { Ok(ours) } else { self.named(zone, name, PAGE).await }
+    }
+
+    async fn check(&self, zone: &Zone, id: &str, switch: Option<&Switch>) -> Result<Known, Failure> {
+        let op = Op::new("route53", "GetHealthCheck", "route53:GetHealthCheck", HOME, format!("health check {id}"));
+        let client = self.aws.route53(zone.account.as_deref(), &zone.region, Purpose::Look).await?;
+        self.pace.turn(zone.account.as_deref()).await;
+        let answer = match self.aws.call(&op, client.get_health_check().health_check_id(id).send()).await {
+            Ok(answer) => answer,
+            Err(failure) if failure.code == "NoSuchHealthCheck" => return Ok(Known::Missing),
+            Err(failure) if failure.kind == Kind::AccessDenied && switch.is_none_or(|switch| switch.check != id) => {
+                return Ok(Known::Hidden);
+            }
+            Err(failure) => return Err(failure),
+        };
+        let Some(config) = answer.health_check().and_then(|check| check.health_check_config()) else {
+            return Err(Failure::before(&op, Kind::Malformed, "malformed-answer", "the answer has no configuration"));
+        };
+        Ok(Known::Is(Check {
+            kind: config.r#type().as_str().to_owned(),
+            inverted: config.inverted().unwrap_or(false),
+            disabled: config.disabled().unwrap_or(false),
+            host: config.fully_qualified_domain_name().or(config.ip_address()).unwrap_or_default().to_owned(),
+            path: config.resource_path().unwrap_or_default().to_owned(),
+        }))
+    }
+}
+
+/// The records of one name, if the page holds every one: others stand before and after them.
+fn whole(page: &[Record], name: &str) -> Option<Vec<Record>> {
+    let is = |record: &Record| canonical(&record.name) == name;
+    let (first, last) = (page.iter().position(is)?, page.iter().rposition(is)?);
+    (first > 0 && last + 1 < page.len()).then(|| page[first..=last].to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_serves_a_name_only_if_it_holds_all_of_it() {
+        let record = |name: &str, id: &str| -> Record {
+            serde_json::from_value(serde_json::json!({"Name": name, "Type": "A", "SetIdentifier": id, "Weight": 1})).unwrap()
+        };
+        let page = [record("a.example.", "1"), record("b.example.", "1"), record("b.example.", "2"), record("c.example.", "1")];
+        assert_eq!(whole(&page, "b.example"), Some(page[1..3].to_vec()));
+        assert_eq!(whole(&page, "a.example"), None, "more of it may stand before the page");
+        assert_eq!(whole(&page, "c.example"), None, "more of it may stand after the page");
+        assert_eq!(whole(&page, "d.example"), None);
+    }
+}

@@ -1,0 +1,158 @@
+use super::*;
+use crate::adapters::aws::scripted::fleet::Fleet;
+use crate::adapters::aws::scripted::{Script, TARGET, Trouble, context, step};
+
+const ARN: &str = "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/shop/1";
+
+/// Four wanted, and three of them enough.
+async fn capacity(fleet: Fleet) -> (Script<Fleet>, Arc<dyn Step>) {
+    let script = Script::start(fleet).await;
+    let step = step(&KIND, json!({ "group": "shop-group", "desired": 4 }), &script.ground().await);
+    (script, step)
+}
+
+async fn missing(step: &Arc<dyn Step>) -> String {
+    match step.verify(&context()).await.unwrap() {
+        Verification::So(facts) => format!("so: {facts}"),
+        Verification::NotYet(words) => words,
+    }
+}
+
+#[tokio::test]
+async fn sizes_are_raised_and_never_lowered() {
+    for (is, becomes) in [((0, 0, 0), (4, 4, 4)), ((1, 10, 2), (4, 10, 4)), ((2, 10, 8), (4, 10, 8)), ((6, 12, 6), (6, 12, 6))] {
+        let (script, step) = capacity(Fleet { sizes: is, ..Fleet::default() }).await;
+        let found = step.inspect(&context()).await.unwrap();
+        let (min, max, desired) = becomes;
+        if is == becomes {
+            assert!(matches!(found, Inspection::UnderWay(_)), "sized, and nothing serves yet: {found:?}");
+        } else {
+            let Inspection::Possible(facts) = &found else { panic!("{found:?}") };
+            assert_eq!(facts["was"], json!({ "min": is.0, "max": is.1, "desired": is.2 }));
+            let described = step.describe(&found);
+            let parameters = json!({ "AutoScalingGroupName": "shop-group", "MinSize": min, "MaxSize": max, "DesiredCapacity": desired });
+            assert_eq!(described[0].parameters, parameters);
+        }
+        step.apply(&context()).await.unwrap();
+        assert_eq!(script.world(|fleet| fleet.sizes), becomes);
+        assert_eq!(script.calls("UpdateAutoScalingGroup")[0].region, TARGET);
+    }
+}
+
+#[tokio::test]
+async fn what_another_raised_since_the_inspection_stays_raised() {
+    let (script, step) = capacity(Fleet { sizes: (0, 4, 0), ..Fleet::default() }).await;
+    step.inspect(&context()).await.unwrap();
+    script.world(|fleet| fleet.sizes = (5, 9, 7));
+    step.apply(&context()).await.unwrap();
+    assert_eq!(script.world(|fleet| fleet.sizes), (5, 9, 7));
+}
+
+#[tokio::test]
+async fn it_is_done_when_enough_serves() {
+    let (script, step) = capacity(Fleet { sizes: (4, 4, 4), ..Fleet::default() }).await;
+    let mut pending = Fleet::serving(&["i-1", "i-2"]);
+    pending.extend([("i-3", "Pending", "Healthy", false), ("i-4", "InService", "Unhealthy", false)]);
+    script.world(|fleet| fleet.members = pending);
+    assert_eq!(missing(&step).await, "2 of 3 needed instances in service and healthy (4 in the group)");
+    script.world(|fleet| fleet.members = Fleet::serving(&["i-1", "i-2", "i-3"]));
+    assert!(missing(&step).await.starts_with("so: "), "three of four are three quarters");
+    assert!(matches!(step.inspect(&context()).await.unwrap(), Inspection::AlreadySo(_)));
+    script.world(|fleet| fleet.sizes = (4, 4, 2));
+    assert!(missing(&step).await.contains("sized to 2, not 4"));
+}
+
+#[tokio::test]
+async fn targets_of_its_own_must_be_healthy_in_every_target_group() {
+    let all = ["i-1", "i-2", "i-3"];
+    let healthy = |ids: &[&'static str]| ids.iter().map(|id| (*id, "healthy")).collect::<Vec<_>>();
+    let other = "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/api/2";
+    let fleet = Fleet { sizes: (4, 4, 4), members: Fleet::serving(&all), ..Fleet::default() };
+    let (script, step) = capacity(fleet).await;
+    for (targets, words) in [
+        (
+            vec![(ARN, vec![("i-1", "healthy"), ("i-2", "initial"), ("i-3", "healthy")])],
+            "2 of 3 needed targets healthy in targetgroup/shop/1",
+        ),
+        // Another group's targets say nothing about ours.
+        (vec![(ARN, healthy(&["i-1", "i-2", "i-8", "i-9"]))], "2 of 3 needed targets healthy in targetgroup/shop/1"),
+        (vec![(ARN, healthy(&all)), (other, Vec::new())], "0 of 3 needed targets healthy in targetgroup/api/2"),
+        (vec![(ARN, healthy(&all)), (other, healthy(&all))], "so: "),
+    ] {
+        script.world(|fleet| fleet.targets = targets);
+        let said = missing(&step).await;
+        assert!(said.starts_with(words), "{said}");
+    }
+    let asked = script.calls("DescribeTargetHealth");
+    assert!(asked.iter().all(|one| one.region == TARGET && one.service == "elasticloadbalancing"));
+    assert_eq!((asked[asked.len() - 2].get("TargetGroupArn"), asked[asked.len() - 1].get("TargetGroupArn")), (ARN, other));
+}
+
+#[tokio::test]
+async fn a_suspended_process_that_makes_it_impossible_is_seen_before_anything_moves() {
+    let (script, step) = capacity(Fleet { sizes: (0, 4, 0), ..Fleet::default() }).await;
+    for (process, targets, stops) in [
+        ("Launch", false, true),
+        ("AddToLoadBalancer", true, true),
+        ("AddToLoadBalancer", false, false),
+        ("AlarmNotification", true, false),
+    ] {
+        script.world(|fleet| {
+            fleet.suspended = vec![process];
+            fleet.targets = if targets { vec![(ARN, Vec::new())] } else { Vec::new() };
+        });
+        match step.inspect(&context()).await {
+            Ok(found) => assert!(!stops && matches!(found, Inspection::Possible(_)), "{process}: {found:?}"),
+            Err(error) => {
+                assert!(stops, "{process}: {error}");
+                assert_eq!((error.class, error.code.as_str()), (ErrorClass::NeedsPerson, "process-suspended"));
+                let command = format!(
+                    "aws autoscaling resume-processes --region us-east-1 --auto-scaling-group-name shop-group --scaling-processes {process}"
+                );
+                assert!(error.message.contains(&command) && error.message.contains("User suspended"), "{error}");
+            }
+        }
+    }
+    // What serves already needs no launch.
+    script.world(|fleet| {
+        *fleet = Fleet { sizes: (4, 4, 4), members: Fleet::serving(&["1", "2", "3", "4"]), suspended: vec!["Launch"], ..Fleet::default() }
+    });
+    assert!(matches!(step.inspect(&context()).await.unwrap(), Inspection::AlreadySo(_)));
+}
+
+#[tokio::test]
+async fn refusals_are_classed() {
+    let (script, step) = capacity(Fleet { sizes: (0, 4, 0), targets: vec![(ARN, Vec::new())], ..Fleet::default() }).await;
+    for (status, code, class) in [
+        (400, "ScalingActivityInProgress", ErrorClass::Retry),
+        (400, "ResourceContention", ErrorClass::Retry),
+        (400, "ValidationError", ErrorClass::Refused),
+        (403, "AccessDenied", ErrorClass::NeedsPerson),
+    ] {
+        for _ in 0..3 {
+            script.trouble("UpdateAutoScalingGroup", Trouble::Refused(status, code));
+        }
+        let error = step.apply(&context()).await.unwrap_err();
+        assert_eq!((error.class, error.code.as_str()), (class, code), "{error}");
+        // What is left over was not sent: a refusal that is final is asked once.
+        script.world(|fleet| fleet.sizes = (0, 4, 0));
+        while step.apply(&context()).await.is_err() {}
+        script.world(|fleet| fleet.sizes = (0, 4, 0));
+    }
+    script.world(|fleet| (fleet.sizes, fleet.members) = ((4, 4, 4), Fleet::serving(&["1", "2", "3", "4"])));
+    script.trouble("DescribeTargetHealth", Trouble::Refused(403, "AccessDenied"));
+    let error = step.verify(&context()).await.unwrap_err();
+    assert!(error.message.contains("allow elasticloadbalancing:DescribeTargetHealth"), "{error}");
+    script.world(|fleet| fleet.missing = true);
+    let error = step.inspect(&context()).await.unwrap_err();
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Refused, "group-not-found"));
+    assert!(error.message.contains("there is no group shop-group in us-east-1; mend `group`"), "{error}");
+}
+
+#[tokio::test]
+async fn a_move_that_is_called_off_leaves_the_capacity() {
+    let (script, step) = capacity(Fleet { sizes: (4, 4, 4), ..Fleet::default() }).await;
+    let words = step.undo(&context()).await.unwrap();
+    assert!(words.contains("was left as it is"), "{words}");
+    assert_eq!(script.heard().len(), 0);
+}

@@ -1,0 +1,144 @@
+use super::*;
+use std::time::Duration;
+
+use crate::adapters::aws::scripted::fleet::Fleet;
+use crate::adapters::aws::scripted::{NOW, SOURCE, Script, Trouble, context, step};
+
+fn keys() -> Value {
+    json!({ "group": "shop-group" })
+}
+
+async fn fence(fleet: Fleet) -> (Script<Fleet>, Arc<dyn Step>) {
+    let script = Script::start(fleet).await;
+    let step = step(&KIND, keys(), &script.ground().await);
+    (script, step)
+}
+
+fn three() -> Fleet {
+    Fleet { sizes: (2, 6, 3), members: Fleet::serving(&["i-1", "i-2", "i-3"]), ..Fleet::default() }
+}
+
+fn sizes(script: &Script<Fleet>) -> (i32, i32, i32) {
+    script.world(|fleet| fleet.sizes)
+}
+
+#[tokio::test]
+async fn an_empty_group_of_no_size_is_a_proven_fence() {
+    let (script, step) = fence(Fleet { sizes: (0, 6, 0), ..Fleet::default() }).await;
+    let Inspection::AlreadySo(facts) = step.inspect(&context()).await.unwrap() else { panic!("not proven") };
+    assert_eq!(facts["fence"], "proven");
+    let at = facts["at"].as_i64().unwrap();
+    // Never before the answer that proves it; the test's own time bounds it above.
+    assert!((NOW..NOW + 60_000_000).contains(&at), "{at}");
+    assert_eq!(facts["was"], json!({ "min": 0, "max": 6, "desired": 0 }));
+    assert_eq!(step.describe(&Inspection::Possible(facts)).len(), 1);
+    assert_eq!(script.calls("UpdateAutoScalingGroup").len(), 0);
+    assert_eq!(script.heard()[0].region, SOURCE, "the region that is left, not the target");
+}
+
+#[tokio::test]
+async fn a_fence_sizes_to_nothing_waits_for_the_last_instance_and_can_be_put_back() {
+    let (script, step) = fence(three()).await;
+    let Inspection::Possible(facts) = step.inspect(&context()).await.unwrap() else { panic!("nothing to do?") };
+    assert_eq!(facts["was"], json!({ "min": 2, "max": 6, "desired": 3 }));
+    assert_eq!(facts["instances"], 3);
+    let cx = StepContext { before: facts, ..context() };
+    step.apply(&cx).await.unwrap();
+    assert_eq!(sizes(&script), (0, 6, 0));
+    // One that terminates may still write.
+    script.world(|fleet| fleet.members = vec![("i-3", "Terminating", "Unhealthy", false)]);
+    let Verification::NotYet(words) = step.verify(&cx).await.unwrap() else { panic!("proven too early") };
+    assert!(words.contains("1 instances left that may still write: i-3 Terminating"), "{words}");
+    // After a restart: ours, under way, and what stood there before is not forgotten.
+    let Inspection::UnderWay(again) = step.inspect(&cx).await.unwrap() else { panic!("not under way") };
+    assert_eq!(again["was"], cx.before["was"]);
+    script.world(|fleet| fleet.members.clear());
+    let Verification::So(facts) = step.verify(&cx).await.unwrap() else { panic!("not proven") };
+    assert_eq!((&facts["fence"], &facts["was"]), (&json!("proven"), &cx.before["was"]));
+    assert!(facts["at"].as_i64().unwrap() >= NOW);
+    // Called off.
+    let words = step.undo(&cx).await.unwrap();
+    assert_eq!(sizes(&script), (2, 6, 3));
+    assert!(words.contains("min 2, max 6, desired 3"), "{words}");
+}
+
+#[tokio::test]
+async fn undo_puts_back_the_first_inspections_sizes_even_after_a_restart() {
+    let (script, step) = fence(Fleet { sizes: (0, 6, 0), ..Fleet::default() }).await;
+    let first = json!({ "was": { "min": 2, "max": 6, "desired": 3 } });
+    let Inspection::AlreadySo(facts) = step.inspect(&StepContext { before: first, ..context() }).await.unwrap() else { panic!("not so") };
+    step.undo(&StepContext { before: facts, ..context() }).await.unwrap();
+    assert_eq!(sizes(&script), (2, 6, 3));
+    let words = step.undo(&context()).await.unwrap();
+    assert!(words.contains("not known; nothing was put back"), "{words}");
+    assert_eq!(script.calls("UpdateAutoScalingGroup").len(), 1);
+}
+
+#[tokio::test]
+async fn what_keeps_instances_alive_is_named() {
+    let fleet =
+        Fleet { sizes: (0, 6, 0), members: vec![("i-1", "InService", "Healthy", true)], suspended: vec!["Terminate"], ..Fleet::default() };
+    let (script, step) = fence(fleet).await;
+    let Verification::NotYet(words) = step.verify(&context()).await.unwrap() else { panic!("proven") };
+    assert!(words.contains("i-1 InService (scale-in protected)"), "{words}");
+    assert!(words.contains("the process Terminate is suspended (User suspended)"), "{words}");
+    script.world(|fleet| fleet.sizes = (0, 6, 2));
+    let Verification::NotYet(words) = step.verify(&context()).await.unwrap() else { panic!("proven") };
+    assert!(words.contains("sized to 2 again or still"), "{words}");
+    // Empty for the moment, and sized up again: not a fence.
+    script.world(|fleet| fleet.members.clear());
+    assert!(matches!(step.verify(&context()).await.unwrap(), Verification::NotYet(_)));
+    assert!(matches!(step.inspect(&context()).await.unwrap(), Inspection::Possible(_)));
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_asked_again_as_the_sizes_are_absolute() {
+    let (script, step) = fence(three()).await;
+    script.trouble("UpdateAutoScalingGroup", Trouble::LostAnswer);
+    step.apply(&context()).await.unwrap();
+    let asked = script.calls("UpdateAutoScalingGroup");
+    assert_eq!(asked.len(), 2);
+    assert_eq!(asked[0].body, asked[1].body);
+    assert_eq!(sizes(&script), (0, 6, 0));
+    for _ in 0..3 {
+        script.trouble("UpdateAutoScalingGroup", Trouble::LostAnswer);
+    }
+    assert_eq!(step.apply(&context()).await.unwrap_err().class, ErrorClass::Retry);
+}
+
+#[tokio::test]
+async fn a_region_that_says_nothing_is_left_within_the_time_given() {
+    let (script, step) = fence(three()).await;
+    step.inspect(&context()).await.unwrap();
+    let cx =
+        StepContext { time_left: Duration::from_millis(200), before: json!({ "was": { "min": 2, "max": 6, "desired": 3 } }), ..context() };
+    for operation in ["DescribeAutoScalingGroups", "UpdateAutoScalingGroup", "DescribeAutoScalingGroups", "UpdateAutoScalingGroup"] {
+        script.trouble(operation, Trouble::Silence);
+    }
+    let start = Instant::now();
+    let errors = [
+        step.inspect(&cx).await.map(|_| ()).unwrap_err(),
+        step.apply(&cx).await.map(|_| ()).unwrap_err(),
+        step.verify(&cx).await.map(|_| ()).unwrap_err(),
+        step.undo(&cx).await.map(|_| ()).unwrap_err(),
+    ];
+    // One call alone may take five seconds.
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    for error in errors {
+        assert_eq!((error.class, error.code.as_str()), (ErrorClass::Retry, "timeout"));
+        assert!(error.message.contains("group shop-group in ap-south-1: no answer within 200ms"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn refusals_say_what_to_mend() {
+    let (script, step) = fence(three()).await;
+    script.trouble("UpdateAutoScalingGroup", Trouble::Refused(403, "AccessDenied"));
+    let error = step.apply(&context()).await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::NeedsPerson);
+    assert!(error.message.contains("allow autoscaling:UpdateAutoScalingGroup"), "{error}");
+    script.world(|fleet| fleet.missing = true);
+    let error = step.inspect(&context()).await.unwrap_err();
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Refused, "group-not-found"));
+    assert!(error.message.contains("there is no group shop-group in ap-south-1; mend `group`"), "{error}");
+}

@@ -1,0 +1,284 @@
+use std::time::Instant;
+
+use super::*;
+use crate::adapters::aws::scripted::db::Db;
+use crate::adapters::aws::scripted::{NOW, Script, TARGET, Trouble, context, step};
+
+const SECOND: i64 = 1_000_000;
+
+fn keys() -> Value {
+    json!({ "db_instance": "shop-replica", "drain": "20s", "multi_az": false })
+}
+
+async fn promotion(db: Db) -> (Script<Db>, Arc<dyn Step>) {
+    let script = Script::start(db).await;
+    let step = step(&KIND, keys(), &script.ground().await);
+    (script, step)
+}
+
+/// A context in which the old writers were proven gone so many seconds before `now`.
+fn fenced(before: i64, now: i64) -> StepContext {
+    let facts = [("fence".to_owned(), json!({ "fence": "proven", "at": now - before * SECOND }))];
+    StepContext { facts: facts.into(), now, ..context() }
+}
+
+/// After a first inspection of ours.
+fn again() -> StepContext {
+    StepContext { before: json!({ "status": "available" }), ..context() }
+}
+
+#[tokio::test]
+async fn inspect_says_of_each_state_what_a_promotion_can_do_there() {
+    let (script, step) = promotion(Db::default()).await;
+    for (status, replica, cx, wanted) in [
+        ("available", true, context(), "possible"),
+        ("backing-up", true, context(), "not-yet"),
+        ("upgrading", true, context(), "not-yet"),
+        ("modifying", true, context(), "not-yet"),
+        ("modifying", true, again(), "under-way"),
+        ("rebooting", true, again(), "under-way"),
+        ("modifying", false, again(), "under-way"),
+        ("rebooting", false, context(), "under-way"),
+        ("available", false, context(), "already-so"),
+        ("backing-up", false, context(), "already-so"),
+        ("storage-optimization", false, again(), "already-so"),
+    ] {
+        script.world(|db| (db.status, db.source) = (status, replica.then_some("shop")));
+        let found = match step.inspect(&cx).await.unwrap() {
+            Inspection::Possible(facts) => {
+                assert_eq!((&facts["source"], &facts["drain"]["drained"]), (&json!("shop"), &json!(false)));
+                "possible"
+            }
+            Inspection::NotYet(words) => {
+                assert!(words.contains(status), "{words}");
+                "not-yet"
+            }
+            Inspection::UnderWay(_) => "under-way",
+            Inspection::AlreadySo(_) => "already-so",
+            Inspection::Asks(words) => panic!("a promotion asks nobody: {words}"),
+            Inspection::CannotTell => "cannot-tell",
+        };
+        assert_eq!(found, wanted, "{status}, replica: {replica}");
+    }
+    assert_eq!(script.calls("PromoteReadReplica").len() + script.calls("GetMetricData").len(), 0, "inspecting changes nothing");
+}
+
+#[tokio::test]
+async fn what_no_promotion_can_mend_needs_a_person() {
+    let (script, step) = promotion(Db::default()).await;
+    for status in ["failed", "stopped", "deleting", "storage-full", "incompatible-network"] {
+        script.world(|db| db.status = status);
+        let error = step.inspect(&context()).await.unwrap_err();
+        assert_eq!((error.class, error.code.as_str()), (ErrorClass::NeedsPerson, "instance-status"));
+        assert!(error.message.contains(status) && error.message.contains("DB instance shop-replica in us-east-1"), "{error}");
+    }
+    script.world(|db| db.exists = false);
+    for error in [step.inspect(&context()).await.map(|_| ()).unwrap_err(), step.verify(&again()).await.map(|_| ()).unwrap_err()] {
+        assert_eq!((error.class, error.code.as_str()), (ErrorClass::NeedsPerson, "DBInstanceNotFound"));
+        assert!(error.message.contains("mend `db_instance`"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn one_promotion_is_asked_for_as_it_was_described() {
+    let (script, step) = promotion(Db::default()).await;
+    let found = step.inspect(&context()).await.unwrap();
+    let described = step.describe(&found);
+    step.apply(&context()).await.unwrap();
+    let asked = script.calls("PromoteReadReplica");
+    assert_eq!((described.len(), asked.len()), (1, 1));
+    assert_eq!((asked[0].region.as_str(), described[0].region.as_str()), (TARGET, TARGET));
+    assert_eq!((asked[0].get("DBInstanceIdentifier"), asked[0].get("BackupRetentionPeriod")), ("shop-replica", "7"));
+    assert_eq!(described[0].parameters, json!({ "DBInstanceIdentifier": "shop-replica", "BackupRetentionPeriod": 7 }));
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_asked_for_once_and_then_found_under_way() {
+    let (script, step) = promotion(Db::default()).await;
+    step.inspect(&context()).await.unwrap();
+    script.trouble("PromoteReadReplica", Trouble::LostAnswer);
+    let error = step.apply(&context()).await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::Retry, "{error}");
+    assert_eq!(script.calls("PromoteReadReplica").len(), 1);
+    assert!(matches!(step.inspect(&again()).await.unwrap(), Inspection::UnderWay(_)));
+}
+
+#[tokio::test]
+async fn each_refusal_means_one_thing_and_is_not_sent_again_unseen() {
+    for (status, code, class, part) in [
+        (400, "InvalidDBInstanceState", ErrorClass::Retry, "InvalidDBInstanceState"),
+        (403, "AccessDenied", ErrorClass::NeedsPerson, "allow rds:PromoteReadReplica"),
+        (400, "Throttling", ErrorClass::Retry, "others share this account's rate"),
+        (503, "ServiceUnavailable", ErrorClass::Retry, "ServiceUnavailable"),
+        (404, "DBInstanceNotFound", ErrorClass::NeedsPerson, "DBInstanceNotFound"),
+        (400, "InvalidParameterValue", ErrorClass::Refused, "InvalidParameterValue"),
+    ] {
+        let (script, step) = promotion(Db::default()).await;
+        script.trouble("PromoteReadReplica", Trouble::Refused(status, code));
+        let error = step.apply(&context()).await.unwrap_err();
+        assert_eq!((error.class, error.code.as_str()), (class, code), "{error}");
+        assert!(error.message.contains(part) && error.message.contains("DB instance shop-replica in us-east-1"), "{error}");
+        assert_eq!(script.calls("PromoteReadReplica").len(), 1, "{code}");
+    }
+}
+
+#[tokio::test]
+async fn a_look_that_is_throttled_or_denied_says_so() {
+    let (script, step) = promotion(Db::default()).await;
+    script.trouble("DescribeDBInstances", Trouble::Refused(400, "Throttling"));
+    assert_eq!(step.inspect(&context()).await.unwrap_err().class, ErrorClass::Retry);
+    script.trouble("DescribeDBInstances", Trouble::Refused(403, "AccessDenied"));
+    let error = step.verify(&again()).await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::NeedsPerson);
+    assert!(error.message.contains("allow rds:DescribeDBInstances"), "{error}");
+}
+
+/// What `verify` says at each state of the instance in turn: `true` is `So`.
+async fn verified(script: &Script<Db>, step: &Arc<dyn Step>, states: &[(&'static str, bool)]) -> Vec<bool> {
+    let mut said = Vec::new();
+    for (status, replica) in states {
+        script.world(|db| (db.status, db.source) = (*status, replica.then_some("shop")));
+        said.push(matches!(step.verify(&again()).await.unwrap(), Verification::So(_)));
+    }
+    said
+}
+
+#[tokio::test]
+async fn the_first_available_is_not_believed() {
+    for (states, said) in [
+        // The source still there: RDS has not begun, however often it is read.
+        (&[("available", true), ("available", true), ("available", true)][..], &[false, false, false][..]),
+        // The way through was seen: one settled read is enough.
+        (&[("available", true), ("modifying", true), ("available", false)], &[false, false, true]),
+        (&[("rebooting", false), ("backing-up", false)], &[false, true]),
+        // It was not: two must agree.
+        (&[("available", false), ("available", false)], &[false, true]),
+        (&[("storage-optimization", false), ("available", true), ("available", false), ("available", false)], &[false, false, false, true]),
+        // Without source and busy in another way is not settled.
+        (&[("available", false), ("upgrading", false), ("available", false), ("backing-up", false)], &[false, false, false, true]),
+    ] {
+        let (script, step) = promotion(Db::default()).await;
+        assert_eq!(verified(&script, &step, states).await, said, "{states:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_new_attempt_does_not_trust_what_the_last_one_saw() {
+    let (script, step) = promotion(Db::default()).await;
+    assert_eq!(verified(&script, &step, &[("modifying", true)]).await, [false]);
+    script.world(|db| db.status = "available");
+    step.apply(&again()).await.unwrap();
+    assert_eq!(verified(&script, &step, &[("available", false), ("available", false)]).await, [false, true]);
+}
+
+#[tokio::test]
+async fn multi_az_is_asked_for_after_the_promotion_and_its_refusal_fails_nothing() {
+    for refused in [false, true] {
+        let script = Script::start(Db { source: None, ..Db::default() }).await;
+        let ground = script.ground().await;
+        let step = step(&KIND, json!({ "db_instance": "shop-replica" }), &ground);
+        if refused {
+            script.trouble("ModifyDBInstance", Trouble::Refused(403, "AccessDenied"));
+        }
+        assert!(matches!(step.verify(&again()).await.unwrap(), Verification::NotYet(_)));
+        let Verification::So(facts) = step.verify(&again()).await.unwrap() else { panic!("two reads agree") };
+        assert_eq!(facts["multi_az_followup"], "started in the background");
+        while ground.followups.ended().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let ended = ground.followups.ended();
+        assert_eq!(ended[0].ok, !refused, "{ended:?}");
+        let asked = script.calls("ModifyDBInstance");
+        assert_eq!(asked.len(), 1);
+        assert_eq!((asked[0].get("MultiAZ"), asked[0].get("ApplyImmediately")), ("true", "true"));
+    }
+}
+
+#[tokio::test]
+async fn without_a_proven_fence_nothing_is_waited_for() {
+    let (script, step) = promotion(Db::default()).await;
+    let unproven = StepContext { facts: [("fence".to_owned(), json!({ "fence": "unproven", "at": NOW }))].into(), ..context() };
+    for cx in [context(), unproven] {
+        let Inspection::Possible(facts) = step.inspect(&cx).await.unwrap() else { panic!("it waits") };
+        assert_eq!(facts["drain"]["drained"], false);
+    }
+    assert_eq!(script.calls("GetMetricData").len(), 0);
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_a_sample_from_after_the_fence_and_ends_by_its_time() {
+    let fence = NOW / SECOND - 5;
+    for (points, drained, words) in [
+        (vec![], false, "no lag sample;"),
+        (vec![(fence - 600, 0.0)], false, "newest lag sample 0s as of 605s ago"),
+        (vec![(fence - 20, 0.0)], false, "newest lag sample 0s as of 25s ago"),
+        (vec![(fence + 1, 30.0)], false, "newest lag sample 30s as of 4s ago"),
+        (vec![(fence - 60, 0.0), (fence + 1, -1.0)], false, "unknown (a negative number)"),
+        (vec![(fence + 1, 0.0)], true, ""),
+        (vec![(fence + 3, 2.0)], true, ""),
+        (vec![(fence + 1, 0.0), (fence + 3, -1.0)], true, ""),
+    ] {
+        let (script, step) = promotion(Db { points: points.clone(), ..Db::default() }).await;
+        match step.inspect(&fenced(5, NOW)).await.unwrap() {
+            Inspection::Possible(facts) => {
+                assert!(drained, "{points:?}");
+                assert_eq!(facts["drain"]["drained"], true);
+            }
+            Inspection::NotYet(said) => assert!(!drained && said.starts_with("draining: ") && said.contains(words), "{points:?}: {said}"),
+            other => panic!("{other:?}"),
+        }
+        // The same long after the fence: it goes on, and says with what evidence.
+        let Inspection::Possible(facts) = step.inspect(&fenced(20, NOW + 15 * SECOND)).await.unwrap() else { panic!("it still waits") };
+        assert_eq!(facts["drain"]["drained"], drained);
+        drop(script);
+    }
+}
+
+#[tokio::test]
+async fn a_drain_that_cannot_read_the_lag_says_why_and_ends_by_its_time() {
+    for (code, part) in [("AccessDenied", "allow cloudwatch:GetMetricData"), ("Throttling", "others share this account's rate")] {
+        let (script, step) = promotion(Db::default()).await;
+        script.trouble("GetMetricData", Trouble::Refused(400, code));
+        script.trouble("GetMetricData", Trouble::Refused(400, code));
+        let Inspection::NotYet(words) = step.inspect(&fenced(5, NOW)).await.unwrap() else { panic!("it does not wait") };
+        assert!(words.contains("the lag is not known") && words.contains(part), "{words}");
+        let Inspection::Possible(facts) = step.inspect(&fenced(20, NOW + 15 * SECOND)).await.unwrap() else { panic!("it still waits") };
+        assert!(facts["drain"]["evidence"].as_str().unwrap().contains(part), "{facts}");
+    }
+}
+
+#[tokio::test]
+async fn a_cloudwatch_that_says_nothing_holds_no_drain_beyond_its_time() {
+    let (script, step) = promotion(Db::default()).await;
+    script.trouble("GetMetricData", Trouble::Silence);
+    let start = Instant::now();
+    let Inspection::Possible(facts) = step.inspect(&fenced(20, NOW)).await.unwrap() else { panic!("it still waits") };
+    // A call may take five seconds, and the drain is over: no more than the last reading's own time is spent.
+    assert!(start.elapsed() < Duration::from_millis(4_500), "{:?}", start.elapsed());
+    assert!(facts["drain"]["evidence"].as_str().unwrap().contains("no answer within"), "{facts}");
+}
+
+#[tokio::test]
+async fn a_drain_asks_rds_each_time_and_cloudwatch_at_a_pace_of_its_own() {
+    let (script, step) = promotion(Db::default()).await;
+    let looks = 40;
+    for look in 0..looks {
+        let now = NOW + look * SECOND / 4;
+        let fence = (now - NOW) / SECOND + 5;
+        assert!(matches!(step.inspect(&fenced(fence, now)).await.unwrap(), Inspection::NotYet(_)));
+    }
+    assert_eq!(script.calls("DescribeDBInstances").len(), 40);
+    assert_eq!(script.calls("GetMetricData").len(), 5, "ten seconds, one reading every two");
+    // What the instance itself says counts at once.
+    script.world(|db| db.status = "backing-up");
+    let Inspection::NotYet(words) = step.inspect(&fenced(15, NOW + 10 * SECOND - 1)).await.unwrap() else { panic!("promoted") };
+    assert!(words.contains("backing-up"), "{words}");
+}
+
+#[tokio::test]
+async fn a_promotion_is_not_taken_back() {
+    let (script, step) = promotion(Db::default()).await;
+    let error = step.undo(&again()).await.unwrap_err();
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Refused, "forward-only"));
+    assert_eq!(script.heard().len(), 0);
+}

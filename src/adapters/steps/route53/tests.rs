@@ -1,0 +1,220 @@
+use std::time::Duration;
+
+use super::*;
+use crate::adapters::aws::scripted::zone::{Zone as World, each, text};
+use crate::adapters::aws::scripted::{Script, Trouble, context, element, step};
+
+/// A weighted alias with everything that a record can carry beside.
+fn weighted(id: &str, weight: u8) -> String {
+    element("Name", "shop.example.com.")
+        + "<Type>A</Type>"
+        + &element("SetIdentifier", id)
+        + &element("Weight", weight)
+        + "<AliasTarget><HostedZoneId>ZOLD</HostedZoneId><DNSName>dualstack.primary-alb-123.ap-south-1.elb.amazonaws.com.</DNSName>"
+        + "<EvaluateTargetHealth>true</EvaluateTargetHealth></AliasTarget>"
+        + &element("HealthCheckId", format!("hc-{id}"))
+}
+
+fn world() -> World {
+    let endpoint = element("Name", "db.example.com.")
+        + "<Type>CNAME</Type><TTL>5</TTL><ResourceRecords><ResourceRecord><Value>old.rds.amazonaws.com</Value></ResourceRecord></ResourceRecords>";
+    let located = element("Name", "\\052.example.com.")
+        + "<Type>A</Type><SetIdentifier>de</SetIdentifier><GeoLocation><CountryCode>DE</CountryCode></GeoLocation><TTL>77</TTL>"
+        + "<ResourceRecords><ResourceRecord><Value>192.0.2.1</Value></ResourceRecord></ResourceRecords><HealthCheckId>hc-de</HealthCheckId>";
+    World { records: vec![weighted("primary", 100), weighted("standby", 0), endpoint, located], ..World::default() }
+}
+
+fn weights() -> Value {
+    let one = |id: &str, weight: u8| json!({ "name": "shop.example.com", "type": "A", "set_identifier": id, "weight": weight });
+    json!({ "zone_id": "/hostedzone/Z1", "records": [one("primary", 0), one("standby", 100)] })
+}
+
+async fn records(keys: Value) -> (Script<World>, Arc<dyn Step>) {
+    let script = Script::start(world()).await;
+    let step = step(&KIND, keys, &script.ground().await);
+    (script, step)
+}
+
+/// Inspects, applies, and gives the records that were sent.
+async fn sent(script: &Script<World>, step: &Arc<dyn Step>) -> Vec<String> {
+    let Inspection::Possible(_) = step.inspect(&context()).await.unwrap() else { panic!("nothing to do") };
+    step.apply(&context()).await.unwrap();
+    let batches = script.calls("ChangeResourceRecordSets");
+    assert_eq!(batches.len(), 1);
+    each(&batches[0].body, "ResourceRecordSet").into_iter().map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn attributes_that_are_not_named_go_back_as_they_were_read() {
+    let (script, step) = records(weights()).await;
+    let sent = sent(&script, &step).await;
+    assert_eq!(sent.len(), 2);
+    for (inside, id, weight) in [(&sent[0], "primary", "0"), (&sent[1], "standby", "100")] {
+        let alias = text(inside, "AliasTarget");
+        for (found, wanted) in [
+            (text(inside, "Name"), "shop.example.com."),
+            (text(inside, "SetIdentifier"), id),
+            (text(inside, "Weight"), weight),
+            (text(inside, "HealthCheckId"), &format!("hc-{id}")),
+            (text(alias, "HostedZoneId"), "ZOLD"),
+            (text(alias, "DNSName"), "dualstack.primary-alb-123.ap-south-1.elb.amazonaws.com."),
+            (text(alias, "EvaluateTargetHealth"), "true"),
+        ] {
+            assert_eq!(found, wanted, "{inside}");
+        }
+        assert!(!inside.contains("<TTL>") && !inside.contains("<ResourceRecords>"), "{inside}");
+    }
+}
+
+#[tokio::test]
+async fn each_wish_changes_what_it_names() {
+    let wish = |record: Value| json!({ "zone_id": "Z1", "records": [record] });
+    for (record, has, has_not) in [
+        (
+            json!({ "name": "*.example.com", "type": "A", "set_identifier": "de", "ttl": 30 }),
+            &["<Name>\\052.example.com.</Name>", "<TTL>30</TTL>", "<CountryCode>DE</CountryCode>", "<Value>192.0.2.1</Value>", "hc-de"][..],
+            &[][..],
+        ),
+        (
+            json!({ "name": "*.example.com", "type": "A", "set_identifier": "de", "health_check_id": "" }),
+            &["<TTL>77</TTL>", "<CountryCode>DE</CountryCode>"],
+            &["HealthCheckId"],
+        ),
+        (
+            json!({ "name": "DB.example.com.", "type": "CNAME", "values": ["new.rds.amazonaws.com"] }),
+            &["<Value>new.rds.amazonaws.com</Value>", "<TTL>5</TTL>"],
+            &["old.rds"],
+        ),
+        (
+            json!({ "name": "shop.example.com", "type": "A", "set_identifier": "primary", "alias": "standby-alb-456.us-east-1.elb.amazonaws.com" }),
+            &[
+                "<HostedZoneId>ZALB</HostedZoneId>",
+                "<DNSName>standby-alb-456.us-east-1.elb.amazonaws.com</DNSName>",
+                "<Weight>100</Weight>",
+                ">true</E",
+            ],
+            &["primary-alb", "<TTL>"],
+        ),
+        (
+            json!({ "name": "shop.example.com", "type": "A", "set_identifier": "primary", "values": ["192.0.2.7"] }),
+            &["<Value>192.0.2.7</Value>", "<TTL>60</TTL>", "<Weight>100</Weight>", "hc-primary"],
+            &["AliasTarget"],
+        ),
+    ] {
+        let (script, step) = records(wish(record.clone())).await;
+        let sent = sent(&script, &step).await;
+        assert_eq!(sent.len(), 1, "{record}");
+        for part in has {
+            assert!(sent[0].contains(part), "{record}: {part} in {}", sent[0]);
+        }
+        for part in has_not {
+            assert!(!sent[0].contains(part), "{record}: {part} in {}", sent[0]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_so_already_is_not_sent() {
+    for record in [
+        json!({ "name": "shop.example.com", "type": "A", "set_identifier": "primary", "weight": 100 }),
+        // How the console spells the same load balancer.
+        json!({ "name": "Shop.example.com.", "type": "A", "set_identifier": "primary", "alias": "primary-alb-123.ap-south-1.elb.amazonaws.com" }),
+        json!({ "name": "db.example.com", "type": "CNAME", "values": ["OLD.rds.amazonaws.com."], "ttl": 5 }),
+    ] {
+        let (script, step) = records(json!({ "zone_id": "Z1", "records": [record] })).await;
+        let found = step.inspect(&context()).await.unwrap();
+        assert!(matches!(found, Inspection::AlreadySo(_)), "{record}: {found:?}");
+        assert_eq!(step.apply(&context()).await, Ok(json!({ "change": null })));
+        assert_eq!(script.calls("ChangeResourceRecordSets").len(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_is_not_there_names_those_that_are() {
+    let wish =
+        |id: &str| json!({ "zone_id": "Z1", "records": [{ "name": "shop.example.com", "type": "A", "set_identifier": id, "weight": 1 }] });
+    let (_script, step) = records(wish("stanby")).await;
+    let error = step.inspect(&context()).await.unwrap_err();
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Refused, "record-not-found"));
+    let words = "zone Z1 has no record shop.example.com A [stanby]; there is shop.example.com A [primary], shop.example.com A [standby]";
+    assert!(error.message.contains(words), "{error}");
+    let (_script, step) = records(json!({ "zone_id": "Z1", "records": [{ "name": "shpo.example.com", "type": "A", "ttl": 1 }] })).await;
+    let error = step.inspect(&context()).await.unwrap_err();
+    assert!(error.message.contains("there is nothing of that name"), "{error}");
+}
+
+#[tokio::test]
+async fn a_change_is_done_when_it_is_everywhere_and_reads_back() {
+    let (script, step) = records(weights()).await;
+    script.world(|world| world.pending = 1);
+    let Inspection::Possible(facts) = step.inspect(&context()).await.unwrap() else { panic!("nothing to do") };
+    let cx = StepContext { before: facts, ..context() };
+    assert_eq!(step.apply(&cx).await, Ok(json!({ "change": "C1" })));
+    assert_eq!(script.calls("ListResourceRecordSets").len(), 1, "what inspect read a moment ago is not read again");
+    let Verification::NotYet(words) = step.verify(&cx).await.unwrap() else { panic!("not everywhere yet") };
+    assert!(words.contains("change C1 is accepted"), "{words}");
+    let facts = loop {
+        match step.verify(&cx).await.unwrap() {
+            Verification::So(facts) => break facts,
+            Verification::NotYet(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    };
+    assert_eq!((&facts["change"], &facts["insync"]), (&json!("C1"), &json!("yes")));
+    assert_eq!((&facts["now"][0]["Weight"], &facts["now"][1]["Weight"]), (&json!(0), &json!(100)));
+    assert!(script.heard().iter().all(|one| one.service == "route53"));
+    // Called off: as before, all of it.
+    let before = script.world(|world| world.records.clone());
+    let words = step.undo(&cx).await.unwrap();
+    assert!(words.contains("put back shop.example.com A [primary], shop.example.com A [standby] as before (change C2)"), "{words}");
+    let after = script.world(|world| world.records.clone());
+    assert_ne!(before, after);
+    let weight = |id: &str| after.iter().find(|inside| text(inside, "SetIdentifier") == id).map(|inside| text(inside, "Weight").to_owned());
+    assert_eq!((weight("primary").unwrap().as_str(), weight("standby").unwrap().as_str()), ("100", "0"));
+    assert_eq!(step.undo(&cx).await.unwrap(), "the records stand as they stood before");
+}
+
+#[tokio::test]
+async fn a_change_that_another_undid_or_that_was_lost_is_asked_for_again() {
+    let (script, step) = records(weights()).await;
+    step.inspect(&context()).await.unwrap();
+    step.apply(&context()).await.unwrap();
+    script.world(|world| world.records = self::world().records);
+    let error = step.verify(&context()).await.unwrap_err();
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Retry, "changed-meanwhile"));
+    assert!(error.message.contains("shop.example.com A [primary] of zone Z1"), "{error}");
+    step.inspect(&context()).await.unwrap();
+    step.apply(&context()).await.unwrap();
+    script.trouble("GetChange", Trouble::Refused(404, "NoSuchChange"));
+    let error = step.verify(&context()).await.unwrap_err();
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Retry, "NoSuchChange"));
+    // The records stand; only the change's number is lost.
+    assert!(matches!(step.inspect(&context()).await.unwrap(), Inspection::AlreadySo(_)));
+}
+
+#[tokio::test]
+async fn an_old_reading_is_not_written_back() {
+    let (script, step) = records(weights()).await;
+    step.inspect(&context()).await.unwrap();
+    // Somebody attaches another check between inspection and change.
+    script.world(|world| world.records.iter_mut().for_each(|inside| *inside = inside.replace("hc-primary", "hc-new")));
+    step.apply(&StepContext { now: context().now + FRESH, ..context() }).await.unwrap();
+    assert!(script.world(|world| world.records.iter().any(|inside| inside.contains("hc-new"))));
+}
+
+#[tokio::test]
+async fn a_record_of_a_traffic_policy_is_left_alone() {
+    let (script, step) = records(weights()).await;
+    script.world(|world| world.records[0].push_str("<TrafficPolicyInstanceId>t-1</TrafficPolicyInstanceId>"));
+    let error = step.inspect(&context()).await.unwrap_err();
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Refused, "traffic-policy"));
+}
+
+#[tokio::test]
+async fn refusals_name_the_permission() {
+    let (script, step) = records(weights()).await;
+    step.inspect(&context()).await.unwrap();
+    script.trouble("ChangeResourceRecordSets", Trouble::Refused(403, "AccessDenied"));
+    let error = step.apply(&context()).await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::NeedsPerson);
+    assert!(error.message.contains("allow route53:ChangeResourceRecordSets"), "{error}");
+}

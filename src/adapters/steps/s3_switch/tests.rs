@@ -1,0 +1,243 @@
+use super::*;
+use crate::adapters::aws::scripted::zone::{Zone as World, text};
+use crate::adapters::aws::scripted::{KEY, Script, Trouble, context, element, step};
+
+fn record(id: &str, role: &str, check: Option<&str>) -> Record {
+    let mut value = json!({"Name": "shop.example.com.", "Type": "A", "SetIdentifier": id, "Failover": role, "TTL": 60, "ResourceRecords": [{"Value": "192.0.2.1"}]});
+    if let Some(check) = check {
+        value["HealthCheckId"] = json!(check);
+    }
+    serde_json::from_value(value).unwrap()
+}
+
+#[test]
+fn a_pin_swaps_the_roles_and_its_undoing_gives_the_same_records_back() {
+    let plain = vec![record("a", "PRIMARY", Some("hc")), record("b", "SECONDARY", None)];
+    assert_eq!(swapped(&plain, "hc", false), Ok(Swap::Done));
+    let Ok(Swap::Needed(pinned)) = swapped(&plain, "hc", true) else { panic!("no swap") };
+    assert_eq!(pinned, [record("a", "SECONDARY", None), record("b", "PRIMARY", None)]);
+    let Ok(Swap::Needed(mut back)) = swapped(&pinned, "hc", false) else { panic!("no swap") };
+    back.reverse();
+    assert_eq!(back, plain);
+}
+
+#[test]
+fn a_pair_with_other_checks_is_left_alone() {
+    let odd = [record("a", "PRIMARY", Some("other")), record("b", "SECONDARY", None)];
+    assert!(swapped(&odd, "hc", true).is_err());
+    assert!(swapped(&odd[..1], "hc", true).is_err());
+}
+
+/// The zone's own servers: PRIMARY's address while the object is away, SECONDARY's while it is there.
+struct Servers(std::sync::Mutex<Result<Vec<IpAddr>, String>>);
+
+#[async_trait]
+impl Authority for Servers {
+    async fn authoritative(&self, name: &str) -> Result<Vec<IpAddr>, String> {
+        assert_eq!(name, "shop.example.com");
+        self.0.lock().unwrap().clone()
+    }
+}
+
+struct Bench {
+    script: Script<World>,
+    servers: Arc<Servers>,
+    followups: Followups,
+    step: Arc<dyn Step>,
+}
+
+impl Bench {
+    fn answers(&self, address: &str) {
+        *self.servers.0.lock().unwrap() = Ok(vec![address.parse().unwrap()]);
+    }
+
+    fn services(&self) -> BTreeSet<String> {
+        self.script.heard().into_iter().map(|one| one.service).collect()
+    }
+
+    /// The follow-up's end.
+    async fn ended(&self) -> crate::adapters::followup::Ended {
+        loop {
+            if let Some(ended) = self.followups.ended().pop() {
+                return ended;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    fn roles(&self) -> Vec<(String, String, String)> {
+        let mut roles: Vec<_> = self.script.world(|world| {
+            let three = |inside: &String| ["SetIdentifier", "Failover", "HealthCheckId"].map(|name| text(inside, name).to_owned());
+            world.records.iter().map(three).map(|[id, role, check]| (id, role, check)).collect()
+        });
+        roles.sort();
+        roles
+    }
+}
+
+fn inside(id: &str, role: &str, check: &str) -> String {
+    let check = if check.is_empty() { String::new() } else { element("HealthCheckId", check) };
+    element("Name", "shop.example.com.")
+        + "<Type>A</Type>"
+        + &element("SetIdentifier", id)
+        + &element("Failover", role)
+        + "<TTL>60</TTL><ResourceRecords><ResourceRecord><Value>192.0.2.1</Value></ResourceRecord></ResourceRecords>"
+        + &check
+}
+
+fn roles(first: (&str, &str, &str), second: (&str, &str, &str)) -> Vec<(String, String, String)> {
+    [first, second].map(|(id, role, check)| (id.to_owned(), role.to_owned(), check.to_owned())).to_vec()
+}
+
+async fn bench(pin: bool) -> Bench {
+    let world = World { records: vec![inside("p", "PRIMARY", "hc-1"), inside("s", "SECONDARY", "")], absent: 403, ..World::default() };
+    let script = Script::start(world).await;
+    let servers = Arc::new(Servers(std::sync::Mutex::new(Ok(vec!["192.0.2.1".parse().unwrap()]))));
+    let mut ground = script.ground().await;
+    ground.authority = Arc::<Servers>::clone(&servers);
+    let keys = json!({
+        "bucket": "switches", "key": "shop/failed-over", "region": "eu-west-1", "health_check_id": "hc-1", "zone_id": "Z1",
+        "record": "shop.example.com", "pin": pin,
+    });
+    let step = step(&KIND, keys, &ground);
+    Bench { script, servers, followups: ground.followups, step }
+}
+
+fn back() -> StepContext {
+    StepContext { direction: Direction::ToPrimary, ..context() }
+}
+
+#[tokio::test]
+async fn a_failover_asks_nobody_but_the_bucket_and_the_zones_servers() {
+    let bench = bench(false).await;
+    let found = bench.step.inspect(&context()).await.unwrap();
+    let Inspection::Possible(facts) = &found else { panic!("{found:?}") };
+    assert_eq!((&facts["present"], &facts["becomes"]), (&json!(false), &json!(true)));
+    let described = bench.step.describe(&found);
+    assert_eq!((described[0].operation.as_str(), described[0].region.as_str()), ("PutObject", "eu-west-1"));
+    let cx = StepContext { before: facts.clone(), ..context() };
+    bench.step.apply(&cx).await.unwrap();
+    assert!(bench.script.world(|world| world.object));
+    let Verification::NotYet(words) = bench.step.verify(&cx).await.unwrap() else { panic!("the servers answer as before") };
+    assert!(words.contains("still answer shop.example.com as before"), "{words}");
+    // After a restart in between: it was asked for and is under way.
+    assert!(matches!(bench.step.inspect(&cx).await.unwrap(), Inspection::UnderWay(_)));
+    bench.answers("192.0.2.2");
+    let Verification::So(facts) = bench.step.verify(&cx).await.unwrap() else { panic!("not so") };
+    assert_eq!((&facts["present"], facts.get("pin")), (&json!(true), None));
+    assert_eq!(bench.services(), BTreeSet::from(["s3".to_owned()]), "no control plane on the path");
+    let heard = bench.script.heard();
+    assert!(heard.iter().all(|one| one.path == "/switches/shop/failed-over"));
+    assert!(heard.iter().filter(|one| one.operation == "HeadObject").all(|one| one.key.is_empty()), "asked as the world asks");
+    let put = &bench.script.calls("PutObject")[0];
+    assert_eq!((put.key.as_str(), put.region.as_str(), put.headers["cache-control"].as_str()), (KEY, "eu-west-1", "no-store"));
+}
+
+#[tokio::test]
+async fn absent_is_absent_in_both_of_its_words_and_a_failing_bucket_is_neither() {
+    let bench = bench(false).await;
+    for status in [403, 404] {
+        bench.script.world(|world| world.absent = status);
+        let found = bench.step.inspect(&context()).await.unwrap();
+        assert!(matches!(found, Inspection::Possible(_)), "{status}: {found:?}");
+        let Verification::NotYet(words) = bench.step.verify(&context()).await.unwrap() else { panic!("{status}: not there") };
+        assert!(words.contains("is not there for the world: look at Block Public Access"), "{words}");
+    }
+    for status in [500, 503] {
+        bench.script.trouble("HeadObject", Trouble::Refused(status, "SlowDown"));
+        let error = bench.step.inspect(&context()).await.unwrap_err();
+        assert_eq!(error.class, ErrorClass::Retry, "{error}");
+        assert!(error.message.contains("s3:HeadObject of object switches/shop/failed-over in eu-west-1"), "{error}");
+    }
+    bench.script.world(|world| world.object = true);
+    bench.answers("192.0.2.2");
+    assert!(matches!(bench.step.inspect(&context()).await.unwrap(), Inspection::AlreadySo(_)));
+}
+
+#[tokio::test]
+async fn servers_that_do_not_answer_prove_nothing() {
+    let bench = bench(false).await;
+    *bench.servers.0.lock().unwrap() = Err("no answer from ns-1".to_owned());
+    let error = bench.step.inspect(&context()).await.unwrap_err();
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Retry, "no-authority"));
+    bench.script.world(|world| world.object = true);
+    let Verification::NotYet(words) = bench.step.verify(&context()).await.unwrap() else { panic!("proven by nobody") };
+    assert!(words.contains("no answer from ns-1"), "{words}");
+}
+
+#[tokio::test]
+async fn the_pin_follows_the_step_and_a_failback_swaps_it_back() {
+    let bench = bench(true).await;
+    let Inspection::Possible(facts) = bench.step.inspect(&context()).await.unwrap() else { panic!("nothing to do") };
+    let cx = StepContext { before: facts, ..context() };
+    bench.step.apply(&cx).await.unwrap();
+    bench.answers("192.0.2.2");
+    assert_eq!(bench.services(), BTreeSet::from(["s3".to_owned()]), "not before the step is done");
+    let Verification::So(facts) = bench.step.verify(&cx).await.unwrap() else { panic!("not so") };
+    assert_eq!(facts["pin"], "started in the background");
+    let ended = bench.ended().await;
+    assert!(ended.ok && ended.step_id == "shop-7/it" && ended.what == "pin of shop.example.com", "{ended:?}");
+    assert_eq!(bench.roles(), roles(("p", "SECONDARY", ""), ("s", "PRIMARY", "")));
+    // A second read starts no second follow-up.
+    let Verification::So(facts) = bench.step.verify(&cx).await.unwrap() else { panic!("not so") };
+    assert_eq!(facts.get("pin"), None);
+    // The way back.
+    let Inspection::Possible(facts) = bench.step.inspect(&back()).await.unwrap() else { panic!("pinned, so there is something to do") };
+    let cx = StepContext { before: facts, ..back() };
+    let done = bench.step.apply(&cx).await.unwrap();
+    assert_eq!(done["object"], "removed");
+    assert_eq!(bench.roles(), roles(("p", "PRIMARY", "hc-1"), ("s", "SECONDARY", "")));
+    assert!(!bench.script.world(|world| world.object));
+    let order: Vec<_> = bench.script.heard().into_iter().map(|one| one.operation).collect();
+    let at = |name: &str| order.iter().rposition(|one| one == name).unwrap();
+    assert!(at("ChangeResourceRecordSets") < at("DeleteObject"), "{order:?}");
+    bench.answers("192.0.2.1");
+    assert!(matches!(bench.step.verify(&cx).await.unwrap(), Verification::So(_)));
+}
+
+#[tokio::test]
+async fn a_pin_that_is_refused_is_told_and_fails_no_step() {
+    let bench = bench(true).await;
+    bench.script.trouble("ListResourceRecordSets", Trouble::Refused(403, "AccessDenied"));
+    bench.script.world(|world| world.object = true);
+    bench.answers("192.0.2.2");
+    assert!(matches!(bench.step.verify(&context()).await.unwrap(), Verification::So(_)));
+    let ended = bench.ended().await;
+    assert!(!ended.ok && ended.detail.contains("allow route53:ListResourceRecordSets"), "{ended:?}");
+    assert!(matches!(bench.step.verify(&context()).await.unwrap(), Verification::So(_)));
+    assert_eq!(bench.roles(), roles(("p", "PRIMARY", "hc-1"), ("s", "SECONDARY", "")));
+}
+
+#[tokio::test]
+async fn undo_puts_the_object_and_the_roles_back() {
+    for pin in [false, true] {
+        let bench = bench(pin).await;
+        let Inspection::Possible(facts) = bench.step.inspect(&context()).await.unwrap() else { panic!("nothing to do") };
+        let cx = StepContext { before: facts, ..context() };
+        bench.step.apply(&cx).await.unwrap();
+        bench.answers("192.0.2.2");
+        bench.step.verify(&cx).await.unwrap();
+        if pin {
+            assert!(bench.ended().await.ok);
+        }
+        let words = bench.step.undo(&cx).await.unwrap();
+        assert_eq!(words, "object switches/shop/failed-over is gone again");
+        assert!(!bench.script.world(|world| world.object));
+        assert_eq!(bench.roles(), roles(("p", "PRIMARY", "hc-1"), ("s", "SECONDARY", "")));
+        assert_eq!(bench.services().contains("route53"), pin);
+    }
+    let error = bench(false).await.step.undo(&context()).await.unwrap_err();
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::NeedsPerson, "no-record"));
+}
+
+#[tokio::test]
+async fn refusals_name_the_permission() {
+    let bench = bench(false).await;
+    bench.script.trouble("PutObject", Trouble::Refused(403, "AccessDenied"));
+    let error = bench.step.apply(&context()).await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::NeedsPerson);
+    assert!(error.message.contains("allow s3:PutObject"), "{error}");
+    bench.script.trouble("DeleteObject", Trouble::Refused(403, "AccessDenied"));
+    let error = bench.step.apply(&back()).await.unwrap_err();
+    assert!(error.message.contains("allow s3:DeleteObject"), "{error}");
+}

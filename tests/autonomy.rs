@@ -1,0 +1,161 @@
+//! Records that can move traffic without us, against the lab: `check` finds them, and the daemon asks a person.
+
+#![expect(clippy::unwrap_used, reason = "what fails here must fail the test")]
+
+#[expect(dead_code, reason = "each test file uses its part of the harness")]
+mod real;
+
+use aws_config::{BehaviorVersion, Region};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_route53::Client;
+use aws_sdk_route53::types::{Change, ChangeAction, ChangeBatch, HealthCheckConfig, HealthCheckType, ResourceRecordSet};
+use real::{Daemon, World, until};
+use serde_json::{Value, json};
+
+/// A person at Route 53's API, who does not ask us.
+struct Hand {
+    runtime: tokio::runtime::Runtime,
+    route53: Client,
+    zone: String,
+}
+
+impl Hand {
+    fn new(world: &World) -> Hand {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let addresses: Value = serde_json::from_slice(&std::fs::read(world.dir.path().join("world.json")).unwrap()).unwrap();
+        let text = |key: &str| addresses[key].as_str().unwrap().to_owned();
+        let loader = aws_config::defaults(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .endpoint_url(text("aws_endpoint_url"))
+            .credentials_provider(SharedCredentialsProvider::new(Credentials::for_tests()));
+        let config = runtime.block_on(loader.load());
+        Hand { route53: Client::new(&config), zone: text("zone_id"), runtime }
+    }
+
+    /// The front door's record of that site.
+    fn record(&self, site: &str) -> ResourceRecordSet {
+        let all = self.runtime.block_on(self.route53.list_resource_record_sets().hosted_zone_id(&self.zone).send()).unwrap();
+        all.resource_record_sets().iter().find(|set| set.set_identifier() == Some(site)).unwrap().clone()
+    }
+
+    fn write(&self, set: ResourceRecordSet) {
+        let change = Change::builder().action(ChangeAction::Upsert).resource_record_set(set).build().unwrap();
+        let batch = ChangeBatch::builder().changes(change).build().unwrap();
+        let call = self.route53.change_resource_record_sets().hosted_zone_id(&self.zone).change_batch(batch);
+        self.runtime.block_on(call.send()).unwrap();
+    }
+
+    /// An ordinary check of the primary's own endpoint.
+    fn endpoint_check(&self) -> String {
+        let config = HealthCheckConfig::builder().r#type(HealthCheckType::Http).ip_address("127.0.1.11").port(80).resource_path("/healthz");
+        let call = self.route53.create_health_check().caller_reference("endpoint").health_check_config(config.build().unwrap());
+        self.runtime.block_on(call.send()).unwrap().health_check().unwrap().id().to_owned()
+    }
+
+    fn evaluate(&self, site: &str, evaluate: bool) {
+        let mut set = self.record(site);
+        set.alias_target.as_mut().unwrap().evaluate_target_health = evaluate;
+        self.write(set);
+    }
+}
+
+/// The one finding of that name: whether it is well, and its words.
+fn finding(world: &World, code: i32) -> (bool, String) {
+    // The hand and each command share the account's few calls a second, and none knows of the others.
+    let said =
+        until("the account is not throttled", || Some(world.command(&["check", "--json"])).filter(|said| !said.out.contains("Throttling")));
+    assert_eq!(said.code, Some(code), "{}{}", said.out, said.err);
+    let document: Value = serde_json::from_str(&said.out).unwrap();
+    let all: Vec<&Value> = document["findings"].as_array().unwrap().iter().filter(|one| one["subject"] == "shop: R53-AUTONOMOUS").collect();
+    assert_eq!(all.len(), 1, "{document:#}");
+    let others = document["findings"].as_array().unwrap().iter().filter(|one| one["ok"] == false && one["subject"] != all[0]["subject"]);
+    assert_eq!(others.count(), 0, "{document:#}");
+    (all[0]["ok"].as_bool().unwrap(), all[0]["words"].as_str().unwrap().to_owned())
+}
+
+fn mode_gate(daemon: &Daemon) -> Value {
+    let app = daemon.app();
+    app["gates"].as_array().unwrap().iter().find(|gate| gate["name"] == "mode").unwrap().clone()
+}
+
+#[test]
+fn a_check_on_the_record_that_answers_is_found_and_caps_the_mode() {
+    let world = World::start();
+    let hand = Hand::new(&world);
+    assert_eq!(finding(&world, 0), (true, "nothing but watchover moves the records of its plans".into()));
+
+    let check = hand.endpoint_check();
+    let mut set = hand.record("primary");
+    set.health_check_id = Some(check.clone());
+    hand.write(set);
+    let (ok, words) = finding(&world, 3);
+    assert!(!ok);
+    for word in
+        ["\"automatic\" is capped at \"approval\"", "[primary]", &check, "HTTP at 127.0.1.11/healthz", "then [standby] answers instead"]
+    {
+        assert!(words.contains(word), "{word:?} is not in {words}");
+    }
+
+    let daemon = Daemon::start(&world.config);
+    until("the mode is capped", || (daemon.app()["ruling"] == "ask").then_some(()));
+    let gate = mode_gate(&daemon);
+    assert_eq!(gate["state"], "asks");
+    assert!(gate["words"].as_str().unwrap().starts_with("automatic, capped at approval: "), "{gate}");
+    until("the gate is exported", || (daemon.metrics().value("watchover_gate_open", &[("gate", "mode")]) == 0.0).then_some(()));
+    assert!(daemon.said().contains("autonomous"), "the log says it");
+    daemon.stop();
+
+    // Restarted without Route 53's API it knows what it knew.
+    world.act("/fault", &json!({"service": "route53", "action": "answer", "status": 503, "code": "ServiceUnavailable", "message": "gone"}));
+    let daemon = Daemon::start(&world.config);
+    until("the plan was inspected", || {
+        let app = daemon.app();
+        let gates = app["gates"].as_array()?;
+        let words = gates.iter().find(|gate| gate["name"] == "preflight")?["words"].as_str()?.to_owned();
+        words.contains("not everything answered").then_some(())
+    });
+    assert_eq!(mode_gate(&daemon)["state"], "asks");
+    daemon.stop();
+
+    world.edit(&[("mode = \"automatic\"", "mode = \"automatic\"\ntraffic_is_autonomous = true")]);
+    let daemon = Daemon::steady(&world.config);
+    assert!(mode_gate(&daemon)["words"].as_str().unwrap().contains("the config knows it"), "{}", mode_gate(&daemon));
+    daemon.stop();
+}
+
+#[test]
+fn records_that_follow_their_targets_are_found_before_and_after_the_move() {
+    let world = World::start();
+    let hand = Hand::new(&world);
+    hand.evaluate("standby", true);
+    let (ok, words) = finding(&world, 3);
+    assert!(!ok && words.contains("after the move, record") && words.contains("[standby]: EvaluateTargetHealth = true"), "{words}");
+    world.edit(&[("mode = \"automatic\"", "mode = \"automatic\"\ntraffic_is_autonomous = true")]);
+    let (ok, words) = finding(&world, 0);
+    assert!(ok && words.contains("the config knows it"), "{words}");
+}
+
+#[test]
+fn the_switch_is_ours_only_while_nothing_else_decides() {
+    let world = World::of("control-plane-down");
+    let hand = Hand::new(&world);
+    assert_eq!(finding(&world, 0), (true, "nothing but watchover moves the records of its plans".into()));
+
+    hand.evaluate("standby", true);
+    let (ok, words) = finding(&world, 3);
+    assert!(!ok && words.contains("with the switch thrown, [primary] then answers again"), "{words}");
+    hand.evaluate("standby", false);
+
+    let check = hand.record("primary").health_check_id().unwrap().to_owned();
+    world.act(
+        "/fault",
+        &json!({"service": "route53", "operation": "GetHealthCheck", "action": "answer", "status": 403, "code": "AccessDenied", "message": "no", "times": 1}),
+    );
+    let (ok, words) = finding(&world, 3);
+    assert!(!ok && words.contains("could not be read") && words.contains(&check) && words.contains("route53:GetHealthCheck"), "{words}");
+    let call = hand.route53.update_health_check().health_check_id(&check).resource_path("/other");
+    hand.runtime.block_on(call.send()).unwrap();
+    let (ok, words) = finding(&world, 3);
+    assert!(!ok && words.contains("is named as the switch, but asks") && words.contains("/other"), "{words}");
+}

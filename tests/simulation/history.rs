@@ -1,0 +1,612 @@
+//! One history: a world, a daemon in it, and everything that goes wrong, from one seed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+use watchover::domain::ledger::{Ledger, Wish};
+use watchover::domain::model::{Actor, Direction, Mode, SiteName, State};
+use watchover::domain::orders::Order;
+use watchover::domain::plan::{Class, Plan};
+use watchover::domain::policy::{AppPolicy, OnRpoExceeded, Window};
+use watchover::lab::faults::{Fault, Rule};
+use watchover::lab::world::{Ask, MetricMode, PRIMARY_REGION, Replication, STANDBY_REGION, SiteMode, SiteName as Site};
+use watchover::runtime::metrics::Metrics;
+
+use crate::coverage::Coverage;
+use crate::invariants;
+use crate::life::{Daemon, Machine};
+use crate::stage::{Disk, Shared, Stage, lock};
+
+/// The plan's steps.
+pub const STEPS: &[&str] = &["fence", "promote", "capacity", "traffic", "back"];
+/// Within this time after everything is mended, an app is at rest, or waits for a person and says so.
+const SETTLES: Duration = Duration::from_secs(120);
+/// How often users write.
+const WRITES_EVERY: Duration = Duration::from_millis(400);
+/// How often the state is judged while nothing is written: requests alone can break something, too.
+const JUDGED_EVERY: Duration = Duration::from_millis(250);
+
+/// What came of a history.
+pub struct End {
+    pub coverage: Coverage,
+    /// Simulated time.
+    pub took: Duration,
+    /// Incidents that were opened in it.
+    pub incidents: u64,
+}
+
+/// Something that is done to the world, or to the daemon.
+#[derive(Debug, Clone)]
+pub enum Deed {
+    Dark(&'static str, bool),
+    Mode(Site, SiteMode),
+    App(Site, bool),
+    InstanceDies,
+    NoCapacity(bool),
+    Isolated(bool),
+    Cut(String, bool),
+    Slow(u64),
+    Api(&'static str, &'static str, &'static str, Fault, Option<u32>),
+    Replication(Replication, u64),
+    Metric(MetricMode),
+    Busy(&'static str),
+    ClockStep(i64),
+    Paused(Duration),
+    Kill,
+    KillAt(u64),
+    Boot { reboot: bool },
+    Disk(Disk),
+    Mode2(Mode),
+    Person(u32),
+}
+
+/// The reference's policy with deadlines that fit into a history.
+fn policy(rng: &mut SmallRng) -> AppPolicy {
+    let seconds = Duration::from_secs;
+    let mut policy = crate::sim::policy();
+    policy.mode =
+        *[Mode::Automatic, Mode::Automatic, Mode::Automatic, Mode::Approval, Mode::Observe].choose(rng).unwrap_or(&Mode::Automatic);
+    policy.on_rpo_exceeded = *OnRpoExceeded::ALL.choose(rng).unwrap_or(&OnRpoExceeded::Hold);
+    policy.rpo_objective = seconds(*[60, 300, 300].choose(rng).unwrap_or(&300));
+    (policy.startup_grace, policy.cooldown, policy.approval_timeout) = (seconds(5), seconds(30), seconds(30));
+    (policy.move_timeout, policy.prove_timeout) = (seconds(60), seconds(20));
+    for (step, deadline) in policy.failover.steps.iter_mut().zip([5, 30, 20, 15]) {
+        step.deadline = seconds(deadline);
+    }
+    for signal in policy.primary.signals.iter_mut().chain(&mut policy.standby.signals) {
+        signal.window = signal.window.map(|window| Window { span: seconds(30), ..window });
+    }
+    let mut back = policy.failover.steps[3].clone();
+    (back.name, back.after, back.class) = ("back".into(), Vec::new(), Class::Traffic);
+    policy.failback = Plan { direction: Direction::ToPrimary, steps: vec![back] };
+    policy
+}
+
+/// Everything that goes wrong in a history, with the time before each.
+fn script(rng: &mut SmallRng) -> Vec<(Duration, Deed)> {
+    let mut deeds = Vec::new();
+    // Most histories hold a real outage early; the rest is left to chance.
+    if rng.random_bool(0.7) {
+        let wait = Duration::from_millis(rng.random_range(0..4_000));
+        deeds.push((wait, if rng.random_bool(0.6) { Deed::Dark(PRIMARY_REGION, true) } else { Deed::App(Site::Primary, false) }));
+    }
+    for _ in 0..rng.random_range(3..14) {
+        let wait = match rng.random_range(0..10) {
+            0..5 => rng.random_range(1..600),
+            5..9 => rng.random_range(600..5_000),
+            _ => rng.random_range(5_000..20_000),
+        };
+        deeds.push((Duration::from_millis(wait), deed(rng)));
+    }
+    deeds
+}
+
+fn fault(rng: &mut SmallRng) -> Fault {
+    let answer = |status, code: &str| Fault::Answer { status, code: code.to_owned(), message: code.to_owned() };
+    match rng.random_range(0..10) {
+        0..2 => answer(400, "Throttling"),
+        2 => answer(503, "ServiceUnavailable"),
+        3 => answer(403, "AccessDenied"),
+        4 => Fault::Hang,
+        5 => Fault::Latency { millis: rng.random_range(100..6_000) },
+        6..8 => Fault::DropBefore,
+        _ => Fault::DropAfter,
+    }
+}
+
+fn deed(rng: &mut SmallRng) -> Deed {
+    let site = if rng.random_bool(0.8) { Site::Primary } else { Site::Standby };
+    match rng.random_range(0..100) {
+        0..6 => Deed::Dark(if rng.random_bool(0.8) { PRIMARY_REGION } else { STANDBY_REGION }, true),
+        6..12 => Deed::Dark(if rng.random_bool(0.8) { PRIMARY_REGION } else { STANDBY_REGION }, false),
+        12..20 => {
+            let modes = [
+                SiteMode::Refuse,
+                SiteMode::Reset,
+                SiteMode::Hang,
+                SiteMode::Error,
+                SiteMode::WrongBody,
+                SiteMode::Slow { millis: 1_000 },
+                SiteMode::Share { fraction: 0.5 },
+                SiteMode::Ok,
+                SiteMode::Ok,
+            ];
+            Deed::Mode(site, modes.choose(rng).cloned().unwrap_or(SiteMode::Ok))
+        }
+        20..25 => Deed::App(site, rng.random_bool(0.4)),
+        25..27 => Deed::InstanceDies,
+        27..29 => Deed::NoCapacity(rng.random_bool(0.6)),
+        29..33 => Deed::Isolated(rng.random_bool(0.6)),
+        33..40 => {
+            let peers = [
+                "primary",
+                "standby",
+                "witness",
+                "dns",
+                "rds/us-east-1",
+                "cloudwatch/us-east-1",
+                "autoscaling/us-east-1",
+                "autoscaling/ap-south-1",
+                "route53/global",
+            ];
+            Deed::Cut(peers.choose(rng).copied().unwrap_or("primary").to_owned(), rng.random_bool(0.6))
+        }
+        40..42 => Deed::Slow(*[0, 50, 400].choose(rng).unwrap_or(&0)),
+        42..58 => {
+            let calls = [
+                ("rds", "PromoteReadReplica"),
+                ("rds", "PromoteReadReplica"),
+                ("rds", "DescribeDBInstances"),
+                ("autoscaling", "UpdateAutoScalingGroup"),
+                ("autoscaling", "DescribeAutoScalingGroups"),
+                ("route53", "ChangeResourceRecordSets"),
+                ("route53", "ListResourceRecordSets"),
+                ("cloudwatch", "GetMetricData"),
+                ("*", "*"),
+            ];
+            let (service, operation) = *calls.choose(rng).unwrap_or(&("*", "*"));
+            Deed::Api(service, "*", operation, fault(rng), rng.random_bool(0.7).then(|| rng.random_range(1..4)))
+        }
+        58..62 => {
+            let state = *[Replication::Ok, Replication::Broken, Replication::Paused].choose(rng).unwrap_or(&Replication::Ok);
+            Deed::Replication(state, *[0, 0, 40_000, 400_000].choose(rng).unwrap_or(&0))
+        }
+        62..64 => {
+            Deed::Metric(*[MetricMode::Truth, MetricMode::Missing, MetricMode::Fixed(-1.0)].choose(rng).unwrap_or(&MetricMode::Truth))
+        }
+        64..66 => Deed::Busy(["backing-up", "modifying", "available"].choose(rng).copied().unwrap_or("available")),
+        66..68 => Deed::ClockStep(rng.random_range(-120_000_000..120_000_000)),
+        68..71 => Deed::Paused(Duration::from_millis(rng.random_range(500..15_000))),
+        71..74 => Deed::Kill,
+        74..79 => Deed::KillAt(rng.random_range(1..60)),
+        79..84 => Deed::Boot { reboot: rng.random_bool(0.2) },
+        84..87 => Deed::Disk(if rng.random_bool(0.5) { Disk::Full } else { Disk::Well }),
+        87..88 => Deed::Mode2(*Mode::ALL.choose(rng).unwrap_or(&Mode::Automatic)),
+        _ => Deed::Person(rng.random_range(0..14)),
+    }
+}
+
+/// A running history.
+struct History {
+    stage: Shared,
+    machine: Machine,
+    step: Arc<AtomicI64>,
+    daemon: Option<Daemon>,
+    policy: AppPolicy,
+    metrics: Arc<Metrics>,
+    rng: SmallRng,
+    judged: (usize, usize),
+    told: Vec<String>,
+}
+
+/// Plays one history. `Err`: what was violated, with the history's words.
+pub async fn play(seed: u64, keep: Option<&[usize]>, metrics: &Arc<Metrics>) -> Result<End, (String, Vec<String>)> {
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let policy = policy(&mut rng);
+    let calm = Duration::from_millis(rng.random_range(1_000..9_000));
+    let deeds = script(&mut rng);
+    let stage: Shared = Arc::new(std::sync::Mutex::new(Stage::new(seed)));
+    let step: Arc<AtomicI64> = Arc::default();
+    let machine = Machine::new(&stage, &step);
+    let mut history =
+        History { stage, machine, step, daemon: None, policy, metrics: Arc::clone(metrics), rng, judged: (0, 0), told: Vec::new() };
+    match history.run(calm, deeds, keep).await {
+        Ok(()) => Ok(history.end()),
+        Err(words) => {
+            let mut told = std::mem::take(&mut history.told);
+            told.extend(
+                lock(&history.stage)
+                    .rows
+                    .iter()
+                    .map(|row| format!("{:>9.3} {} {}: {}", row.at.mono as f64 / 1e6, row.epoch, row.entry.kind(), row.entry.words())),
+            );
+            history.bury();
+            Err((words, told))
+        }
+    }
+}
+
+impl History {
+    async fn run(&mut self, calm: Duration, deeds: Vec<(Duration, Deed)>, keep: Option<&[usize]>) -> Result<(), String> {
+        self.boot(false)?;
+        self.pass(calm).await?;
+        for (at, (wait, deed)) in deeds.into_iter().enumerate() {
+            self.pass(wait).await?;
+            // A shrunk history keeps the times of what is left.
+            if keep.is_none_or(|keep| keep.contains(&at)) {
+                self.told.push(format!("{:>9.3} #{at} {deed:?}", self.now()));
+                self.act(deed).await?;
+            }
+        }
+        self.pass(Duration::from_secs(5)).await?;
+        self.mend();
+        self.told.push(format!("{:>9.3} everything is mended", self.now()));
+        self.settle().await
+    }
+
+    fn now(&self) -> f64 {
+        lock(&self.stage).now() as f64 / 1e3
+    }
+
+    fn end(mut self) -> End {
+        self.bury();
+        let stage = lock(&self.stage);
+        let opened = stage.coverage.count("entry opened");
+        End { coverage: stage.coverage.clone(), took: Duration::from_millis(stage.now()), incidents: opened }
+    }
+
+    fn bury(&mut self) {
+        if let Some(daemon) = self.daemon.take() {
+            lock(&self.stage).kill();
+            daemon.bury();
+        }
+    }
+
+    /// Lets time pass: users write, and every change is judged.
+    async fn pass(&mut self, wait: Duration) -> Result<(), String> {
+        let until = tokio::time::Instant::now() + wait;
+        loop {
+            let now = tokio::time::Instant::now();
+            if now >= until {
+                return Ok(());
+            }
+            let died = Arc::clone(&lock(&self.stage).died);
+            let next = until.min(now + JUDGED_EVERY.min(WRITES_EVERY));
+            tokio::select! {
+                biased;
+                () = died.notified() => {
+                    self.told.push(format!("{:>9.3} the process died", self.now()));
+                    self.check_journal()?;
+                    if let Some(daemon) = self.daemon.take() {
+                        daemon.bury();
+                    }
+                }
+                () = tokio::time::sleep_until(next) => {}
+            }
+            self.write();
+            self.judge()?;
+        }
+    }
+
+    fn write(&self) {
+        let mut stage = lock(&self.stage);
+        let now = stage.now();
+        if now % 400 < 250
+            && let Some(word) = stage.users_go()
+        {
+            let site = if word == "primary" { Site::Primary } else { Site::Standby };
+            drop(stage.world.site_request(site, Ask::Write, now));
+        }
+    }
+
+    fn judge(&mut self) -> Result<(), String> {
+        let stage = lock(&self.stage);
+        let seen = (stage.rows.len(), stage.requests.len());
+        if self.judged == seen {
+            return Ok(());
+        }
+        let from = std::mem::replace(&mut self.judged, seen).0;
+        invariants::running(&stage, &self.policy, from)
+    }
+
+    fn check_journal(&self) -> Result<(), String> {
+        let stage = lock(&self.stage);
+        invariants::journal_is_the_state(&stage, &self.machine.boot_id(), self.machine.clock.now(), None)
+    }
+
+    fn boot(&mut self, reboot: bool) -> Result<(), String> {
+        if self.daemon.is_some() {
+            return Ok(());
+        }
+        if reboot {
+            let boots = self.machine.boots + 1;
+            self.machine = Machine { boots, ..Machine::new(&self.stage, &self.step) };
+            lock(&self.stage).coverage.fault("machine-rebooted");
+        }
+        match Daemon::start(&self.stage, &self.machine, &self.policy, &self.metrics) {
+            Ok(daemon) => self.daemon = Some(daemon),
+            Err(words) => {
+                let full = lock(&self.stage).disk == Disk::Full;
+                self.told.push(format!("{:>9.3} it does not start: {words}", self.now()));
+                if !full {
+                    return Err(format!("start: refused with a well disk: {words}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn kill(&mut self) {
+        if let Some(daemon) = self.daemon.take() {
+            let mut stage = lock(&self.stage);
+            stage.kill();
+            stage.coverage.fault("killed");
+            drop(stage);
+            daemon.bury();
+        }
+    }
+
+    async fn act(&mut self, deed: Deed) -> Result<(), String> {
+        match deed {
+            Deed::Kill => self.kill(),
+            Deed::Boot { reboot } => {
+                if self.daemon.is_none() {
+                    lock(&self.stage).coverage.fault("restarted");
+                    self.boot(reboot)?;
+                }
+            }
+            Deed::Paused(length) => {
+                lock(&self.stage).coverage.fault("process-paused");
+                // Every timer of the process fires late by this; the world goes on meanwhile.
+                tokio::time::advance(length).await;
+            }
+            Deed::ClockStep(by) => {
+                self.step.fetch_add(by, Ordering::SeqCst);
+                lock(&self.stage).coverage.fault("clock-step");
+            }
+            Deed::Mode2(mode) => {
+                self.policy.mode = mode;
+                lock(&self.stage).coverage.fault("reload");
+                if let Some(daemon) = &self.daemon {
+                    daemon.reload(&self.policy).await;
+                }
+            }
+            Deed::Person(which) => self.person(which).await,
+            other => self.world(other),
+        }
+        Ok(())
+    }
+
+    fn world(&mut self, deed: Deed) {
+        let mut guard = lock(&self.stage);
+        let stage = &mut *guard;
+        let now = stage.now();
+        let name = match deed {
+            Deed::Dark(region, dark) => {
+                stage.world.set_dark(region, dark, now);
+                if dark { "region-dark" } else { "region-lit" }
+            }
+            Deed::Mode(site, mode) => {
+                let name = match &mode {
+                    SiteMode::Ok => "site-mended",
+                    SiteMode::Refuse => "site-refuses",
+                    SiteMode::Reset => "site-resets",
+                    SiteMode::Hang => "site-hangs",
+                    SiteMode::Error => "site-errors",
+                    SiteMode::WrongBody => "site-wrong-body",
+                    SiteMode::Slow { .. } => "site-slow",
+                    SiteMode::Share { .. } => "site-brown-out",
+                };
+                stage.world.set_site_mode(site, mode, now);
+                name
+            }
+            Deed::App(site, running) => {
+                stage.world.set_app(site, running, now);
+                if running { "app-started" } else { "app-stopped" }
+            }
+            Deed::InstanceDies => {
+                let found = stage.world.groups().iter().flat_map(|group| &group.instances).map(|one| one.id.clone()).next();
+                if let Some(id) = found {
+                    drop(stage.world.kill_instance(&id, now));
+                }
+                "instance-dies"
+            }
+            Deed::NoCapacity(on) => {
+                drop(stage.world.set_no_capacity("shop-standby", on, now));
+                "no-capacity"
+            }
+            Deed::Isolated(on) => {
+                stage.world.set_isolated(on, now);
+                if on { "isolated" } else { "connected" }
+            }
+            Deed::Cut(peer, on) => {
+                if on {
+                    stage.cut.insert(peer)
+                } else {
+                    stage.cut.remove(&peer)
+                };
+                if on { "cut" } else { "joined" }
+            }
+            Deed::Slow(by) => {
+                stage.slow = by;
+                "slow-network"
+            }
+            Deed::Api(service, region, operation, fault, times) => {
+                let name = match &fault {
+                    Fault::Answer { code, .. } if code == "Throttling" => "api-throttles",
+                    Fault::Answer { code, .. } if code == "AccessDenied" => "api-denies",
+                    Fault::Answer { .. } => "api-fails",
+                    Fault::Hang => "api-hangs",
+                    Fault::Latency { .. } => "api-late",
+                    Fault::DropBefore => "api-loses-request",
+                    Fault::DropAfter => "api-loses-answer",
+                };
+                let (service, region, operation) = (service.to_owned(), region.to_owned(), operation.to_owned());
+                stage.faults.add(Rule { service, region, operation, fault, times, until: Some(now + 20_000) });
+                name
+            }
+            Deed::Replication(state, extra) => {
+                stage.world.set_replication("shop-replica", Some(state), Some(extra), now);
+                match (state, extra) {
+                    (Replication::Broken, _) => "replication-broken",
+                    (Replication::Paused, _) => "replication-paused",
+                    (Replication::Ok, 0) => "replication-mended",
+                    (Replication::Ok, _) => "replication-late",
+                }
+            }
+            Deed::Metric(mode) => {
+                stage.world.set_lag_metric("shop-replica", mode, now);
+                if mode == MetricMode::Missing { "lag-missing" } else { "lag-minus-one" }
+            }
+            Deed::Busy(status) => {
+                // Only a replica that nobody asked anything of is busy with something of its own.
+                let idle = stage.world.database(STANDBY_REGION, "shop-replica").is_some_and(|found| found.promotion.is_none());
+                if idle {
+                    stage.world.set_database_status("shop-replica", status, now);
+                }
+                "database-busy"
+            }
+            Deed::KillAt(doors) => {
+                stage.dies_at = Some(stage.doors + doors);
+                return;
+            }
+            Deed::Disk(disk) => {
+                stage.disk = disk;
+                if disk == Disk::Full { "disk-full" } else { "disk-mended" }
+            }
+            Deed::ClockStep(_) | Deed::Paused(_) | Deed::Kill | Deed::Boot { .. } | Deed::Mode2(_) | Deed::Person(_) => return,
+        };
+        stage.coverage.fault(name);
+    }
+
+    /// An operator at three in the morning.
+    async fn person(&mut self, which: u32) {
+        let Some(daemon) = &self.daemon else { return };
+        let incident = daemon.ledger().incident.map(|open| open.id).unwrap_or_default();
+        let by = |reason: &str| Actor { who: "alice".into(), reason: reason.into() };
+        let accept_loss = *[None, Some(200.0), Some(f64::INFINITY)].choose(&mut self.rng).unwrap_or(&None);
+        let step = || STEPS[..4].choose(&mut SmallRng::seed_from_u64(u64::from(which))).copied().unwrap_or("fence").to_owned();
+        let (name, order) = match which {
+            0..2 => {
+                let (force, graceful) = (self.rng.random_bool(0.5), self.rng.random_bool(0.3));
+                let wish = Wish { by: by("drill"), accept_loss, shown: None, force, graceful };
+                ("move", Order::Move { to: if self.rng.random_bool(0.8) { SiteName::Standby } else { SiteName::Primary }, wish })
+            }
+            2..6 => ("approve", Order::Approve { incident, by: by("go"), accept_loss }),
+            6 => ("decline", Order::Decline { incident, by: by("no") }),
+            7 | 8 => ("retry", Order::Retry { incident, by: by("again") }),
+            9 => ("skip", Order::Skip { incident, step: step(), by: by("without it") }),
+            10 => ("abort", Order::Abort { incident, by: by("stop") }),
+            11 => ("adopt", Order::Adopt { site: *SiteName::ALL.choose(&mut self.rng).unwrap_or(&SiteName::Primary), by: by("it is so") }),
+            12 => ("pause", Order::Pause { length: Duration::from_secs(self.rng.random_range(1..30)), by: by("maintenance") }),
+            _ => ("resume", Order::Resume { by: by("done") }),
+        };
+        let answer = daemon.order(order).await;
+        let mut stage = lock(&self.stage);
+        stage.coverage.order(name, matches!(answer, Some(Ok(_))));
+        drop(stage);
+        self.told.push(match answer {
+            None => format!("{:>9.3}    {name}: no answer", self.now()),
+            Some(Ok(_)) => format!("{:>9.3}    {name}: followed", self.now()),
+            Some(Err(refusal)) => format!("{:>9.3}    {name}: {}", self.now(), refusal.words),
+        });
+    }
+
+    /// The world is whole again; what the daemon has done to it stays.
+    fn mend(&mut self) {
+        let mut guard = lock(&self.stage);
+        let stage = &mut *guard;
+        let now = stage.now();
+        for region in [PRIMARY_REGION, STANDBY_REGION] {
+            stage.world.set_dark(region, false, now);
+        }
+        for site in [Site::Primary, Site::Standby] {
+            stage.world.set_site_mode(site, SiteMode::Ok, now);
+            stage.world.set_app(site, true, now);
+        }
+        stage.world.set_isolated(false, now);
+        drop(stage.world.set_no_capacity("shop-standby", false, now));
+        if stage.world.database(STANDBY_REGION, "shop-replica").is_some_and(|found| found.promotion.is_none()) {
+            stage.world.set_database_status("shop-replica", "available", now);
+        }
+        stage.world.set_replication("shop-replica", Some(Replication::Ok), Some(0), now);
+        stage.world.set_lag_metric("shop-replica", MetricMode::Truth, now);
+        stage.cut.clear();
+        stage.faults.clear();
+        (stage.slow, stage.disk, stage.dies_at) = (0, Disk::Well, None);
+    }
+
+    /// With everything mended, and a person who answers where one is waited for, the app comes to rest.
+    async fn settle(&mut self) -> Result<(), String> {
+        self.boot(false)?;
+        let until = tokio::time::Instant::now() + SETTLES;
+        let (mut at_rest, mut tries) = (0, 0);
+        while tokio::time::Instant::now() < until {
+            self.pass(Duration::from_secs(3)).await?;
+            let Some(daemon) = &self.daemon else { return Err("settles: the daemon died of nothing".into()) };
+            let ledger = daemon.ledger();
+            at_rest = if self.is_rest(&ledger) { at_rest + 1 } else { 0 };
+            if at_rest >= 3 {
+                let stage = lock(&self.stage);
+                let (boot, now) = (self.machine.boot_id(), self.machine.clock.now());
+                invariants::journal_is_the_state(&stage, &boot, now, Some(&ledger))?;
+                return right_for_the_world(&stage, &ledger);
+            }
+            self.answer(&ledger, &mut tries).await?;
+        }
+        let ledger = self.daemon.as_ref().map(Daemon::ledger).unwrap_or_default();
+        Err(format!("settles: {} since {:.1}s, with everything mended", ledger.state, ledger.since.mono as f64 / 1e6))
+    }
+
+    /// Watching; or held off a site that truly serves nobody, as its machines are gone by somebody's order: that is a
+    /// person's to mend, and the gates say so.
+    fn is_rest(&self, ledger: &Ledger) -> bool {
+        let site = if ledger.active == Some(SiteName::Standby) { Site::Standby } else { Site::Primary };
+        let gone = lock(&self.stage).world.healthy_targets(site) == 0;
+        ledger.state == State::Watching || (matches!(ledger.state, State::Held | State::AwaitingApproval) && gone)
+    }
+
+    async fn answer(&mut self, ledger: &Ledger, tries: &mut u32) -> Result<(), String> {
+        let Some(daemon) = &self.daemon else { return Ok(()) };
+        let by = |reason: &str| Actor { who: "bob".into(), reason: reason.into() };
+        if ledger.paused.is_some() {
+            drop(daemon.order(Order::Resume { by: by("done") }).await);
+        }
+        let (State::Stuck, Some(open)) = (ledger.state, &ledger.incident) else { return Ok(()) };
+        let waits = open.stuck.as_ref().is_some_and(|(_, waits_for)| !waits_for.is_empty());
+        if !waits {
+            return Err("settles: stuck, and waits for nobody".into());
+        }
+        *tries += 1;
+        let lost = open.aborted || open.calling_off || *tries > 3;
+        let to_standby = lock(&self.stage).world.front_door_sites().contains("standby");
+        let site = if to_standby { SiteName::Standby } else { SiteName::Primary };
+        let order =
+            if lost { Order::Adopt { site, by: by("it is so") } } else { Order::Retry { incident: open.id.clone(), by: by("mended") } };
+        match daemon.order(order).await {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(refusal)) => Err(format!("settles: a stuck incident takes no answer: {}", refusal.words)),
+            None => Err("settles: no answer to an order".into()),
+        }
+    }
+}
+
+/// At rest, what the daemon believes is so; unless a person told it otherwise.
+fn right_for_the_world(stage: &Stage, ledger: &Ledger) -> Result<(), String> {
+    let told = ["adopt", "skip", "abort"].iter().any(|order| stage.coverage.count(&format!("order {order} followed")) > 0);
+    if told {
+        return Ok(());
+    }
+    let adopted =
+        stage.rows.iter().any(|row| matches!(&row.entry, watchover::domain::ledger::Entry::Active { by, .. } if by.who != "watchover"));
+    let front: Vec<&str> = stage.world.front_door_sites().into_iter().collect();
+    let active = ledger.active.map(|site| if site == SiteName::Primary { "primary" } else { "standby" });
+    if !adopted && active.is_some_and(|active| front != [active]) {
+        return Err(format!("settles: at rest with {active:?} active, and users are sent to {front:?}"));
+    }
+    Ok(())
+}

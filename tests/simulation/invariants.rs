@@ -1,0 +1,330 @@
+//! The invariants of the design as functions over what was left behind: rows, requests, looks, and the cloud's own truth.
+//!
+//! Each is named after what it guards; a violation names it first.
+
+use watchover::domain::gates;
+use watchover::domain::ledger::{Entry, GateState, Record, Ruling};
+use watchover::domain::model::{Direction, Moment, SiteName, Subject, Trigger, Verdict};
+use watchover::domain::policy::AppPolicy;
+use watchover::domain::rpo::{Assumption, Exposure};
+use watchover::lab::world as lab;
+use watchover::runtime::control::fold;
+
+use crate::stage::Stage;
+
+type Checked = Result<(), String>;
+
+macro_rules! holds {
+    ($what:expr, $($words:tt)+) => {
+        if !$what {
+            return Err(format!($($words)+));
+        }
+    };
+}
+
+/// All that can be judged while a history runs, after anything was written or asked for. `from`: rows before it were
+/// judged already, and what they alone can break is not judged again.
+pub fn running(stage: &Stage, policy: &AppPolicy, from: usize) -> Checked {
+    one_writer(stage)?;
+    order(stage)?;
+    written_before_done(stage)?;
+    inspected_first(stage)?;
+    sizes_never_fall(stage)?;
+    let new = |wanted: fn(&Entry) -> bool| stage.rows[from.min(stage.rows.len())..].iter().any(|row| wanted(&row.entry));
+    if new(|entry| matches!(entry, Entry::Opened { .. } | Entry::Confirmed { .. } | Entry::Planned { .. })) {
+        never_on_ignorance(stage)?;
+    }
+    if new(|entry| matches!(entry, Entry::Planned { .. })) {
+        no_way_back(stage)?;
+        a_no_holds(&stage.rows)?;
+        gates_open(&stage.rows)?;
+        cooldown(&stage.rows, policy)?;
+    }
+    if new(|entry| matches!(entry, Entry::StepIntent { .. })) {
+        permitted(&stage.rows)?;
+    }
+    if new(|entry| matches!(entry, Entry::Closed { .. })) {
+        figures(stage)?;
+    }
+    if new(|entry| matches!(entry, Entry::Stuck { .. })) {
+        stuck_says_for_whom(&stage.rows)?;
+    }
+    epochs_rise(&stage.rows)
+}
+
+/// 1. A promotion takes effect once.
+fn one_writer(stage: &Stage) -> Checked {
+    for database in stage.world.databases() {
+        holds!(database.promotions <= 1, "one-writer: {} was promoted {} times", database.id, database.promotions);
+    }
+    Ok(())
+}
+
+/// 4. Users follow the data; unless a person said to go on without it.
+fn order(stage: &Stage) -> Checked {
+    for request in stage.requests.iter().filter(|request| request.step == "traffic" && !request.promoted) {
+        let before = &stage.rows[..request.rows];
+        let skipped = before.iter().any(|row| matches!(&row.entry, Entry::StepSkipped { step, .. } if step == "promote"));
+        // Undoing a move of users that a person wanted without the data is the same exception.
+        holds!(skipped, "order: users were sent to a database that takes no writes, at {} ms", request.at);
+    }
+    Ok(())
+}
+
+/// 5. Whatever reaches the cloud has its intent on the disk before.
+fn written_before_done(stage: &Stage) -> Checked {
+    for request in &stage.requests {
+        let rows = stage.rows[..request.rows].iter();
+        let intent = rows.rev().find(|row| matches!(&row.entry, Entry::StepIntent { step, .. } if step == request.step));
+        holds!(intent.is_some(), "written-before-done: {} reached the cloud at {} ms without an intent", request.step, request.at);
+    }
+    for step in crate::history::STEPS {
+        let asked = stage.requests.iter().filter(|request| request.step == *step).count();
+        let intents = stage.rows.iter().filter(|row| matches!(&row.entry, Entry::StepIntent { step: of, .. } if of == step)).count();
+        let undone = stage.rows.iter().filter(|row| matches!(&row.entry, Entry::CallingOff { .. })).count();
+        // An undo writes its result alone; it may be tried several times.
+        holds!(asked <= intents || undone > 0, "written-before-done: {asked} requests of {step} with {intents} intents");
+    }
+    Ok(())
+}
+
+/// 6. A life that asks for something has looked at it before.
+fn inspected_first(stage: &Stage) -> Checked {
+    for request in stage.requests.iter().filter(|request| !request.inspected) {
+        let undoing = stage.rows[..request.rows].iter().rev().find_map(|row| match &row.entry {
+            Entry::CallingOff { .. } => Some(true),
+            Entry::Planned { .. } => Some(false),
+            _ => None,
+        });
+        holds!(undoing == Some(true), "resume: {} was asked for at {} ms by a life that had not inspected it", request.step, request.at);
+    }
+    Ok(())
+}
+
+/// 2. An outage starts with a look that failed, and moves only if somebody else answered us since.
+fn never_on_ignorance(stage: &Stage) -> Checked {
+    let was = |subjects: &[Option<Subject>], good: fn(&Verdict) -> bool, from: i64, to: i64| {
+        stage.seen.iter().any(|look| subjects.contains(&look.subject) && good(&look.verdict) && (from..=to).contains(&look.sent))
+    };
+    let source = |direction: Direction| Some(Subject::Signal(direction.source(), 0));
+    let down: fn(&Verdict) -> bool = |verdict| matches!(verdict, Verdict::Down(_));
+    let up: fn(&Verdict) -> bool = |verdict| *verdict == Verdict::Up;
+    let mut open: Option<(Direction, Option<Moment>)> = None;
+    let mut boots = stage.rows.iter().map(|row| row.boot_id.as_str());
+    let first = boots.next();
+    // Monotonic time of another boot compares with nothing here.
+    let one_boot = boots.all(|boot| Some(boot) == first);
+    for row in &stage.rows {
+        match &row.entry {
+            Entry::Opened { trigger: Trigger::Outage, direction, first_failed, .. } => {
+                if let (Some(at), true) = (first_failed, one_boot) {
+                    holds!(was(&[source(*direction)], down, at.mono, at.mono), "never-on-ignorance: an outage without a failed look");
+                }
+                open = Some((*direction, *first_failed));
+            }
+            Entry::Confirmed { first_failed, .. } => {
+                if let Some((direction, at)) = &mut open {
+                    if one_boot {
+                        let seen = was(&[source(*direction)], down, first_failed.mono, first_failed.mono);
+                        holds!(seen, "never-on-ignorance: confirmed by no look");
+                    }
+                    *at = Some(*first_failed);
+                }
+            }
+            Entry::Commanded { .. } | Entry::Closed { .. } => open = None,
+            Entry::Planned { .. } => {
+                if let (Some((direction, Some(first_failed))), true) = (&open, one_boot) {
+                    let others = [None, Some(Subject::Signal(direction.target(), 0))];
+                    let answered = was(&others, up, first_failed.mono, row.at.mono);
+                    holds!(answered, "never-on-ignorance: moved while nobody at all answered us");
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// 7. The way back is a person's command.
+fn no_way_back(stage: &Stage) -> Checked {
+    let mut commanded = false;
+    for row in &stage.rows {
+        match &row.entry {
+            Entry::Commanded { .. } => commanded = true,
+            Entry::Closed { .. } => commanded = false,
+            Entry::Planned { plan } if plan.direction == Direction::ToPrimary => {
+                holds!(commanded, "no-way-back: a way back that nobody commanded");
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A no stands until a person says yes, or the outage is another.
+fn a_no_holds(rows: &[Record]) -> Checked {
+    let mut declined = false;
+    for row in rows {
+        match &row.entry {
+            Entry::Declined { .. } => declined = true,
+            Entry::Approved { .. } | Entry::Commanded { .. } | Entry::Closed { .. } => declined = false,
+            Entry::Planned { .. } => holds!(!declined, "a-no-holds: a declined move went on"),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// 3. Right before each plan stands the evaluation that let it go, with every gate in it, open.
+fn gates_open(rows: &[Record]) -> Checked {
+    for (at, row) in rows.iter().enumerate().filter(|(_, row)| matches!(row.entry, Entry::Planned { .. })) {
+        let Some(before) = at.checked_sub(1).map(|at| &rows[at]) else { return Err("gates: planned first of all".into()) };
+        let Entry::Gated { ruling: Ruling::Go, gates, .. } = &before.entry else {
+            return Err(format!("gates: planned after {}", before.entry.kind()));
+        };
+        holds!(before.at == row.at, "gates: evaluated in another instant");
+        holds!(gates.iter().map(|gate| gate.name.as_str()).eq(gates::NAMES.iter().copied()), "gates: not all of them");
+        holds!(gates.iter().all(|gate| gate.state == GateState::Open), "gates: went with {gates:?}");
+    }
+    Ok(())
+}
+
+/// 3. Before each promotion and each move of users stands a second look of that very instant.
+fn permitted(rows: &[Record]) -> Checked {
+    for (at, row) in rows.iter().enumerate() {
+        let Entry::StepIntent { step, .. } = &row.entry else { continue };
+        if !matches!(step.as_str(), "promote" | "traffic" | "back") {
+            continue;
+        }
+        let looked = at.checked_sub(1).map(|at| &rows[at]).is_some_and(|before| {
+            before.at == row.at && matches!(&before.entry, Entry::StepPermitted { step: of, gates } if of == step && !gates.is_empty())
+        });
+        holds!(looked, "second-look: {step} was intended without one");
+    }
+    Ok(())
+}
+
+/// A move soon after another needs a person.
+fn cooldown(rows: &[Record], policy: &AppPolicy) -> Checked {
+    let (mut last, mut by_person) = (None, false);
+    for row in rows {
+        match &row.entry {
+            Entry::Opened { .. } => by_person = false,
+            Entry::Commanded { .. } | Entry::Approved { .. } => by_person = true,
+            Entry::Closed { active: Some(_), .. } => last = Some((row.at, row.boot_id.clone())),
+            Entry::Planned { .. } => {
+                if let Some((ended, boot)) = &last
+                    && *boot == row.boot_id
+                {
+                    let soon = row.at.since(*ended) < policy.cooldown;
+                    holds!(!soon || by_person, "cooldown: a move {:?} after the last one, by itself", row.at.since(*ended));
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Each start raises the epoch, and no row carries an older one than the row before it.
+fn epochs_rise(rows: &[Record]) -> Checked {
+    let mut last = 0;
+    for row in rows {
+        holds!(row.epoch >= last, "epoch: {} after {last} at row {}", row.epoch, row.seq);
+        holds!(!matches!(row.entry, Entry::Started { .. }) || row.epoch > last, "epoch: a start without a rise at row {}", row.seq);
+        last = row.epoch;
+    }
+    Ok(())
+}
+
+/// 10. The phases are the whole; the clock starts at the failed look; the loss is at least the true one.
+fn figures(stage: &Stage) -> Checked {
+    let (mut first_failed, mut commanded): (Option<Moment>, bool) = (None, false);
+    let mut boots: Vec<&str> = Vec::new();
+    for row in &stage.rows {
+        boots.push(row.boot_id.as_str());
+        match &row.entry {
+            Entry::Opened { .. } => (first_failed, commanded) = (None, false),
+            Entry::Commanded { .. } => commanded = true,
+            Entry::Confirmed { first_failed: at, .. } => first_failed = Some(*at),
+            Entry::Closed { figures, active, .. } => {
+                let Some(total) = figures.rto_seconds else { continue };
+                let sum: f64 = figures.phases.values().sum();
+                let whole = (sum - total).abs() < 1e-6 && figures.phases.values().all(|seconds| *seconds >= 0.0);
+                holds!(whole, "figures: {total} is not the sum of {:?}", figures.phases);
+                let one_boot = boots.iter().all(|boot| *boot == row.boot_id);
+                if let (Some(at), false, true) = (first_failed, commanded, one_boot) {
+                    // Proven at most four looks before it is written.
+                    let true_total = row.at.since(at).as_secs_f64();
+                    holds!(
+                        total <= true_total + 1e-6 && total >= true_total - 30.0,
+                        "figures: RTO {total} where {true_total} passed since the failed look"
+                    );
+                }
+                if *active == Some(SiteName::Standby)
+                    && let Some(exposure) = &figures.rpo
+                {
+                    loss(stage, exposure)?;
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// 10. Of the writes up to the stated end of writes, none lies further back than the reported loss; and behind a proven
+/// fence there is none at all.
+fn loss(stage: &Stage, exposure: &Exposure) -> Checked {
+    let (Some(reported), Some(truth)) = (exposure.seconds, stage.world.true_loss()) else { return Ok(()) };
+    // A clock that was stepped tells another time than the cloud's.
+    if stage.coverage.count("fault clock-step") > 0 {
+        return Ok(());
+    }
+    let at = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
+    let end = (exposure.end_of_writes - stage.birth()) / 1_000;
+    let missing = stage.world.acks().iter().filter(|ack| ack.site == lab::SiteName::Primary && at(ack.at_ms) > truth.held_until_ms);
+    for ack in missing {
+        if exposure.assumption == Assumption::FenceProven {
+            holds!(at(ack.at_ms) <= end, "figures: a write at {} ms behind the fence proven at {end} ms", ack.at_ms);
+        }
+        let back = (at(ack.at_ms) - truth.held_until_ms) as f64 / 1e3;
+        let told = at(ack.at_ms) > end || back <= reported + 1e-3;
+        holds!(told, "figures: reported loss {reported} until {end} ms, but a write at {} ms lies {back}s back", ack.at_ms);
+    }
+    Ok(())
+}
+
+/// A step of capacity never lowers a size.
+fn sizes_never_fall(stage: &Stage) -> Checked {
+    for event in stage.world.events().iter().filter(|event| event.kind == "group-size" && event.subject == "shop-standby") {
+        let fell = event.detail.split(' ').filter_map(|word| word.split_once('→')).any(|(was, is)| {
+            match (was.parse::<u32>(), is.parse::<u32>()) {
+                (Ok(was), Ok(is)) => is < was,
+                _ => false,
+            }
+        });
+        holds!(!fell, "capacity: a size fell: {}", event.detail);
+    }
+    Ok(())
+}
+
+/// 8. A stuck incident names what is wrong and what would help.
+fn stuck_says_for_whom(rows: &[Record]) -> Checked {
+    for row in rows {
+        if let Entry::Stuck { words, waits_for } = &row.entry {
+            holds!(!words.is_empty() && !waits_for.is_empty(), "stuck: without a word");
+        }
+    }
+    Ok(())
+}
+
+/// The journal read from scratch is the state that lived: nothing is known that is not written.
+pub fn journal_is_the_state(stage: &Stage, boot: &str, now: Moment, lived: Option<&watchover::domain::ledger::Ledger>) -> Checked {
+    let folded = fold(&stage.rows, boot, now).map_err(|error| format!("journal: {error}"))?;
+    if let Some(lived) = lived {
+        let read = folded.get("shop").cloned().unwrap_or_default();
+        holds!(read == *lived, "journal: it says {:?}, the daemon knew {:?}", read.state, lived.state);
+    }
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! The daemon against the pretend cloud, in virtual time, from seeds: the real decision, executor, probers and journal
+//! logic; regions that go dark, networks that split, calls that get lost, a process that dies at any of its doors, and
+//! people who press every button. After every change the invariants of the design are judged.
+//!
+//! `SEEDS=5000 cargo test --test simulation` plays that many histories; `SEED=7` replays one and prints what happened.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "what fails here must fail the test")]
+
+mod coverage;
+mod doors;
+mod history;
+mod invariants;
+mod life;
+#[path = "../sim/mod.rs"]
+mod sim;
+mod stage;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use coverage::Coverage;
+use history::End;
+use watchover::runtime::metrics::Metrics;
+
+/// Histories of a plain `cargo test`.
+const SEEDS: u64 = 200;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap_or_else(|_| panic!("{name} is a number")))
+}
+
+fn play(seed: u64, keep: Option<&[usize]>, metrics: &Arc<Metrics>) -> Result<End, (String, Vec<String>)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
+    runtime.block_on(history::play(seed, keep, metrics))
+}
+
+/// Leaves out what the violation does not need, one deed after the other.
+fn shrink(seed: u64, words: &str, metrics: &Arc<Metrics>) -> Vec<usize> {
+    let name = words.split(':').next().unwrap_or(words);
+    let mut keep: Vec<usize> = (0..32).collect();
+    for at in 0..32 {
+        let less: Vec<usize> = keep.iter().copied().filter(|kept| *kept != at).collect();
+        if let Err((found, _)) = play(seed, Some(&less), metrics)
+            && found.starts_with(name)
+        {
+            keep = less;
+        }
+    }
+    keep
+}
+
+#[test]
+fn histories_keep_every_invariant() {
+    let first = number("SEED");
+    let count = number("SEEDS").unwrap_or(if first.is_some() { 1 } else { SEEDS });
+    let (from, jobs) = (first.unwrap_or(0), number("JOBS").unwrap_or(2).max(1));
+    let next = AtomicU64::new(from);
+    let began = Instant::now();
+    let worker = || {
+        let metrics = Arc::new(Metrics::new("simulated"));
+        let (mut coverage, mut took, mut incidents) = (Coverage::default(), Duration::ZERO, 0);
+        loop {
+            let seed = next.fetch_add(1, Ordering::SeqCst);
+            if seed >= from + count {
+                return Ok((coverage, took, incidents));
+            }
+            match play(seed, None, &metrics) {
+                Ok(end) => {
+                    coverage.add(&end.coverage);
+                    took += end.took;
+                    incidents += end.incidents;
+                }
+                Err((words, told)) => {
+                    next.store(u64::MAX / 2, Ordering::SeqCst);
+                    let keep = if number("SHRINK") == Some(0) { (0..32).collect() } else { shrink(seed, &words, &metrics) };
+                    let (words, told) = play(seed, Some(&keep), &metrics).err().unwrap_or((words, told));
+                    return Err(format!("{}\n\n{words}\n\nreplay: SEED={seed} cargo test --test simulation", told.join("\n")));
+                }
+            }
+        }
+    };
+    let mut all = Coverage::default();
+    let (mut took, mut incidents) = (Duration::ZERO, 0);
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(worker)).collect();
+        for worker in workers {
+            match worker.join().expect("a worker ends") {
+                Ok((coverage, time, opened)) => {
+                    all.add(&coverage);
+                    took += time;
+                    incidents += opened;
+                }
+                Err(words) => panic!("{words}"),
+            }
+        }
+    });
+    let real = began.elapsed().as_secs_f64();
+    println!(
+        "{count} histories, {incidents} incidents, {:.2} simulated years in {real:.1} s: {:.0} histories a second",
+        took.as_secs_f64() / 31_557_600.0,
+        count as f64 / real
+    );
+    if count >= 1_000 {
+        println!("{}", all.lines().join("\n"));
+        let missing = all.missing();
+        assert!(missing.is_empty(), "never hit: {}", missing.join(", "));
+    }
+}
