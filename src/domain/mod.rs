@@ -17,4 +17,5 @@ pub mod policy;
 pub mod quorum;
 pub mod report;
 pub mod rpo;
+pub mod run;
 pub mod words;
