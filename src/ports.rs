@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::domain::ledger::Record;
 use crate::domain::model::{Direction, Finding};
+use crate::domain::notice::Notice;
 pub use crate::domain::report::{ErrorClass, Inspection, StepError};
 
 /// Looks at one thing.
@@ -46,6 +47,12 @@ pub struct StepContext {
 }
 
 impl StepContext {
+    /// The app's name: an incident's id begins with it, and its last part holds no `-`.
+    pub fn app(&self) -> &str {
+        let named = self.incident.strip_prefix("preflight of ");
+        named.unwrap_or_else(|| self.incident.rsplit_once('-').map_or(self.incident.as_str(), |(app, _)| app))
+    }
+
     /// When the old writers were proven gone, if a fence among the steps so far proved it (wall, microseconds).
     pub fn fenced_at(&self) -> Option<i64> {
         self.facts.values().find_map(|facts| (facts.get("fence")?.as_str()? == "proven").then(|| facts.get("at")?.as_i64()).flatten())
@@ -122,6 +129,39 @@ pub trait Step: Send + Sync {
     /// Puts back what `cx.before` says stood there. Called only for reversible steps of a move that is called off.
     /// The words say what was put back, or why leaving it is right.
     async fn undo(&self, cx: &StepContext) -> Result<String, StepError>;
+}
+
+/// Tells one receiver of messages.
+#[async_trait]
+pub trait Notifier: Send + Sync {
+    /// Tells it once, within `limit`; the caller cuts it off there and decides about repetitions, which bear the same id.
+    ///
+    /// # Errors
+    /// It was not told, as far as anybody knows.
+    async fn send(&self, notice: &Notice, limit: Duration) -> Result<(), NotifyError>;
+
+    /// Whether it could be told, as far as that shows without telling it; in words.
+    ///
+    /// # Errors
+    /// What is in the way, and what to do.
+    async fn check(&self) -> Result<String, String>;
+}
+
+/// Why a receiver was not told. Never carries a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{words}")]
+pub struct NotifyError {
+    /// The same may go through later.
+    pub again: bool,
+    /// Where, and what came back.
+    pub words: String,
+}
+
+impl NotifyError {
+    /// One that may pass.
+    pub fn later(words: impl Into<String>) -> NotifyError {
+        NotifyError { again: true, words: words.into() }
+    }
 }
 
 /// Why the journal refused.

@@ -6,7 +6,8 @@ use std::path::Path;
 /// Downwards only: a layer sees itself and those behind it in this list.
 const LAYERS: &[&str] = &["cli", "runtime", "adapters", "config", "ports", "domain"];
 /// Siblings in `adapters` that all others may see: the common ground, and the doors themselves.
-const COMMON_GROUND: &[&str] = &["aws", "http", "dns", "registry", "web", "cloudwatch", "route53_owner", "followup", "Adapters"];
+const COMMON_GROUND: &[&str] =
+    &["aws", "http", "dns", "registry", "web", "cloudwatch", "route53_owner", "followup", "process", "sns_topic", "Adapters"];
 /// Above this a file has two jobs.
 const MOST_LINES: usize = 400;
 
@@ -229,7 +230,7 @@ fn direction(source: &Source, module: &[&str], path: &[String]) -> Option<String
 }
 
 fn siblings(source: &Source, module: &[&str], path: &[String]) -> Option<String> {
-    let registry = matches!(module, ["adapters"] | ["adapters", "catalogue" | "steps" | "signals"]);
+    let registry = matches!(module, ["adapters"] | ["adapters", "catalogue" | "steps" | "signals" | "notify"]);
     let common = path.get(1).is_none_or(|part| COMMON_GROUND.contains(&part.as_str()));
     // Steps and signals are rooms of one file each, or a folder of their own; everything else in `adapters` is a room itself.
     let depth = if matches!(module.get(1), Some(&("steps" | "signals"))) { 3 } else { 2 };

@@ -15,7 +15,8 @@ use sim::{Answer, SECOND, Sim};
 use watchover::domain::ledger::{Entry, Wish, step_of};
 use watchover::domain::model::{Actor, Cause, Mode, SiteName};
 use watchover::domain::orders::Order;
-use watchover::domain::policy::{OnRpoExceeded, SignalPolicy};
+use watchover::domain::plan::{Class, OnFailure, Repeat, Reversibility};
+use watchover::domain::policy::{AppPolicy, OnRpoExceeded, SignalPolicy};
 
 #[test]
 fn every_scenario_ends_as_it_says() {
@@ -89,7 +90,9 @@ fn replay(script: &str, name: &str) -> String {
             other => panic!("{name}: unknown setting {other}"),
         }
     }
+    let added = added_steps(script, &mut policy, name);
     let mut sim = Sim::new(policy);
+    sim.world.steps.extend(added);
     let mut extra = Vec::new();
     for line in script.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -101,7 +104,7 @@ fn replay(script: &str, name: &str) -> String {
                 }
             }
             ["until", at] => sim.run_until(at.parse::<i64>().unwrap() * SECOND),
-            [] | ["#", ..] | ["set", ..] => {}
+            [] | ["#", ..] | ["set", ..] | ["add", ..] => {}
             _ => panic!("{name}: unknown line {line:?}"),
         }
     }
@@ -116,6 +119,41 @@ fn replay(script: &str, name: &str) -> String {
         sim.app().ledger().active.map_or("unknown", SiteName::as_str)
     ));
     lines.join("\n") + "\n"
+}
+
+/// `add NAME approval|command|command-idempotent|pre before STEP…`: a step more in the plan, that those wait for. It
+/// starts at once; a deadline of its own follows as `deadline 30s`, what its failure means as `on_failure continue`.
+fn added_steps(script: &str, policy: &mut AppPolicy, name: &str) -> Vec<(String, sim::WorldStep)> {
+    let mut added = Vec::new();
+    for line in script.lines().filter_map(|line| line.strip_prefix("add ")) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [step, kind, rest @ ..] = words.as_slice() else { panic!("{name}: unknown step {line:?}") };
+        let mut planned = policy.failover.steps[0].clone();
+        (planned.name, planned.kind, planned.class) = ((*step).into(), (*kind).into(), Class::Other);
+        (planned.after, planned.deadline, planned.on_failure) = (Vec::new(), Duration::from_secs(60), OnFailure::Halt);
+        planned.reversibility = if *kind == "pre" { Reversibility::Reversible } else { Reversibility::ForwardOnly };
+        planned.repeat = if *kind == "command-idempotent" { Repeat::AtLeastOnce } else { Repeat::Inspectable };
+        let mut world = sim::World::step(SECOND);
+        (world.asks, world.blind) = (*kind == "approval", *kind != "approval");
+        let mut rest = rest.iter();
+        while let Some(word) = rest.next() {
+            let mut value = || *rest.next().unwrap_or_else(|| panic!("{name}: {line:?} ends early"));
+            match *word {
+                "before" => {
+                    for waits in value().split(',') {
+                        let at = policy.failover.steps.iter().position(|one| one.name == waits).unwrap();
+                        policy.failover.steps[at].after.push((*step).into());
+                    }
+                }
+                "deadline" => planned.deadline = humantime::parse_duration(value()).unwrap(),
+                "on_failure" => planned.on_failure = OnFailure::parse(value()).unwrap(),
+                other => panic!("{name}: unknown word {other:?} in {line:?}"),
+            }
+        }
+        policy.failover.steps.insert(0, planned);
+        added.push(((*step).into(), world));
+    }
+    added
 }
 
 fn answer(words: &[&str], name: &str) -> Answer {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{signals, steps};
+use super::{notify, signals, steps};
 use crate::config::judge::Table;
 use crate::config::{Catalogue, Config, Place, SignalPlace, SignalTraits, StepTraits};
 use crate::domain::model::SiteName;
@@ -27,6 +27,9 @@ impl Kinds {
             for step in app.policy.failover.steps.iter().chain(&app.policy.failback.steps) {
                 all.extend(steps::kind(&step.kind).into_iter().flat_map(|kind| (kind.permissions)(step)));
             }
+        }
+        for receiver in &config.notify {
+            all.extend(notify::kind(&receiver.kind).into_iter().flat_map(|kind| (kind.permissions)(receiver)));
         }
         all
     }
@@ -53,6 +56,7 @@ impl Catalogue for Kinds {
             // Written by us, read by a test: the fallback is never taken.
             default_deadline: humantime::parse_duration(kind.default_deadline).unwrap_or(Duration::from_secs(60)),
             at_source: kind.at_source,
+            first: false,
         })
     }
 
@@ -62,6 +66,18 @@ impl Catalogue for Kinds {
 
     fn judge_step(&self, kind: &str, table: &Table, place: &Place) -> Option<Value> {
         (steps::kind(kind)?.judge)(table, place)
+    }
+
+    fn refine(&self, kind: &str, keys: &Value, traits: StepTraits) -> StepTraits {
+        steps::kind(kind).and_then(|kind| kind.refine).map_or(traits, |refine| refine(keys, traits))
+    }
+
+    fn notify_kinds(&self) -> Vec<&'static str> {
+        notify::kinds().iter().map(|kind| kind.name).collect()
+    }
+
+    fn judge_notify(&self, kind: &str, table: &Table) -> Option<Value> {
+        (notify::kind(kind)?.judge)(table)
     }
 }
 

@@ -1,7 +1,7 @@
 //! One outside thing each.
 //!
 //! Siblings do not see each other, save the common ground: `aws`, `http`, `dns`, `web`, what reads AWS for signals
-//! and steps alike (`cloudwatch`, `route53_owner`), and `followup`.
+//! and steps alike (`cloudwatch`, `route53_owner`), `process` (other people's programs), and `followup`.
 
 pub mod aws;
 pub mod catalogue;
@@ -12,10 +12,14 @@ pub mod dns;
 pub mod followup;
 pub mod front_door;
 pub mod http;
+pub mod notify;
+pub mod process;
 pub mod registry;
 #[cfg(feature = "route53")]
 pub mod route53_owner;
 pub mod signals;
+#[cfg(feature = "sns")]
+pub mod sns_topic;
 pub mod sqlite;
 pub mod steps;
 pub mod web;

@@ -6,9 +6,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::config::judge::Table;
-pub use crate::config::{Place, SignalPlace, SignalSpec};
+pub use crate::config::{NotifyConfig, Place, SignalPlace, SignalSpec, StepTraits};
 use crate::domain::plan::{Class, PlannedStep, Repeat, Reversibility};
-use crate::ports::{Permission, Probe, Step, StepError};
+use crate::ports::{Notifier, Permission, Probe, Step, StepError};
 
 /// One key of a kind, as the reference prints it.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -62,6 +62,8 @@ pub struct StepKind<A: ?Sized + 'static> {
     pub default_deadline: &'static str,
     /// Its calls go to the site that is left, not to the target.
     pub at_source: bool,
+    /// Where the keys decide what the step is: its traits under these keys. `None`: they are the kind's.
+    pub refine: Option<fn(&Value, StepTraits) -> StepTraits>,
     /// Its own keys.
     pub keys: &'static [KeyDoc],
     /// Judges the kind's keys and completes them; `None` if a problem was noted.
@@ -71,6 +73,50 @@ pub struct StepKind<A: ?Sized + 'static> {
     /// What it needs to be allowed.
     pub permissions: fn(&PlannedStep) -> Vec<Permission>,
 }
+
+/// Builds a receiver of messages from what was judged. The error is in words, and never carries a secret.
+pub type BuildNotifier<A> = fn(&NotifyConfig, &A) -> Result<Arc<dyn Notifier>, String>;
+
+/// One kind of receiver of messages.
+pub struct NotifyKind<A: ?Sized + 'static> {
+    /// `webhook`.
+    pub name: &'static str,
+    /// How it is told, in one sentence.
+    pub doc: &'static str,
+    /// Its own keys.
+    pub keys: &'static [KeyDoc],
+    /// Judges the kind's keys and completes them; `None` if a problem was noted. Secrets stay in files.
+    pub judge: fn(&Table) -> Option<Value>,
+    /// Builds what sends.
+    pub build: BuildNotifier<A>,
+    /// What it needs to be allowed.
+    pub permissions: fn(&NotifyConfig) -> Vec<Permission>,
+}
+
+/// Keys that every receiver of messages takes besides its kind's own.
+pub const NOTIFY_KEYS: &[KeyDoc] = &[
+    KeyDoc { name: "name", form: "string", default: "", doc: "Unique among the receivers; a metric label: `a-z 0-9 - _`." },
+    KeyDoc { name: "kind", form: "string", default: "", doc: "One of the kinds below." },
+    KeyDoc {
+        name: "events",
+        form: "list of events",
+        default: "all but \"opened\" and \"no-action\"",
+        doc: "What it is told of: opened, confirmed, held, awaiting-approval, moving, stuck, moved, returned, aborted, called-off, declined, no-action, journal-unwritable, journal-writable. Each once an incident, until a person steers it.",
+    },
+    KeyDoc {
+        name: "remind_every",
+        form: "duration",
+        default: "\"30m\"",
+        doc: "How often it is told again while an incident waits for a person; \"0s\": never. Lower wakes more people.",
+    },
+    KeyDoc {
+        name: "timeout",
+        form: "duration",
+        default: "\"10s\"",
+        doc: "How long one attempt may take; there are five, with growing pauses. Nothing else waits for it.",
+    },
+    KeyDoc { name: "account", form: "string", default: "our own", doc: "An `[account.NAME]` of the config." },
+];
 
 /// Keys that every signal takes besides its kind's own.
 pub const SIGNAL_KEYS: &[KeyDoc] = &[

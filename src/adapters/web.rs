@@ -4,12 +4,15 @@
 //! The path of such an address is often its whole secret, so an error here names the place (scheme, host, port)
 //! and nothing below it.
 
+use std::io;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use reqwest::Client;
 use reqwest::redirect::Policy;
 use rustls::ClientConfig;
+use tokio::io::AsyncReadExt;
 use url::Url;
 
 use super::http::{Dialer, trusting_nobody};
@@ -18,6 +21,9 @@ use crate::ports::chain;
 /// One message, from the first question to the last byte that is read of the answer. A receiver that needs longer is
 /// asked again rather than waited for.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A file with an address is not longer; what is longer is another file.
+const FILE_LIMIT: u64 = 8 * 1024;
 
 /// The way to receivers of messages.
 #[derive(Debug, Clone)]
@@ -80,6 +86,49 @@ pub fn address(text: &str) -> Result<Url, String> {
         Ok(url) if url.host_str().is_none_or(str::is_empty) => Err(format!("names no host; {form}")),
         Ok(url) => Ok(url),
     }
+}
+
+/// The part of a URL that may be a secret. Errs towards secrets: a false alarm costs a file, a miss is in the journal for good.
+pub fn secret_part(url: &Url) -> Option<&'static str> {
+    if !url.username().is_empty() || url.password().is_some() {
+        Some("a user or password")
+    } else if url.query().is_some() {
+        Some("a query")
+    } else if url.fragment().is_some() {
+        Some("a fragment")
+    } else if url.path_segments().is_some_and(|mut parts| parts.any(looks_random)) {
+        Some("a path with what looks like a token")
+    } else {
+        None
+    }
+}
+
+/// True for what may be a token. People's path segments are short, or words of one case; tokens are long, or mix digits and cases.
+pub fn looks_random(segment: &str) -> bool {
+    let mixed = |text: &str| text.bytes().filter(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase() || *byte == b'%').count();
+    let long_word = |word: &str| word.len() > 16 || (word.len() >= 8 && mixed(word) > 0);
+    segment.split(['-', '_', '.', '~']).any(long_word) || (segment.len() >= 12 && mixed(segment) >= 4) || segment.len() > 48
+}
+
+/// A small plain file, such as one that holds an address: opening anything else may wait for good.
+///
+/// # Errors
+/// It cannot be read, is not a plain file, or is too long for an address.
+pub async fn read(path: &Path) -> io::Result<String> {
+    if !tokio::fs::metadata(path).await?.is_file() {
+        return Err(io::Error::other("it is not a plain file"));
+    }
+    let mut text = String::new();
+    tokio::fs::File::open(path).await?.take(FILE_LIMIT + 1).read_to_string(&mut text).await?;
+    if text.len() as u64 > FILE_LIMIT {
+        return Err(io::Error::other("it is too long for a URL"));
+    }
+    Ok(text)
+}
+
+/// Slack's three control characters, escaped.
+pub fn slack(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 /// Why a request got no answer.

@@ -11,8 +11,8 @@ use tokio_util::task::TaskTracker;
 
 use super::journal::print_json;
 use super::reference::{KindDoc, Reference};
-use super::{Look, PlanFormat, autonomy, exit, script};
-use crate::adapters::{Adapters, Kinds, registry, signals, steps};
+use super::{Look, PlanFormat, autonomy, exit, script, telling};
+use crate::adapters::{Adapters, Kinds, notify, registry, signals, steps};
 use crate::config::{self, AppConfig, Config};
 use crate::domain::model::{Health, SiteName, counted};
 use crate::domain::plan::{Plan, PlannedStep};
@@ -124,6 +124,8 @@ fn online(config: &Config) -> Vec<Finding> {
                 return exit::FINDINGS;
             }
         };
+        let receivers = telling::findings(config, &adapters).await;
+        findings.extend(receivers.into_iter().map(|(subject, ok, words)| Finding { subject, ok, words }));
         for app in &config.apps {
             let name = &app.policy.name;
             let region = &app.policy.standby.region;
@@ -217,6 +219,7 @@ pub(super) fn said(found: &Result<(Inspection, Vec<Call>), StepError>) -> (bool,
         Ok((Inspection::UnderWay(_), _)) => (true, "it is under way".into()),
         Ok((Inspection::Possible(_), _)) => (true, "it can be done".into()),
         Ok((Inspection::NotYet(words), _)) => (false, format!("not now: {words}")),
+        Ok((Inspection::Asks(words), _)) => (true, format!("it asks a person: {words}")),
         Ok((Inspection::CannotTell, _)) => (true, "it cannot be inspected".into()),
         Err(error) => (false, format!("{}: {error}", error.class)),
     }
@@ -329,7 +332,8 @@ pub(super) fn iam_policy(flag: Option<&Path>) -> u8 {
 pub(super) fn steps(look: Look) -> u8 {
     let signals = signals::kinds().into_iter().map(KindDoc::from).collect();
     let steps = steps::kinds().into_iter().map(KindDoc::from).collect();
-    let reference = Reference::new(registry::SIGNAL_KEYS, signals, registry::STEP_KEYS, steps);
+    let receivers = notify::kinds().into_iter().map(KindDoc::from).collect();
+    let reference = Reference::new(registry::SIGNAL_KEYS, signals, registry::STEP_KEYS, steps).telling(registry::NOTIFY_KEYS, receivers);
     if look.json {
         return print_json(reference.json());
     }

@@ -10,6 +10,7 @@ pub mod operate;
 pub mod page;
 pub mod reference;
 pub mod story;
+mod telling;
 
 mod lab;
 mod manual;

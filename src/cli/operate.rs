@@ -67,6 +67,11 @@ async fn status(client: &Client, app: Option<&str>, look: Look) -> u8 {
     } else {
         apps.iter().for_each(|app| tell(app));
     }
+    if !look.json {
+        for receiver in document["notify"].as_array().into_iter().flatten().filter(|one| one["last_error"].is_string()) {
+            anstream::println!("messages to {} fail: {}", word(&receiver["name"]), word(&receiver["last_error"]));
+        }
+    }
     if choose::waiting(apps) { exit::WAITING } else { exit::DONE }
 }
 
@@ -117,7 +122,7 @@ fn tell(app: &Value) {
     anstream::println!("  incident {} for {:.1}s", word(&incident["id"]), incident["elapsed_seconds"].as_f64().unwrap_or(0.0));
     for step in incident["steps"].as_array().into_iter().flatten() {
         let news = if step["state"] == "verified" { None } else { step["progress"].as_str().or(step["trouble"].as_str()) };
-        let note = news.map(|words| format!(": {words}")).unwrap_or_default();
+        let note = step["asks"]["words"].as_str().or(news).map(|words| format!(": {words}")).unwrap_or_default();
         anstream::println!("    {:16} {} {:.1}s{note}", word(&step["name"]), word(&step["state"]), step["seconds"].as_f64().unwrap_or(0.0));
     }
     if let Some(stuck) = incident["stuck"].as_object() {
@@ -290,7 +295,7 @@ async fn follow(client: &Client, incident: &str, look: Look) -> u8 {
             match record.entry {
                 Entry::Closed { outcome: Outcome::Moved | Outcome::Returned, .. } => return exit::DONE,
                 Entry::Closed { .. } => return exit::FAILED,
-                Entry::Stuck { .. } | Entry::AbortedBy { .. } => return exit::WAITING,
+                Entry::Stuck { .. } | Entry::AbortedBy { .. } | Entry::StepWaits { .. } => return exit::WAITING,
                 _ => {}
             }
         }

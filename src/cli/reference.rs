@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::page::{Block, markdown as as_markdown, text as as_text};
-use crate::adapters::registry::{KeyDoc, SignalKind, StepKind};
+use crate::adapters::registry::{KeyDoc, NotifyKind, SignalKind, StepKind};
 use crate::domain::plan::{Class, Repeat, Reversibility};
 
 /// What a kind is, without what builds it.
@@ -49,6 +49,12 @@ impl<A: ?Sized> From<&SignalKind<A>> for KindDoc {
     }
 }
 
+impl<A: ?Sized> From<&NotifyKind<A>> for KindDoc {
+    fn from(kind: &NotifyKind<A>) -> KindDoc {
+        KindDoc { name: kind.name, doc: kind.doc, class: None, reversibility: None, repeat: None, deadline: None, keys: kind.keys }
+    }
+}
+
 /// All kinds, and the keys that every kind shares.
 #[derive(Debug, Clone, Serialize)]
 pub struct Reference {
@@ -62,12 +68,21 @@ pub struct Reference {
     pub step_keys: &'static [KeyDoc],
     /// The steps.
     pub steps: Vec<KindDoc>,
+    /// Keys common to all receivers of messages.
+    pub notify_keys: &'static [KeyDoc],
+    /// The receivers of messages.
+    pub receivers: Vec<KindDoc>,
 }
 
 impl Reference {
     /// The reference of these kinds, in the order given.
     pub fn new(signal_keys: &'static [KeyDoc], signals: Vec<KindDoc>, step_keys: &'static [KeyDoc], steps: Vec<KindDoc>) -> Reference {
-        Reference { schema_version: 1, signal_keys, signals, step_keys, steps }
+        Reference { schema_version: 1, signal_keys, signals, step_keys, steps, notify_keys: &[], receivers: Vec::new() }
+    }
+
+    /// The same with the kinds of receivers of messages.
+    pub fn telling(self, notify_keys: &'static [KeyDoc], receivers: Vec<KindDoc>) -> Reference {
+        Reference { notify_keys, receivers, ..self }
     }
 
     /// As Markdown, for `docs/kinds.md`.
@@ -92,6 +107,9 @@ impl Reference {
         let mut page = vec![Block::Heading(1, "Kinds of signals and steps".into())];
         part(&mut page, "Signals", "`[[app.primary.signal]]`, `[[app.standby.signal]]`", self.signal_keys, &self.signals);
         part(&mut page, "Steps", "`[[app.failover]]`, `[[app.failback]]`", self.step_keys, &self.steps);
+        if !self.receivers.is_empty() {
+            part(&mut page, "Receivers of messages", "`[[notify]]`", self.notify_keys, &self.receivers);
+        }
         page
     }
 }

@@ -11,7 +11,7 @@ use url::Url;
 use super::judge::{Problem, Problems, Table};
 use super::{
     AccountConfig, AwsConfig, Catalogue, Config, DaemonConfig, DeadManConfig, DnsConfig, LogConfig, LogFormat, Secret, WitnessConfig, app,
-    sense, signals,
+    notify, sense, signals,
 };
 use crate::domain::policy::{FleetPolicy, Pace};
 
@@ -71,6 +71,7 @@ pub(super) fn config(path: &Path, tree: Map<String, Value>, catalogue: &dyn Cata
     let aws = aws(&judge, &root.table("aws"));
     let witness = witness(&judge, &root.table("witness"));
     let dns = dns(&root.table("dns"));
+    let notify = notify::receivers(&judge, &root);
     let max_concurrent_groups = limits(&root.table("limits"));
     let tables = root.tables("app");
     if root.raw("app").is_none_or(|apps| apps.as_array().is_some_and(Vec::is_empty)) {
@@ -97,8 +98,18 @@ pub(super) fn config(path: &Path, tree: Map<String, Value>, catalogue: &dyn Cata
         }
     }
     let warnings = judge.warnings.take();
-    let config =
-        daemon.zip(apps).map(|(daemon, apps)| Config { path: path.to_owned(), daemon, aws, accounts, witness, dns, fleet, apps, warnings });
+    let config = daemon.zip(apps).map(|(daemon, apps)| Config {
+        path: path.to_owned(),
+        daemon,
+        aws,
+        accounts,
+        witness,
+        dns,
+        notify,
+        fleet,
+        apps,
+        warnings,
+    });
     (config, noted)
 }
 

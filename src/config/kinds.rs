@@ -77,6 +77,8 @@ pub struct StepTraits {
     pub default_deadline: Duration,
     /// Its calls go to the site that is left.
     pub at_source: bool,
+    /// It comes before every step of its plan that is not so, whatever their `after` says: while it fails, nothing is changed.
+    pub first: bool,
 }
 
 /// The kinds that this build knows. The registries of the adapters implement it.
@@ -98,4 +100,19 @@ pub trait Catalogue {
 
     /// Judges and completes a step's own keys; `None` if it noted a problem. Leaves `finish` to the caller.
     fn judge_step(&self, kind: &str, table: &Table, place: &Place) -> Option<Value>;
+
+    /// The traits of a step under its judged keys, for kinds whose keys decide what they are.
+    fn refine(&self, _kind: &str, _keys: &Value, traits: StepTraits) -> StepTraits {
+        traits
+    }
+
+    /// Names of all kinds of receivers of messages.
+    fn notify_kinds(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    /// Judges and completes a receiver's own keys; `None` if it noted a problem. Leaves `finish` to the caller.
+    fn judge_notify(&self, _kind: &str, _table: &Table) -> Option<Value> {
+        None
+    }
 }

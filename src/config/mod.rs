@@ -24,6 +24,7 @@ mod app;
 mod check;
 pub mod judge;
 mod kinds;
+mod notify;
 mod plans;
 mod read;
 mod secret;
@@ -32,6 +33,7 @@ mod signals;
 
 pub use judge::Problem;
 pub use kinds::{Catalogue, Place, SignalPlace, SignalSpec, SignalTraits, StepTraits};
+pub use notify::NotifyConfig;
 pub use read::{locate, places};
 pub use secret::Secret;
 
@@ -50,6 +52,8 @@ pub struct Config {
     pub witness: WitnessConfig,
     /// How names are resolved.
     pub dns: DnsConfig,
+    /// Who is told of what.
+    pub notify: Vec<NotifyConfig>,
     /// What holds for all apps together.
     pub fleet: FleetPolicy,
     /// The apps, in the order of the file.

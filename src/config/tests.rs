@@ -62,6 +62,7 @@ impl Catalogue for Stub {
             repeat: if one.0 == "webhook" { Repeat::AtLeastOnce } else { Repeat::Inspectable },
             default_deadline: humantime::parse_duration(one.3).unwrap(),
             at_source: one.2,
+            first: false,
         })
     }
     fn judge_signal(&self, kind: &str, table: &Table, _: &SignalPlace) -> Option<Value> {

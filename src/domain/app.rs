@@ -349,7 +349,8 @@ impl App {
                     self.front.run.clear();
                 }
                 if self.front.run.len() >= PROOF * 4 {
-                    self.front.run.remove(0);
+                    // The oldest stay: they are the proof, however long a last step takes after it.
+                    self.front.run.remove(PROOF);
                 }
                 self.front.run.push((site, look.sent, look.done));
                 // An answer from the target says nothing about the old site's writers.
@@ -378,6 +379,10 @@ impl App {
                 self.gates_written = Some(record.at);
             }
             self.ledger.apply(record)?;
+            if matches!(record.entry, Entry::Closed { active: Some(_), .. }) {
+                // What is left from here on is the other site: when that one was lost nobody has seen yet.
+                (self.front.lost, self.front.back) = (None, None);
+            }
             match &record.entry {
                 Entry::Closed { .. } | Entry::Planned { .. } | Entry::Retried { .. } => {
                     self.work.clear();

@@ -135,6 +135,8 @@ pub enum Entry {
     StepStarted { step: String },
     /// The second look before it that cannot be taken back: all gates again.
     StepPermitted { step: String, gates: Vec<Gate> },
+    /// The step waits for a person: what it asks, how it is answered, and the loss as the move stands.
+    StepWaits { step: String, words: String, waits_for: String, exposure: Exposure },
     /// We are about to ask for it. `found` is what stood there.
     StepIntent { step: String, attempt: u32, found: Value },
     /// The world took the request. Proves nothing.
@@ -195,6 +197,7 @@ impl Entry {
             Entry::Planned { .. } => "planned",
             Entry::StepStarted { .. } => "step-started",
             Entry::StepPermitted { .. } => "step-permitted",
+            Entry::StepWaits { .. } => "step-waits",
             Entry::StepIntent { .. } => "step-intent",
             Entry::StepAsked { .. } => "step-asked",
             Entry::StepTrouble { .. } => "step-trouble",
@@ -245,9 +248,11 @@ impl Entry {
                 open.then_some(state)
             }
             Entry::Planned { .. } => deciding.then_some(Moving),
-            Entry::StepStarted { .. } | Entry::StepPermitted { .. } | Entry::StepIntent { .. } | Entry::CallingOff { .. } => {
-                (state == Moving).then_some(Moving)
-            }
+            Entry::StepStarted { .. }
+            | Entry::StepPermitted { .. }
+            | Entry::StepWaits { .. }
+            | Entry::StepIntent { .. }
+            | Entry::CallingOff { .. } => (state == Moving).then_some(Moving),
             // What was asked for may still answer after the incident got stuck.
             Entry::StepAsked { .. }
             | Entry::StepTrouble { .. }
@@ -273,6 +278,7 @@ pub fn step_of(entry: &Entry) -> Option<&str> {
     match entry {
         Entry::StepStarted { step }
         | Entry::StepPermitted { step, .. }
+        | Entry::StepWaits { step, .. }
         | Entry::StepIntent { step, .. }
         | Entry::StepAsked { step, .. }
         | Entry::StepTrouble { step, .. }

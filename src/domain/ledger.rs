@@ -6,69 +6,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::autonomy::Others;
-use super::model::{Actor, Direction, Moment, SiteName, State, Trigger, words};
+use super::model::{Actor, Direction, Moment, SiteName, State, Trigger};
 use super::plan::Plan;
 use super::rpo::Exposure;
 
 use super::entry::needs_incident;
 pub use super::entry::{Entry, Figures, Gate, GateState, Record, Ruling, Wish, step_of};
 use super::model::Outcome;
-
-words! {
-    /// Where a step is. The order of declaration is the order of life.
-    StepState {
-        Waiting = "waiting", Running = "running", Intended = "intended", Asked = "asked", Verified = "verified",
-        Failed = "failed", Skipped = "skipped", Undone = "undone",
-    }
-}
-
-/// A step of the running plan.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StepRun {
-    /// Where it is.
-    pub state: StepState,
-    /// When its turn came.
-    pub started: Option<Moment>,
-    /// When it was permitted, if it needed that.
-    pub permitted: Option<Moment>,
-    /// When it reached its end.
-    pub ended: Option<Moment>,
-    /// Calls of `apply` so far.
-    pub attempts: u32,
-    /// Ever intended: only then is there something to undo.
-    pub touched: bool,
-    /// What stood there before the first `apply`.
-    pub before: Value,
-    /// What it left for the record and for the steps after it.
-    pub facts: Value,
-    /// The latest trouble, in words.
-    pub trouble: Option<String>,
-    /// What it first waited for before it could be asked for, in words; what it waits for now, `App::progress` knows.
-    pub progress: Option<String>,
-    /// Its failure asks for a person rather than being final.
-    pub needs_person: bool,
-}
-
-impl Default for StepRun {
-    fn default() -> Self {
-        StepRun {
-            state: StepState::Waiting,
-            started: None,
-            permitted: None,
-            ended: None,
-            attempts: 0,
-            touched: false,
-            before: Value::Null,
-            facts: Value::Null,
-            trouble: None,
-            progress: None,
-            needs_person: false,
-        }
-    }
-}
+pub use super::run::{StepRun, StepState};
 
 /// One episode, folded.
 #[derive(Debug, Clone, PartialEq)]
@@ -166,6 +112,11 @@ impl Incident {
     pub fn fenced_at(&self) -> Option<i64> {
         let proven = |run: &StepRun| (run.facts.get("fence")?.as_str()? == "proven").then(|| run.facts.get("at")?.as_i64()).flatten();
         self.steps.values().find_map(proven)
+    }
+
+    /// The steps that wait for a person's yes, in the order of their names.
+    pub fn asking(&self) -> impl Iterator<Item = (&String, &StepRun)> {
+        self.steps.iter().filter(|(_, run)| run.state == StepState::Running && run.asks.is_some())
     }
 
     /// True once anything final may have been asked for.
@@ -366,6 +317,7 @@ fn fold_step(run: &mut StepRun, entry: &Entry, at: Moment) {
             run.started = Some(at);
         }
         Entry::StepPermitted { .. } => run.permitted = Some(at),
+        Entry::StepWaits { words, waits_for, .. } => run.asks = Some((words.clone(), waits_for.clone())),
         Entry::StepIntent { attempt, found, .. } => {
             run.state = StepState::Intended;
             run.attempts = *attempt;
@@ -406,6 +358,8 @@ fn fold_step(run: &mut StepRun, entry: &Entry, at: Moment) {
 mod tests {
     use std::collections::BTreeSet;
 
+    use serde_json::Value;
+
     use super::*;
     use crate::domain::rpo::Assumption;
 
@@ -440,6 +394,7 @@ mod tests {
             Entry::Planned { plan },
             Entry::StepStarted { step: step() },
             Entry::StepPermitted { step: step(), gates: Vec::new() },
+            Entry::StepWaits { step: step(), words: words(), waits_for: words(), exposure: exposure() },
             Entry::StepIntent { step: step(), attempt: 1, found: Value::Null },
             Entry::StepAsked { step: step(), facts: Value::Null },
             Entry::StepTrouble { step: step(), code: words(), words: words() },

@@ -102,7 +102,8 @@ pub(super) fn next(app: &App, around: &Around, now: Moment) -> Option<Decision> 
     if let Some((step, run)) = halted(incident, plan)
         && !incident.steps.values().any(active)
     {
-        let words = format!("step {} failed: {}", step.name, run.trouble.as_deref().unwrap_or("no reason given"));
+        let words =
+            format!("step {} failed: {}{}", step.name, run.trouble.as_deref().unwrap_or("no reason given"), alone(incident, &step.name));
         if is_harmless_to_leave(incident) {
             return Some(Decision::entry(Entry::CallingOff { words }));
         }
@@ -175,6 +176,16 @@ fn is_harmless_to_leave(incident: &Incident) -> bool {
     incident.graceful() && !incident.is_committed()
 }
 
+/// What a failure before everything else means: a person must not have to guess whether anything is half moved.
+fn alone(incident: &Incident, failed: &str) -> &'static str {
+    let others = incident.steps.iter().any(|(name, run)| name != failed && run.touched);
+    match incident.steps.get(failed) {
+        _ if others => "",
+        Some(run) if run.touched => "; no other step was asked for",
+        _ => "; nothing was changed",
+    }
+}
+
 /// True while nothing new may be started.
 pub(super) fn is_paused(app: &App, incident: &Incident) -> bool {
     let Some(pause) = &app.ledger.paused else { return false };
@@ -205,6 +216,12 @@ fn drive(app: &App, around: &Around, incident: &Incident, step: &PlannedStep, ru
     let idle = Work::default();
     let work = app.work.get(name).unwrap_or(&idle);
     let late = now.since(since) >= step.deadline;
+    if let Some((asked, _)) = &run.asks {
+        // Nothing is looked at meanwhile: only a person's word ends it, or its time.
+        let words = || format!("nobody answered within {}; it asked: {asked}", humantime::format_duration(step.deadline));
+        let failed = || Entry::StepFailed { step: name.clone(), code: "no-answer".into(), words: words(), needs_person: false };
+        return late.then(|| Decision::entry(failed()).doing(name, Work::default()));
+    }
     let answered = match work {
         Work::Back(Report::Verified(Ok(_)) | Report::Inspected(Ok(Inspection::AlreadySo(_)))) => true,
         // Nothing of it was seen in this process: it may have come true while nobody watched.
@@ -231,7 +248,7 @@ fn drive(app: &App, around: &Around, incident: &Incident, step: &PlannedStep, ru
             Some(Decision::default().and(Effect::Inspect { step: name.clone() }).doing(name, Work::Out { since: now, on: Doing::Inspect }))
         }
         Work::Permit { asked, found } => permit(app, around, incident, step, run, *asked, found, now),
-        Work::Back(Report::Inspected(Ok(inspection))) => Some(inspected(app, incident, step, run, inspection, now)),
+        Work::Back(Report::Inspected(Ok(inspection))) => Some(inspected(app, around, incident, step, run, inspection, now)),
         Work::Back(Report::Applied(Ok(facts))) => {
             let asked = Entry::StepAsked { step: name.clone(), facts: facts.clone() };
             Some(Decision::entry(asked).and(Effect::Verify { step: name.clone() }).doing(name, Work::Out { since: now, on: Doing::Verify }))
@@ -255,7 +272,15 @@ fn overdue(step: &PlannedStep, run: &StepRun, progress: Option<&str>) -> Decisio
     Decision::entry(Entry::StepFailed { step: step.name.clone(), code: "deadline".into(), words, needs_person })
 }
 
-fn inspected(app: &App, incident: &Incident, step: &PlannedStep, run: &StepRun, inspection: &Inspection, now: Moment) -> Decision {
+fn inspected(
+    app: &App,
+    around: &Around,
+    incident: &Incident,
+    step: &PlannedStep,
+    run: &StepRun,
+    inspection: &Inspection,
+    now: Moment,
+) -> Decision {
     let name = &step.name;
     match inspection {
         Inspection::AlreadySo(facts) => {
@@ -272,6 +297,15 @@ fn inspected(app: &App, incident: &Incident, step: &PlannedStep, run: &StepRun, 
             let waits = Decision::default().doing(name, Work::Idle { until: now + pace(running) });
             // Once a turn: how far it has come since is shown, and not worth a durable row for each look.
             if run.progress.is_some() { waits } else { waits.then(Entry::StepProgress { step: name.clone(), words: words.clone() }) }
+        }
+        Inspection::Asks(words) => {
+            let waits_for = format!("`watchover approve {0} --reason TEXT` or `watchover decline {0} --reason TEXT`", incident.id);
+            let exposure = app.exposure_of(incident, around, now);
+            Decision::entry(Entry::StepWaits { step: name.clone(), words: words.clone(), waits_for, exposure }).doing(name, Work::default())
+        }
+        // It came back well before the crash: what cannot be inspected is not asked for again after that.
+        Inspection::CannotTell if run.state == StepState::Asked => {
+            Decision::default().and(Effect::Verify { step: name.clone() }).doing(name, Work::Out { since: now, on: Doing::Verify })
         }
         Inspection::CannotTell if run.touched && step.repeat == Repeat::Inspectable => {
             let words = "a crash or a lost answer leaves open whether it was done, and it cannot be inspected".to_owned();

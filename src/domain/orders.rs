@@ -7,6 +7,7 @@ use super::gates::{self, Around, View};
 use super::ledger::{Entry, Gate, Illegal, Incident, Ledger, Record, Ruling, StepState, Wish};
 use super::model::{Actor, Direction, Moment, Outcome, SiteName, State, Trigger};
 use super::quorum::Point;
+use super::rpo::Exposure;
 
 /// An operator's word.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,8 +55,8 @@ impl App {
             Order::Move { to, wish } => self.order_move(to, wish, id, around, now),
             Order::Approve { incident, by, accept_loss } => self.order_approval(&incident, by, accept_loss, around, now),
             Order::Decline { incident, by } => {
-                self.open_incident(&incident, &[State::AwaitingApproval, State::Held, State::Confirmed])?;
-                Ok(Decision::entry(Entry::Declined { by }))
+                let open = self.open_incident(&incident, &[State::AwaitingApproval, State::Held, State::Confirmed, State::Moving])?;
+                if self.ledger.state == State::Moving { refuse_steps(open, &by) } else { Ok(Decision::entry(Entry::Declined { by })) }
             }
             Order::Retry { incident, by } => {
                 let open = self.open_incident(&incident, &[State::Stuck])?;
@@ -165,11 +166,19 @@ impl App {
     }
 
     fn order_approval(&self, id: &str, by: Actor, accept_loss: Option<f64>, around: &Around, now: Moment) -> Result<Decision, Refusal> {
-        let open = self.open_incident(id, &[State::AwaitingApproval, State::Held, State::Confirmed, State::Stuck])?;
-        let exposure = self.view(around, now).exposure(open.direction);
+        let open = self.open_incident(id, &[State::AwaitingApproval, State::Held, State::Confirmed, State::Moving, State::Stuck])?;
+        if self.ledger.state == State::Moving && open.asking().next().is_none() {
+            return Err(Refusal::new(format!("{id} is moving, and none of its steps asks for a yes")));
+        }
+        let exposure = self.exposure_of(open, around, now);
         let lossy = exposure.seconds.is_none_or(|seconds| seconds > self.policy.rpo_objective.as_secs_f64());
         let covers = |limit: f64| exposure.seconds.map_or(limit.is_infinite(), |seconds| seconds <= limit);
-        if lossy && !accept_loss.is_some_and(covers) {
+        // A move under way carries what was accepted for it; what is committed cannot be lost a second time.
+        let running = matches!(self.ledger.state, State::Moving | State::Stuck);
+        let settled = self.ledger.state == State::Moving && (open.is_committed() || open.graceful());
+        let before = open.wish.as_ref().filter(|_| running);
+        let accept_loss = accept_loss.into_iter().chain(before.and_then(|wish| wish.accept_loss)).reduce(f64::max);
+        if lossy && !settled && !accept_loss.is_some_and(covers) {
             return Err(Refusal::new(format!(
                 "this would lose data: {}. Accept that in as many words with --accept-data-loss DURATION (or \"any\" where no figure can be given)",
                 exposure.words()
@@ -182,9 +191,23 @@ impl App {
         let approved = Decision::entry(Entry::Approved { wish });
         match self.ledger.state {
             State::Stuck if open.aborted => Err(Refusal::new(format!("{id} was aborted; nothing of it goes on"))),
-            State::Stuck => Ok(approved.then(Entry::Retried { by })),
+            State::Stuck => {
+                // A question that nobody answered in time is answered now, and not asked a second time.
+                let asked = open.steps.iter().filter(|(_, run)| run.state == StepState::Failed && run.asks.is_some());
+                Ok(asked.fold(approved, |decision, (step, _)| decision.then(said_yes(step, &by, &exposure))).then(Entry::Retried { by }))
+            }
+            State::Moving => {
+                let yes = open.asking().fold(approved, |decision, (step, _)| decision.then(said_yes(step, &by, &exposure)));
+                Ok(yes.and(Effect::LookNow))
+            }
             _ => Ok(approved.and(Effect::LookNow)),
         }
+    }
+
+    /// The loss of that incident as it stands; once anything final was asked for, the loss that it was asked for with.
+    pub(super) fn exposure_of(&self, incident: &Incident, around: &Around, now: Moment) -> Exposure {
+        let judged = incident.exposure.clone().filter(|_| incident.is_committed());
+        judged.unwrap_or_else(|| self.view(around, now).exposure(incident.direction))
     }
 
     fn order_abort(&self, id: &str, by: Actor) -> Result<Decision, Refusal> {
@@ -223,4 +246,25 @@ impl App {
             _ => Ok(Decision::entry(Entry::Active { site, by })),
         }
     }
+}
+
+/// The step that asked is done: its facts say who said yes, why, and at which loss.
+fn said_yes(step: &str, by: &Actor, exposure: &Exposure) -> Entry {
+    let facts = serde_json::json!({ "approved_by": by.who, "reason": by.reason, "loss_seconds": exposure.seconds });
+    Entry::StepVerified { step: step.to_owned(), already: false, facts }
+}
+
+/// A no within a move fails what asked, for good: whatever `on_failure` says, no step goes on against a person's word.
+fn refuse_steps(open: &Incident, by: &Actor) -> Result<Decision, Refusal> {
+    let no = |step: &String| Entry::StepFailed {
+        step: step.clone(),
+        code: "declined".into(),
+        words: format!("{} said no: {}", by.who, by.reason),
+        needs_person: true,
+    };
+    let mut steps = open.asking().map(|(step, _)| step).peekable();
+    if steps.peek().is_none() {
+        return Err(Refusal::new(format!("{} is moving, and none of its steps asks; stop it with `watchover abort {0}`", open.id)));
+    }
+    Ok(steps.fold(Decision::default(), |decision, step| decision.then(no(step))))
 }

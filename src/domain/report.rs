@@ -16,6 +16,8 @@ pub enum Inspection {
     Possible(Value),
     /// Not yet: something passes by itself (a backup, a drain). Looked at again until the deadline.
     NotYet(String),
+    /// A person must say yes first: the question, and for whom it is. Nothing is asked of the world, whatever the answer.
+    Asks(String),
     /// Kinds without inspectable state: nobody can tell.
     CannotTell,
 }

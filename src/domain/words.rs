@@ -51,6 +51,9 @@ impl Entry {
             }
             Entry::StepStarted { step } => step.clone(),
             Entry::StepPermitted { step, gates } => format!("{step}: looked at again, {} gates open", gates.len()),
+            Entry::StepWaits { step, words, waits_for, exposure } => {
+                format!("{step}: {words}; loss {}; waits for: {waits_for}", exposure.words())
+            }
             Entry::StepIntent { step, attempt, .. } => format!("{step}: asking, attempt {attempt}"),
             Entry::StepAsked { step, .. } => format!("{step}: the request was taken"),
             Entry::StepTrouble { step, words, .. } => format!("{step}: {words}"),

@@ -17,13 +17,14 @@ use super::control::{Control, Message};
 use super::executor::Executor;
 use super::hands::DaemonHands;
 use super::metrics::Metrics;
+use super::post::Post;
 use super::probing::{Seen, Whose};
 use super::reload::reload;
 use super::supervisor::Supervisor;
 use super::watch::{Lookers, Watchers};
 use crate::adapters::dead_man::DeadMan;
 use crate::adapters::sqlite::SqliteJournal;
-use crate::adapters::{Adapters, Kinds, steps};
+use crate::adapters::{Adapters, Kinds, notify, steps};
 use crate::config::{self, Config, ConfigErrors};
 use crate::domain::ledger::{Entry, Record};
 use crate::domain::model::{AppName, SiteName, Subject};
@@ -105,6 +106,8 @@ async fn serve(config: Config, stop: CancellationToken) -> Result<(), DaemonErro
     let adapters =
         Arc::new(Adapters::new(&config, hook(&metrics), supervisor.tracker(), &stop).map_err(|cause| build_error(&config, vec![cause]))?);
     let lookers = Lookers::build(&config, &adapters).map_err(|faults| build_error(&config, faults))?;
+    let post = Post::new(supervisor.clone(), Arc::clone(&metrics), config.daemon.observer.clone());
+    post.install(notify::build(&config.notify, &adapters).map_err(|faults| build_error(&config, faults))?);
     let journal = SqliteJournal::open(&config.daemon.state_dir, &config.daemon.observer)?;
     let journal = Timed { inner: journal, metrics: Arc::clone(&metrics) };
 
@@ -132,6 +135,7 @@ async fn serve(config: Config, stop: CancellationToken) -> Result<(), DaemonErro
         pending: watch::Sender::new(vec!["starting".to_owned()]),
         summary: watch::Sender::new("starting".to_owned()),
         metrics: Arc::clone(&metrics),
+        post: Arc::clone(&post),
         observer: config.daemon.observer.clone(),
         shown: None,
     };
@@ -189,13 +193,13 @@ async fn serve(config: Config, stop: CancellationToken) -> Result<(), DaemonErro
                     tracing::info!("told to stop: nothing new is started; what runs in AWS is left open in the journal");
                     break;
                 }
-                match reload(&config, &adapters, &to, &watchers, &metrics).await {
+                match reload(&config, &adapters, &to, &watchers, &metrics, &post).await {
                     Ok(new) => config = new,
                     Err(words) => tracing::error!("reload refused, the old config stays: {words}"),
                 }
             }
             Some(answer) = reloads.recv() => {
-                let result = reload(&config, &adapters, &to, &watchers, &metrics).await;
+                let result = reload(&config, &adapters, &to, &watchers, &metrics, &post).await;
                 let told = result.map(|new| config = new);
                 if answer.send(told).is_err() {
                     tracing::debug!("whoever asked for the reload did not wait");

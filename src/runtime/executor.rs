@@ -283,7 +283,7 @@ fn judged(found: Result<Inspection, StepError>) -> Found {
     match found {
         Ok(Inspection::AlreadySo(_)) => Found::AlreadySo,
         // Being under way without us is for the executor to find out in the move, not a reason to refuse one.
-        Ok(Inspection::Possible(_) | Inspection::UnderWay(_) | Inspection::CannotTell) => Found::Possible,
+        Ok(Inspection::Possible(_) | Inspection::UnderWay(_) | Inspection::Asks(_) | Inspection::CannotTell) => Found::Possible,
         Ok(Inspection::NotYet(words)) => Found::Unknown(words),
         Err(error) if matches!(error.class, ErrorClass::Refused | ErrorClass::NeedsPerson) => Found::Refused(error.message),
         Err(error) => Found::Unknown(error.message),

@@ -154,6 +154,10 @@ families! {
     aws_calls: IntCounterVec = "aws_calls_total" ["service", "operation", "outcome"];
     /// How long calls to AWS took, all attempts together.
     aws_call_duration: HistogramVec = "aws_call_duration_seconds" ["service", "operation"] in CALLS;
+    /// Messages by how they ended: sent, or failed after all attempts.
+    messages: IntCounterVec = "messages_total" ["receiver", "outcome"];
+    /// Messages that did not fit into the queue of their receiver.
+    messages_dropped: IntCounterVec = "messages_dropped_total" ["receiver"];
     /// How late the decision loop's pulse was.
     loop_lag: HistogramVec = "loop_lag_seconds" [] in CALLS;
     /// How long a durable write to the journal took.

@@ -9,6 +9,7 @@ use super::beats::Beats;
 use super::control::{Fleet, Hands};
 use super::executor::{Action, Executor, Job};
 use super::metrics::Metrics;
+use super::post::Post;
 use super::status;
 use crate::domain::decide::{App, Effect, Tempo};
 use crate::domain::ledger::{Entry, Record};
@@ -36,6 +37,8 @@ pub struct DaemonHands {
     pub summary: watch::Sender<String>,
     /// The figures.
     pub metrics: Arc<Metrics>,
+    /// Messages to people.
+    pub post: Arc<Post>,
     /// Who speaks.
     pub observer: String,
     /// When status was last made.
@@ -74,6 +77,7 @@ impl Hands for DaemonHands {
 
     fn written(&mut self, records: &[Record]) {
         self.metrics.record(records);
+        self.post.written(records);
         for record in records {
             log(record);
             if matches!(record.entry, Entry::Closed { .. })
@@ -96,7 +100,10 @@ impl Hands for DaemonHands {
         self.shown = Some(now);
         let judged = status::judge(fleet, now);
         self.metrics.refresh(fleet, &judged, now);
-        self.status.send_replace(Arc::new(status::fleet(fleet, &judged, &self.observer, now)));
+        self.post.remind(fleet, now);
+        let mut document = status::fleet(fleet, &judged, &self.observer, now);
+        document["notify"] = self.post.status();
+        self.status.send_replace(Arc::new(document));
         self.pending.send_if_modified(|old| {
             let new = status::pending(fleet);
             std::mem::replace(old, new.clone()) != new

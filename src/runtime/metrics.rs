@@ -26,6 +26,8 @@ const MAX_REASONS: usize = 64;
 /// Our own code names its operations; far fewer than this.
 const MAX_CALLS: usize = 200;
 const OTHER: &str = "other";
+/// How a message can end.
+const MESSAGES: &[&str] = &["sent", "failed"];
 
 /// All metrics, for the reference.
 pub fn reference() -> Vec<MetricDoc> {
@@ -315,6 +317,24 @@ impl Metrics {
         observe(&self.families.aws_call_duration, &[service, operation], seconds);
     }
 
+    /// Makes the series of these receivers of messages, so that they are present before the first message.
+    pub fn expect_receivers(&self, names: &[&str]) {
+        for name in names {
+            MESSAGES.iter().for_each(|outcome| count(&self.families.messages, &[name, outcome], 0));
+            count(&self.families.messages_dropped, &[name], 0);
+        }
+    }
+
+    /// A message reached its end: `sent` or `failed`.
+    pub fn message(&self, receiver: &str, outcome: &str) {
+        count(&self.families.messages, &[receiver, outcome], 1);
+    }
+
+    /// A message did not fit into its receiver's queue.
+    pub fn message_dropped(&self, receiver: &str) {
+        count(&self.families.messages_dropped, &[receiver], 1);
+    }
+
     /// How late a pulse of the decision loop was.
     pub fn loop_lag(&self, seconds: f64) {
         observe(&self.families.loop_lag, &[], seconds);
@@ -480,6 +500,7 @@ mod tests {
     fn every_family_and_label_is_present_from_the_start() {
         let metrics = Metrics::new("abc");
         metrics.install(&[policy("shop")]);
+        metrics.expect_receivers(&["pager"]);
         let text = metrics.render();
         for doc in reference() {
             assert!(text.contains(&format!("# HELP {} {}\n", doc.name, doc.help)), "{}: {text}", doc.name);
@@ -493,7 +514,7 @@ mod tests {
                 assert!(series.contains(&format!("{label}=\"")), "{series} lacks {label}");
             }
         }
-        assert_eq!(reference().len(), 30);
+        assert_eq!(reference().len(), 32);
         assert!(text.contains("watchover_rpo_exposure_seconds{app=\"shop\"} NaN"), "{text}");
     }
 

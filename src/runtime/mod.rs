@@ -15,6 +15,7 @@ pub mod message;
 pub mod metrics;
 pub mod order;
 pub mod past;
+pub mod post;
 pub mod probing;
 mod reload;
 pub mod replay;

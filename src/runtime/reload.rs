@@ -7,8 +7,9 @@ use tokio::sync::{mpsc, oneshot};
 use super::control::Message;
 use super::daemon::{look_hook, policies};
 use super::metrics::Metrics;
+use super::post::Post;
 use super::watch::{Lookers, Watchers};
-use crate::adapters::{Adapters, Kinds};
+use crate::adapters::{Adapters, Kinds, notify};
 use crate::config::{self, Config};
 
 /// Reads the config anew. A bad file keeps the old one, and says so in a metric.
@@ -18,6 +19,7 @@ pub(super) async fn reload(
     to: &mpsc::Sender<Message>,
     watchers: &Watchers,
     metrics: &Arc<Metrics>,
+    post: &Post,
 ) -> Result<Config, String> {
     super::systemd::reloading();
     let path = old.path.clone();
@@ -27,11 +29,12 @@ pub(super) async fn reload(
     let judged = read.and_then(|new| {
         fixed_parts(old, &new)?;
         let lookers = Lookers::build(&new, adapters).map_err(|faults| faults.join("; "))?;
-        Ok((new, lookers))
+        let receivers = notify::build(&new.notify, adapters).map_err(|faults| faults.join("; "))?;
+        Ok((new, lookers, receivers))
     });
     let now = jiff::Timestamp::now().as_microsecond() as f64 / 1e6;
     let result = match judged {
-        Ok((new, lookers)) => {
+        Ok((new, lookers, receivers)) => {
             metrics.expect(&Kinds::permissions(&new));
             let (done, taken) = oneshot::channel();
             let message = Message::Reload(policies(&new), new.fleet.clone(), done);
@@ -40,6 +43,7 @@ pub(super) async fn reload(
             }
             // The decision knows every app by now, so that no first look is lost; it has also told the metrics.
             watchers.start(lookers, &look_hook(metrics, &new));
+            post.install(receivers);
             tracing::info!("the new config is in force");
             Ok(new)
         }

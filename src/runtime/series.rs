@@ -12,7 +12,8 @@ use crate::domain::policy::{AppPolicy, SignalPolicy};
 pub(super) const RTO_PHASES: &[&str] = &["detect", "hold", "approve", "execute", "prove", "total"];
 pub(super) const LOOK_PHASES: &[&str] = &["resolve", "connect", "tls", "wait", "body"];
 /// Reasons of our own; each has its series before it ever happens.
-pub(super) const REASONS: &[&str] = &["deadline", "attempts", "timeout", "cannot-tell", "data-loss", "stale-epoch", "other"];
+pub(super) const REASONS: &[&str] =
+    &["deadline", "attempts", "timeout", "cannot-tell", "data-loss", "declined", "no-answer", "stale-epoch", "other"];
 /// One series: its family's name without the prefix, and its label values.
 pub(super) type Series = (&'static str, Vec<String>);
 

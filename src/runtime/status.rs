@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::control::Fleet;
 use crate::domain::decide::App;
 use crate::domain::gates::Around;
-use crate::domain::ledger::{Gate, Ruling, StepState};
+use crate::domain::ledger::{Gate, Incident, Ruling, StepState};
 use crate::domain::model::{AppName, Moment, SiteName};
 use crate::domain::quorum::Point;
 use crate::domain::rpo::{self, Exposure};
@@ -80,6 +80,7 @@ fn app(app: &App, Judged { ruling, gates, exposure }: &Judged, around: &Around, 
                     "started": run.started.map(Moment::rfc3339), "ended": run.ended.map(Moment::rfc3339),
                     "seconds": run.started.map(|at| run.ended.unwrap_or(now).since(at).as_secs_f64()),
                     "trouble": run.trouble, "progress": progress, "facts": run.facts,
+                    "asks": run.asks.as_ref().map(|(words, waits_for)| json!({"words": words, "waits_for": waits_for})),
                 })
             })
             .collect();
@@ -89,6 +90,7 @@ fn app(app: &App, Judged { ruling, gates, exposure }: &Judged, around: &Around, 
             "confirmed": incident.confirmed.map(Moment::rfc3339),
             "elapsed_seconds": now.since(incident.clock_start()).as_secs_f64(),
             "stuck": incident.stuck.as_ref().map(|(words, waits_for)| json!({"words": words, "waits_for": waits_for})),
+            "waits_for": waits_for(incident),
             "moved_by_others": incident.moved_by_others.map(Moment::rfc3339),
             "declined": incident.declined, "calling_off": incident.calling_off, "steps": steps,
         })
@@ -107,6 +109,12 @@ fn app(app: &App, Judged { ruling, gates, exposure }: &Judged, around: &Around, 
         "incident": incident,
         "last_move": ledger.last_figures.as_ref().map(|(direction, trigger, figures)| json!({"direction": direction, "trigger": trigger, "figures": figures})),
     })
+}
+
+/// For what person's word the incident waits, and how it is given; `null` while it waits for nobody.
+fn waits_for(incident: &Incident) -> Option<&str> {
+    let stuck = incident.stuck.as_ref().map(|(_, waits_for)| waits_for.as_str());
+    stuck.or_else(|| incident.asking().find_map(|(_, run)| run.asks.as_ref()).map(|(_, waits_for)| waits_for.as_str()))
 }
 
 fn site(app: &App, site: SiteName, now: Moment) -> Value {

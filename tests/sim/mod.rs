@@ -56,6 +56,10 @@ pub struct WorldStep {
     pub lose_answers: u32,
     pub drop_requests: u32,
     pub refuse: bool,
+    /// A person must say yes first.
+    pub asks: bool,
+    /// Nobody can tell whether it is done; its own word counts.
+    pub blind: bool,
     pub on_since: i64,
     /// Requests that reached it while it was so, or on its way, already.
     pub repeats: u32,
@@ -102,6 +106,8 @@ impl World {
             lose_answers: 0,
             drop_requests: 0,
             refuse: false,
+            asks: false,
+            blind: false,
             on_since: 0,
             repeats: 0,
             throttles: 0,
@@ -676,6 +682,8 @@ impl Sim {
         };
         let report = match what {
             What::Inspect if step.refuse => Report::Inspected(Err(StepError::new(ErrorClass::Refused, "refused", "the world will not"))),
+            What::Inspect if step.asks => Report::Inspected(Ok(Inspection::Asks("go on? (asks the on-call)".into()))),
+            What::Inspect if step.blind => Report::Inspected(Ok(Inspection::CannotTell)),
             What::Inspect if step.on && !hidden => Report::Inspected(Ok(Inspection::AlreadySo(on_facts))),
             What::Inspect if step.pending_until.is_some() && !hidden => Report::Inspected(Ok(Inspection::UnderWay(Value::Null))),
             What::Inspect if name == "promote" && graceful => match drained {
@@ -709,10 +717,12 @@ impl Sim {
                 }
                 return again(self, now + 10 * MILLI, What::ApplyAnswers);
             }
+            // A program is done when it ends, and ends with its answer.
+            What::ApplyAnswers if step.blind && !step.on => return again(self, now + 100 * MILLI, What::ApplyAnswers),
             What::ApplyAnswers => Report::Applied(Ok(Value::Null)),
             What::ApplyLost => Report::Applied(Err(lost())),
             What::ApplyThrottled => Report::Applied(Err(StepError::new(ErrorClass::Retry, "Throttling", "rate exceeded"))),
-            What::Verify if step.on => Report::Verified(Ok(on_facts)),
+            What::Verify if step.on || step.blind => Report::Verified(Ok(on_facts)),
             What::Verify => return again(self, now + 100 * MILLI, What::Verify),
             What::Undo => {
                 step.on = false;

@@ -273,8 +273,8 @@ fn figures(stage: &Stage) -> Checked {
     Ok(())
 }
 
-/// 10. Of the writes up to the stated end of writes, none lies further back than the reported loss; and behind a proven
-/// fence there is none at all.
+/// Of the writes up to the stated end of writes, none lies further back than the reported loss; and behind a proven
+/// fence there is none at all (invariant 10).
 fn loss(stage: &Stage, exposure: &Exposure) -> Checked {
     let (Some(reported), Some(truth)) = (exposure.seconds, stage.world.true_loss()) else { return Ok(()) };
     // A clock that was stepped tells another time than the cloud's.

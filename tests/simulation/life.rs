@@ -21,7 +21,9 @@ use watchover::runtime::control::{Control, Fleet, Followed, Hands, Message};
 use watchover::runtime::executor::Executor;
 use watchover::runtime::hands::DaemonHands;
 use watchover::runtime::metrics::Metrics;
+use watchover::runtime::post::Post;
 use watchover::runtime::probing::{Prober, Seen as SeenHook, Whose};
+use watchover::runtime::supervisor::Supervisor;
 
 use crate::doors::{Eye, SimJournal, SimProbe, SimStep, subject};
 use crate::stage::{Life, Seen, Shared, lock};
@@ -120,6 +122,8 @@ impl Daemon {
             pending: watch::Sender::default(),
             summary: watch::Sender::default(),
             metrics: Arc::clone(metrics),
+            // Nobody is told: the simulation has no receivers.
+            post: Post::new(Supervisor::new(Handle::current(), stop.clone()), Arc::clone(metrics), "simulated".to_owned()),
             observer: "simulated".to_owned(),
             shown: None,
         };

@@ -321,6 +321,7 @@ service!("cloudwatch", cloudwatch, aws_sdk_cloudwatch, "The CloudWatch client of
 service!("autoscaling", autoscaling, aws_sdk_autoscaling, "The Auto Scaling client of a region.");
 service!("elbv2", elbv2, aws_sdk_elasticloadbalancingv2, "The client of a region's load balancers.");
 service!("route53", route53, aws_sdk_route53, "The Route 53 client; the service is global, its calls are signed for us-east-1.");
+service!("sns", sns, aws_sdk_sns, "The SNS client of a region.");
 service!("s3", s3, aws_sdk_s3, "The S3 client of a bucket's region; path style where an emulator answers.", force_path_style);
 
 /// The partition that ARNs of a region begin with.

@@ -24,6 +24,7 @@ pub static KIND: StepKind<Adapters> = StepKind {
     repeat: Repeat::Inspectable,
     default_deadline: "15m",
     at_source: false,
+    refine: None,
     keys: &[
         KeyDoc { name: "group", form: "string", default: "", doc: "The Auto Scaling group." },
         KeyDoc {
@@ -206,7 +207,7 @@ impl Step for Capacity {
         let was: Option<Sizes> = match found {
             Inspection::AlreadySo(_) | Inspection::UnderWay(_) => return Vec::new(),
             Inspection::Possible(facts) => serde_json::from_value(facts["was"].clone()).ok(),
-            Inspection::NotYet(_) | Inspection::CannotTell => None,
+            Inspection::NotYet(_) | Inspection::Asks(_) | Inspection::CannotTell => None,
         };
         let wanted = was.map(|was| self.wanted(was));
         vec![self.place.resize_call(

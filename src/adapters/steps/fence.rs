@@ -28,6 +28,7 @@ pub static KIND: StepKind<Adapters> = StepKind {
     repeat: Repeat::Inspectable,
     default_deadline: "5s",
     at_source: true,
+    refine: None,
     keys: &[KeyDoc {
         name: "group",
         form: "string",

@@ -1,15 +1,20 @@
 //! The kinds of steps: one file each, one line each in [`kinds`].
 
+pub mod approval;
 #[cfg(feature = "autoscaling")]
 pub mod autoscaling;
+pub mod command;
 #[cfg(feature = "autoscaling")]
 pub mod fence;
+pub mod http_check;
 #[cfg(all(feature = "rds", feature = "cloudwatch"))]
 pub mod rds;
 #[cfg(feature = "route53")]
 pub mod route53;
 #[cfg(all(feature = "s3", feature = "route53"))]
 pub mod s3_switch;
+#[cfg(feature = "sns")]
+pub mod sns;
 pub mod webhook;
 
 use std::net::IpAddr;
@@ -43,6 +48,11 @@ pub fn kinds() -> Vec<&'static StepKind<Adapters>> {
         #[cfg(all(feature = "s3", feature = "route53"))]
         &s3_switch::KIND,
         &webhook::KIND,
+        #[cfg(feature = "sns")]
+        &sns::KIND,
+        &approval::KIND,
+        &http_check::KIND,
+        &command::KIND,
     ]
 }
 

@@ -35,6 +35,7 @@ pub static KIND: StepKind<Adapters> = StepKind {
     repeat: Repeat::Inspectable,
     default_deadline: "15m",
     at_source: false,
+    refine: None,
     keys: &[
         KeyDoc { name: "db_instance", form: "string", default: "", doc: "The replica's identifier." },
         KeyDoc {

@@ -30,6 +30,7 @@ pub static KIND: StepKind<Adapters> = StepKind {
     repeat: Repeat::Inspectable,
     default_deadline: "3m",
     at_source: false,
+    refine: None,
     keys: &[
         KeyDoc { name: "zone_id", form: "string", default: "", doc: "The hosted zone." },
         KeyDoc {
@@ -225,7 +226,7 @@ impl Step for Records {
         let facts = match found {
             Inspection::AlreadySo(_) | Inspection::UnderWay(_) => return Vec::new(),
             Inspection::Possible(facts) => facts,
-            Inspection::NotYet(_) | Inspection::CannotTell => &Value::Null,
+            Inspection::NotYet(_) | Inspection::Asks(_) | Inspection::CannotTell => &Value::Null,
         };
         let (batch, shell) = match facts.get("becomes") {
             Some(sets) => {
@@ -259,7 +260,7 @@ impl Step for Records {
         let becomes = match found {
             Inspection::Possible(facts) => recorded(facts, "becomes"),
             Inspection::AlreadySo(_) | Inspection::UnderWay(_) => return Vec::new(),
-            Inspection::NotYet(_) | Inspection::CannotTell => None,
+            Inspection::NotYet(_) | Inspection::Asks(_) | Inspection::CannotTell => None,
         };
         let Some(becomes) = becomes else {
             let words = "the records could not be read when this was written; write the batch by hand from this list";

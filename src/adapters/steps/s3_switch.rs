@@ -33,6 +33,7 @@ pub static KIND: StepKind<Adapters> = StepKind {
     repeat: Repeat::Inspectable,
     default_deadline: "5m",
     at_source: false,
+    refine: None,
     keys: &[
         KeyDoc { name: "bucket", form: "string", default: "", doc: "The bucket; in neither site's region." },
         KeyDoc { name: "key", form: "string", default: "", doc: "The object; this one key must be publicly readable." },
@@ -263,7 +264,7 @@ impl Step for Switch {
         let wanted = match found {
             Inspection::AlreadySo(_) | Inspection::UnderWay(_) => return Vec::new(),
             Inspection::Possible(facts) => facts.get("becomes").and_then(Value::as_bool).unwrap_or(true),
-            Inspection::NotYet(_) | Inspection::CannotTell => true,
+            Inspection::NotYet(_) | Inspection::Asks(_) | Inspection::CannotTell => true,
         };
         let Keys { bucket, key, region, .. } = &self.core.keys;
         let (operation, verb) = if wanted { ("PutObject", "put-object") } else { ("DeleteObject", "delete-object") };

@@ -7,7 +7,6 @@
 //! like a secret; else the plan stores the path in `url_file`, which is read each time the address is needed: a file
 //! that is put right during a move counts at the next attempt.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +14,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt;
 use url::Url;
 
 use crate::adapters::Adapters;
@@ -28,9 +26,6 @@ use crate::ports::{Call, ErrorClass, Inspection, Permission, Step, StepContext, 
 
 /// Header that is the same for every repetition of one message.
 pub const STEP_ID: &str = "X-Watchover-Step-Id";
-
-/// A file with an address is not longer; what is longer is another file.
-const FILE_LIMIT: u64 = 8 * 1024;
 
 words! {
     /// What the receiver reads.
@@ -53,6 +48,7 @@ pub static KIND: StepKind<Adapters> = StepKind {
     repeat: Repeat::AtLeastOnce,
     default_deadline: "30s",
     at_source: false,
+    refine: None,
     keys: &[
         KeyDoc {
             name: "url",
@@ -101,7 +97,7 @@ fn judged_url(table: &Table) -> Option<String> {
     let text = table.string("url")?;
     let wrong = match web::address(text.trim()) {
         Err(wrong) => wrong,
-        Ok(url) => match secret_part(&url) {
+        Ok(url) => match web::secret_part(&url) {
             None => return Some(url.into()),
             Some(part) => format!(
                 "has {part}, which may be a secret, and a plan is stored in the journal; put the URL into a file that only watchover reads, and give its path as `url_file`"
@@ -123,28 +119,6 @@ fn judged_file(table: &Table) -> Option<String> {
         "is not an absolute path; give that of a file that holds the URL, like \"/run/credentials/watchover.service/webhook-url\"",
     );
     None
-}
-
-/// The part of a URL that may be a secret. Errs towards secrets: a false alarm costs a file, a miss is in the journal for good.
-fn secret_part(url: &Url) -> Option<&'static str> {
-    if !url.username().is_empty() || url.password().is_some() {
-        Some("a user or password")
-    } else if url.query().is_some() {
-        Some("a query")
-    } else if url.fragment().is_some() {
-        Some("a fragment")
-    } else if url.path_segments().is_some_and(|mut parts| parts.any(looks_random)) {
-        Some("a path with what looks like a token")
-    } else {
-        None
-    }
-}
-
-/// People's path segments are short, or words of one case; tokens are long, or mix digits and cases.
-fn looks_random(segment: &str) -> bool {
-    let mixed = |text: &str| text.bytes().filter(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase() || *byte == b'%').count();
-    let long_word = |word: &str| word.len() > 16 || (word.len() >= 8 && mixed(word) > 0);
-    segment.split(['-', '_', '.', '~']).any(long_word) || (segment.len() >= 12 && mixed(segment) >= 4) || segment.len() > 48
 }
 
 fn build(step: &PlannedStep, adapters: &Adapters) -> Result<Arc<dyn Step>, StepError> {
@@ -188,7 +162,7 @@ impl Webhook {
             StepError::new(ErrorClass::NeedsPerson, "url-file", words)
         };
         let text =
-            read(path).await.map_err(|cause| fault(format!("cannot be read: {cause}; put the URL there, readable for watchover")))?;
+            web::read(path).await.map_err(|cause| fault(format!("cannot be read: {cause}; put the URL there, readable for watchover")))?;
         web::address(text.trim()).map_err(fault)
     }
 
@@ -197,7 +171,7 @@ impl Webhook {
         let text =
             format!("watchover: {how} {} (incident {}) has come to step {} at {}", cx.direction, cx.incident, self.name, rfc3339(cx.now));
         match self.format {
-            Format::Slack => json!({ "text": slack(&text) }),
+            Format::Slack => json!({ "text": web::slack(&text) }),
             Format::Json => json!({
                 "schema_version": 1,
                 "event": "step",
@@ -288,24 +262,6 @@ fn judged(status: StatusCode) -> Result<(), (ErrorClass, &'static str)> {
     } else {
         Err((ErrorClass::Refused, "check that the URL is right and not withdrawn, and that `format` is what it takes"))
     }
-}
-
-/// At most [`FILE_LIMIT`] of a plain file: opening anything else may wait for good.
-async fn read(path: &Path) -> io::Result<String> {
-    if !tokio::fs::metadata(path).await?.is_file() {
-        return Err(io::Error::other("it is not a plain file"));
-    }
-    let mut text = String::new();
-    tokio::fs::File::open(path).await?.take(FILE_LIMIT + 1).read_to_string(&mut text).await?;
-    if text.len() as u64 > FILE_LIMIT {
-        return Err(io::Error::other("it is too long for a URL"));
-    }
-    Ok(text)
-}
-
-/// Slack's three control characters, escaped.
-fn slack(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 /// One word of a POSIX shell.

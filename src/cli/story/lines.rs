@@ -52,6 +52,7 @@ pub(super) fn words(entry: &Entry) -> String {
             let count = gates.len();
             format!("{step}: permitted after a second look at {count} {}", if count == 1 { "gate" } else { "gates" })
         }
+        Entry::StepWaits { step, words, waits_for, .. } => format!("{step}: asks a person: {words}; waits for {waits_for}"),
         Entry::StepIntent { step, attempt, .. } => format!("{step}: about to ask (attempt {attempt})"),
         Entry::StepAsked { step, .. } => format!("{step}: asked for"),
         Entry::StepTrouble { step, code, words } => format!("{step}: trouble ({code}): {words}"),

@@ -21,6 +21,16 @@ pub fn handle(world: &mut World, call: &Call, now: Millis) -> Result<Answer, Api
                 x.leaf("TopicArn", &topic.arn);
             });
         })),
+        "GetTopicAttributes" => {
+            let arn = form.need("TopicArn")?;
+            let missing = || ApiError::new(404, "NotFound", "Topic does not exist");
+            world.topics().iter().find(|t| t.arn == arn && t.region == region).ok_or_else(missing)?;
+            Ok(query(call, NAMESPACE, |x| {
+                x.each("Attributes", "entry", [("TopicArn", arn), ("Owner", ACCOUNT)], |x, (key, value)| {
+                    x.leaf("key", key).leaf("value", value);
+                });
+            }))
+        }
         "Publish" => {
             let arn = form.get("TopicArn").map_or_else(|| form.need("TargetArn"), Ok)?;
             let subject = form.get("Subject").map(str::to_owned);

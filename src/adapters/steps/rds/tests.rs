@@ -55,6 +55,7 @@ async fn inspect_says_of_each_state_what_a_promotion_can_do_there() {
             }
             Inspection::UnderWay(_) => "under-way",
             Inspection::AlreadySo(_) => "already-so",
+            Inspection::Asks(words) => panic!("a promotion asks nobody: {words}"),
             Inspection::CannotTell => "cannot-tell",
         };
         assert_eq!(found, wanted, "{status}, replica: {replica}");

@@ -1,0 +1,108 @@
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::adapters::http::server::Server;
+use crate::config::judge::Problems;
+use crate::domain::model::Direction;
+use crate::domain::plan::OnFailure;
+
+fn judged(keys: Value) -> Result<Value, Vec<String>> {
+    let problems = Problems::default();
+    let Value::Object(map) = keys else { unreachable!() };
+    let place = Place { app: "shop".into(), direction: Direction::ToStandby, source_region: "a".into(), target_region: "b".into() };
+    let table = Table::new("s", map, &problems);
+    let found = judge(&table, &place);
+    table.finish();
+    found.ok_or_else(|| problems.take().iter().map(ToString::to_string).collect())
+}
+
+fn step(keys: Value) -> Arc<dyn Step> {
+    let planned = PlannedStep {
+        name: "warm".into(),
+        kind: KIND.name.into(),
+        class: KIND.class,
+        reversibility: KIND.reversibility,
+        repeat: KIND.repeat,
+        after: Vec::new(),
+        deadline: Duration::from_secs(30),
+        attempts: 3,
+        on_failure: OnFailure::Halt,
+        only: None,
+        account: None,
+        region: "b".into(),
+        keys: judged(keys).unwrap(),
+    };
+    build(&planned, &Adapters::for_tests()).unwrap()
+}
+
+fn context() -> StepContext {
+    StepContext {
+        incident: "shop-7".into(),
+        step_id: "shop-7/warm".into(),
+        direction: Direction::ToStandby,
+        now: 0,
+        time_left: Duration::from_secs(20),
+        facts: BTreeMap::new(),
+        before: Value::Null,
+        graceful: false,
+    }
+}
+
+#[tokio::test]
+async fn it_takes_a_full_row() {
+    let server = Server::saying("HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok").await;
+    let step = step(json!({"url": format!("http://{}/ready", server.address), "times": 3, "interval": "50ms", "class": "capacity"}));
+    assert_eq!(step.inspect(&context()).await.unwrap(), Inspection::UnderWay(Value::Null));
+    for good in 1..=2 {
+        let Verification::NotYet(words) = step.verify(&context()).await.unwrap() else { panic!("too early") };
+        assert!(words.starts_with(&format!("{good} of 3 good answers in a row")), "{words}");
+    }
+    let Verification::So(facts) = step.verify(&context()).await.unwrap() else { panic!("a full row") };
+    assert_eq!(facts["in_a_row"], 3);
+    // A new life begins its row anew.
+    step.inspect(&context()).await.unwrap();
+    assert!(matches!(step.verify(&context()).await.unwrap(), Verification::NotYet(_)));
+}
+
+#[tokio::test]
+async fn anything_else_begins_the_row_anew() {
+    let good = Server::saying("HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+    let step = step(
+        json!({"url": format!("http://{}/ready", good.address), "times": 2, "interval": "50ms", "timeout": "200ms", "expect": {"body_contains": "ready"}}),
+    );
+    for _ in 0..3 {
+        let Verification::NotYet(words) = step.verify(&context()).await.unwrap() else { panic!("not as expected, and yet done") };
+        assert!(words.starts_with("0 of 2"), "{words}");
+    }
+    let silent = Server::silent().await;
+    let step = self::step(json!({"url": format!("http://{}/", silent.address), "timeout": "100ms"}));
+    let Verification::NotYet(words) = step.verify(&context()).await.unwrap() else { panic!("silence is no answer") };
+    assert!(words.contains("no answer within"), "{words}");
+}
+
+#[test]
+fn wrong_keys_are_named() {
+    for (keys, part) in [
+        (json!({}), "s.url: is missing"),
+        (json!({"url": "https://u:p@h/"}), "carries a user name"),
+        (json!({"url": "https://h/?key=a8d7f6a8d7f6a8d7f6"}), "looks like a token"),
+        (json!({"url": "https://h/", "times": 0}), "s.times"),
+        (json!({"url": "https://h/", "times": 101}), "at most 100"),
+        (json!({"url": "https://h/", "interval": "10m"}), "between \"50ms\" and \"1m\""),
+        (json!({"url": "https://h/", "class": "data"}), "s.class"),
+        (json!({"url": "https://h/", "connect_to": "h"}), "s.connect_to"),
+    ] {
+        let said = judged(keys).unwrap_err();
+        assert!(said.len() == 1 && said[0].contains(part) && !said[0].contains("a8d7"), "{part}: {said:?}");
+    }
+    let keys = judged(json!({"url": "https://h/ready?deep=true", "class": "capacity"})).unwrap();
+    let traits = StepTraits {
+        class: Class::Other,
+        reversibility: KIND.reversibility,
+        repeat: KIND.repeat,
+        default_deadline: Duration::from_secs(1),
+        at_source: false,
+        first: false,
+    };
+    assert_eq!(refine(&keys, traits).class, Class::Capacity);
+}

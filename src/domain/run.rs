@@ -1,0 +1,61 @@
+//! A step of the running plan, as its entries leave it.
+
+use serde_json::Value;
+
+use super::model::{Moment, words};
+
+words! {
+    /// Where a step is. The order of declaration is the order of life.
+    StepState {
+        Waiting = "waiting", Running = "running", Intended = "intended", Asked = "asked", Verified = "verified",
+        Failed = "failed", Skipped = "skipped", Undone = "undone",
+    }
+}
+
+/// A step of the running plan.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepRun {
+    /// Where it is.
+    pub state: StepState,
+    /// When its turn came.
+    pub started: Option<Moment>,
+    /// When it was permitted, if it needed that.
+    pub permitted: Option<Moment>,
+    /// When it reached its end.
+    pub ended: Option<Moment>,
+    /// Calls of `apply` so far.
+    pub attempts: u32,
+    /// Ever intended: only then is there something to undo.
+    pub touched: bool,
+    /// What stood there before the first `apply`.
+    pub before: Value,
+    /// What it left for the record and for the steps after it.
+    pub facts: Value,
+    /// The latest trouble, in words.
+    pub trouble: Option<String>,
+    /// What it first waited for before it could be asked for, in words; what it waits for now, `App::progress` knows.
+    pub progress: Option<String>,
+    /// Its failure asks for a person rather than being final.
+    pub needs_person: bool,
+    /// What it asked a person, and how that is answered.
+    pub asks: Option<(String, String)>,
+}
+
+impl Default for StepRun {
+    fn default() -> Self {
+        StepRun {
+            state: StepState::Waiting,
+            started: None,
+            permitted: None,
+            ended: None,
+            attempts: 0,
+            touched: false,
+            before: Value::Null,
+            facts: Value::Null,
+            trouble: None,
+            progress: None,
+            needs_person: false,
+            asks: None,
+        }
+    }
+}
