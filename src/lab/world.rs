@@ -38,8 +38,8 @@ pub use model::{
     Activity, Balancer, Database, Group, Instance, Lifecycle, MetricMode, Promotion, Replication, Site, SiteMode, SiteName, Target,
 };
 pub use rds::{Modify, NewReplica};
-pub use records::{Alias, Change, ChangeAction, Failover, RecordSet, Zone, normal as normal_name, reversed as reversed_labels};
 pub use real::Line;
+pub use records::{Alias, Change, ChangeAction, Failover, RecordSet, Zone, normal as normal_name, reversed as reversed_labels};
 pub use replication::{Ack, TrueLoss};
 pub use resolve::{Answer, AnswerRecord, Outcome};
 pub use seeded::{ACCOUNT, PRIMARY_REGION, STANDBY_REGION, SWITCH_REGION, Traffic, WorldSpec, names};

@@ -100,6 +100,8 @@ fn outcome(rows: &[Record], holds: bool) -> &'static str {
             Entry::Stuck { .. } => outcome = "stuck",
             // Held and then called off is how a held outage ends well; it stays what it was.
             Entry::Closed { outcome: Outcome::CalledOff, .. } if gated => {}
+            // A doubt about the new site that passed by itself leaves the move what it was.
+            Entry::Closed { outcome: Outcome::NoAction, .. } if outcome == Outcome::Moved.as_str() => {}
             Entry::Closed { outcome: ended, .. } => outcome = ended.as_str(),
             _ => {}
         }

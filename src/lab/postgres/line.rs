@@ -67,12 +67,7 @@ async fn at_once(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> std::io::Re
     tokio::io::copy(&mut from, &mut to).await.map(drop)
 }
 
-async fn take_in(
-    cloud: &Cloud,
-    replica: &str,
-    mut from: OwnedReadHalf,
-    to: mpsc::Sender<(Instant, Vec<u8>)>,
-) -> std::io::Result<()> {
+async fn take_in(cloud: &Cloud, replica: &str, mut from: OwnedReadHalf, to: mpsc::Sender<(Instant, Vec<u8>)>) -> std::io::Result<()> {
     let mut piece = vec![0; PIECE];
     loop {
         let length = from.read(&mut piece).await?;

@@ -52,6 +52,8 @@ impl Postgres {
         primary.start(&place).await?;
         let mut psql = Psql::open(&place, primary.port())?;
         let version = psql.ask("SHOW server_version;", PATIENCE).await?.concat();
+        // Without what the distribution adds to it.
+        let version = version.split_whitespace().next().unwrap_or_default().to_owned();
         psql.ask(TABLE, PATIENCE).await?;
         let replica = cloud.world().site(SiteName::Standby).database.clone();
         cloud.world().hand_to_servers();

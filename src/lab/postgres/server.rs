@@ -57,8 +57,10 @@ impl Server {
         let args = ["--host=127.0.0.1", "--username=postgres", "--checkpoint=fast", "--wal-method=stream", "--no-sync"];
         place.run("pg_basebackup", &[&args[..], &[data.as_str(), port.as_str()]].concat()).await?;
         place.write(&self.data(place).join("standby.signal"), "")?;
-        let settings =
-            format!("primary_conninfo = 'host=127.0.0.1 port={line} user=postgres password={} application_name=replica'\n", place.password());
+        let settings = format!(
+            "primary_conninfo = 'host=127.0.0.1 port={line} user=postgres password={} application_name=replica'\n",
+            place.password()
+        );
         place.write(&self.data(place).join("postgresql.auto.conf"), &settings)
     }
 

@@ -74,7 +74,9 @@ impl World {
         }
         let marker = Some(self.site(name).region.clone());
         match ask {
-            Ask::Write if self.is_real() && self.site_writable(name) => SiteReply::Database { marker: self.site(name).region.clone(), delay },
+            Ask::Write if self.is_real() && self.site_writable(name) => {
+                SiteReply::Database { marker: self.site(name).region.clone(), delay }
+            }
             Ask::Health => SiteReply::Answer { status: 200, marker, body: "ok\n".to_owned(), delay },
             Ask::Write => match (!self.is_real()).then(|| self.write(name, now)).flatten() {
                 Some(seq) => SiteReply::Answer { status: 200, marker, body: format!("{seq}\n"), delay },
