@@ -259,6 +259,10 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         self.room.token.cancel();
+        // At once and here: when a lab is dropped its runtime often ends too, and drops what tasks hold late or never.
+        if let Some(postgres) = &self.postgres {
+            postgres.end();
+        }
     }
 }
 

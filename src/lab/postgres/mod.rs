@@ -47,7 +47,7 @@ impl Postgres {
     /// Takes some seconds. Fails with the program and the log's last lines, or with what to install.
     pub async fn start(room: &Room, cloud: &Arc<Cloud>) -> Result<Arc<Postgres>> {
         let place = Place::new()?;
-        let (primary, standby) = (Server::new("primary")?, Server::new("standby")?);
+        let (primary, standby) = (Server::new("primary"), Server::new("standby"));
         primary.create(&place).await?;
         primary.start(&place).await?;
         let mut psql = Psql::open(&place, primary.port())?;
@@ -105,6 +105,15 @@ impl Postgres {
             self.idle(site).lock().unwrap_or_else(PoisonError::into_inner).clear();
             self.server(site).kill().await;
         }
+    }
+
+    /// Ends both at once and takes their directory away: for a lab that is dropped, where nothing can be waited for.
+    pub fn end(&self) {
+        for site in SiteName::BOTH {
+            self.idle(site).lock().unwrap_or_else(PoisonError::into_inner).clear();
+            self.server(site).end();
+        }
+        self.place.remove();
     }
 
     fn server(&self, site: SiteName) -> &Server {

@@ -1,15 +1,19 @@
 //! Where PostgreSQL's programs are, as whom they run, and the directory that a lab gives them.
 
-use std::io::{Error, Result};
+use std::io::{Error, ErrorKind, Result};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use tokio::process::Command;
 
 /// Where Debian keeps one folder a version.
 const DEBIAN: &str = "/usr/lib/postgresql";
+/// How often a directory is tried to be taken away, and the pause between two tries.
+const TRIES: usize = 100;
+const PAUSE: Duration = Duration::from_millis(20);
 /// Labs of one process are told apart by a number.
 static TURN: AtomicU32 = AtomicU32::new(0);
 
@@ -73,6 +77,17 @@ impl Place {
         command
     }
 
+    /// Takes the directory away, once its servers were told to end; they may still write while they do.
+    pub fn remove(&self) {
+        for _ in 0..TRIES {
+            match std::fs::remove_dir_all(&self.dir) {
+                Err(cause) if cause.kind() != ErrorKind::NotFound => std::thread::sleep(PAUSE),
+                _ => return,
+            }
+        }
+        tracing::warn!(dir = %self.dir.display(), "left behind: something still writes there");
+    }
+
     /// Runs one of the programs to its end.
     pub async fn run(&self, program: &str, args: &[&str]) -> Result<()> {
         let done = self.command(program).args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).output().await;
@@ -88,9 +103,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Err(cause) = std::fs::remove_dir_all(&self.dir) {
-            tracing::debug!(dir = %self.dir.display(), %cause, "left behind");
-        }
+        self.remove();
     }
 }
 
