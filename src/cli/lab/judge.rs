@@ -94,14 +94,15 @@ fn outcome(rows: &[Record], holds: bool) -> &'static str {
     for record in rows {
         gated |= matches!(&record.entry, Entry::Gated { ruling: Ruling::Hold, .. });
         match &record.entry {
+            // A doubt about the new site, held or not, leaves the move what it was once it has ended.
+            Entry::Gated { .. } | Entry::Closed { outcome: Outcome::NoAction | Outcome::CalledOff, .. }
+                if outcome == Outcome::Moved.as_str() => {}
             Entry::Gated { ruling: Ruling::Hold, .. } => outcome = "held",
             Entry::Gated { ruling: Ruling::Ask, .. } => outcome = "awaiting-approval",
             Entry::Planned { .. } => outcome = "moving",
             Entry::Stuck { .. } => outcome = "stuck",
             // Held and then called off is how a held outage ends well; it stays what it was.
             Entry::Closed { outcome: Outcome::CalledOff, .. } if gated => {}
-            // A doubt about the new site that passed by itself leaves the move what it was.
-            Entry::Closed { outcome: Outcome::NoAction, .. } if outcome == Outcome::Moved.as_str() => {}
             Entry::Closed { outcome: ended, .. } => outcome = ended.as_str(),
             _ => {}
         }
