@@ -172,7 +172,7 @@ class Daemon:
 
     def command(self, *args):
         """A command beside it, with the same config."""
-        return subprocess.run([BINARY, "--config", str(self.config), *args], stdin=subprocess.DEVNULL, capture_output=True, text=True, env=ENVIRONMENT, timeout=120)
+        return subprocess.run([BINARY, "--config", str(self.config), *args], stdin=subprocess.DEVNULL, capture_output=True, text=True, env=ENVIRONMENT, timeout=240)
 
     def stop(self):
         self.process.terminate()
