@@ -8,8 +8,9 @@ VENV := $(TARGET)/venv
 LAB_JOBS ?= 2
 LAB_RUNS ?= 5
 LAB_SEED ?= 1
+RUNS ?= 20
 
-.PHONY: help test fmt lint unit docs shell lab-all rest
+.PHONY: help test fmt lint unit docs shell lab-all lab-postgres rest
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -50,3 +51,7 @@ lab-all: ## every scenario of the lab, LAB_RUNS times with other seeds, LAB_JOBS
 rest: ## what the daemon costs while nothing happens: share of a core, memory
 	cargo build --release --locked
 	python3 tests/tools/rest.py --binary "$(TARGET)/release/watchover"
+
+lab-postgres: ## the loss of a region over a real PostgreSQL, RUNS times, LAB_JOBS side by side: what was reported and what was true
+	@cargo build --locked
+	python3 tests/tools/lab_postgres.py --binary "$(TARGET)/debug/watchover" --runs $(RUNS) --jobs $(LAB_JOBS) --seed $(LAB_SEED)

@@ -36,3 +36,28 @@ fn pytest(file: &str) {
 fn boto3_drives_the_labs_wire() {
     pytest("test_boto3.py");
 }
+
+#[test]
+fn aws_runs_the_documents_examples_and_the_break_glass_script() {
+    pytest("test_aws_cli.py");
+}
+
+#[test]
+fn the_adapters_run_against_emulators_by_others() {
+    pytest("test_emulators.py");
+}
+
+#[test]
+fn prometheus_scrapes_a_daemon_through_a_move() {
+    pytest("test_prometheus.py");
+}
+
+#[test]
+fn a_browser_follows_a_move() {
+    pytest("test_page.py");
+}
+
+#[test]
+fn postgresql_loses_no_more_than_is_reported() {
+    pytest("test_postgres.py");
+}

@@ -15,7 +15,7 @@ use super::client::Client;
 use super::{Look, exit, inspect};
 use crate::lab::profile::Profile;
 use crate::lab::scenarios::{self, Expected, Scenario};
-use crate::lab::{ConfigOptions, Lab, LabSpec};
+use crate::lab::{ConfigOptions, Engine, Lab, LabSpec};
 
 /// The arguments of `lab`.
 #[derive(Debug, clap::Args)]
@@ -34,6 +34,13 @@ pub struct LabArgs {
     /// Leaves everything up at the end and prints the addresses; Ctrl-C ends it.
     #[arg(long)]
     keep: bool,
+    /// What stands behind the databases: the world's own reckoning, or a real PostgreSQL primary and its replica.
+    #[arg(long, value_enum, default_value_t)]
+    database: Engine,
+    /// How long users write before anything breaks. From about 3m30s on, the lag that the daemon goes by is the
+    /// database's own and no longer the history that every world is born with.
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
+    warm_up: Duration,
     /// Only the world: writes DIR/config.toml and DIR/world.json, and runs until Ctrl-C.
     #[arg(long, requires = "dir")]
     world_only: bool,
@@ -91,7 +98,7 @@ fn list(look: Look) -> u8 {
 
 fn spec(args: &LabArgs, scenario: &Scenario) -> LabSpec {
     let profile = if args.realistic { Profile::realistic() } else { Profile::lab() };
-    LabSpec { seed: args.seed, profile, traffic: scenario.traffic, ..LabSpec::default() }
+    LabSpec { seed: args.seed, profile, traffic: scenario.traffic, engine: args.database, ..LabSpec::default() }
 }
 
 /// A directory that goes with the lab, unless it was named.
@@ -206,6 +213,10 @@ async fn play(args: &LabArgs, scenario: &Scenario, look: Look) -> Result<u8, Str
     let client = Client::new(&place.path.join("admin.sock"));
     let mut child = start_daemon(&config)?;
     steady(&client, &mut child, &place.path.join("daemon.log")).await?;
+    if !args.warm_up.is_zero() {
+        tell.say("lab", &format!("users write for {} before anything breaks", humantime::format_duration(args.warm_up)));
+        tokio::time::sleep(args.warm_up).await;
+    }
     tell.steady(&lab);
 
     let began = Instant::now();

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
 use super::faults::FaultRules;
+use super::postgres::Postgres;
 use super::world::{Millis, World, WorldSpec};
 use super::writers::Log;
 
@@ -39,6 +40,7 @@ pub struct Cloud {
     faults: Mutex<FaultRules>,
     calls: Mutex<BTreeMap<Operation, (bool, u64)>>,
     users: Mutex<Log>,
+    postgres: OnceLock<Arc<Postgres>>,
     born: Instant,
 }
 
@@ -52,6 +54,7 @@ impl Cloud {
             faults: Mutex::default(),
             calls: Mutex::default(),
             users: Mutex::default(),
+            postgres: OnceLock::new(),
             born: Instant::now(),
         }
     }
@@ -76,6 +79,18 @@ impl Cloud {
     /// What users saw.
     pub fn users(&self) -> MutexGuard<'_, Log> {
         lock(&self.users)
+    }
+
+    /// The real servers behind the databases, if there are any.
+    pub fn postgres(&self) -> Option<&Arc<Postgres>> {
+        self.postgres.get()
+    }
+
+    /// Puts real servers behind the databases, before any user writes; later ones than the first are ignored.
+    pub fn set_postgres(&self, servers: Option<Arc<Postgres>>) {
+        if let Some(servers) = servers {
+            self.postgres.get_or_init(|| servers);
+        }
     }
 
     /// Counts a call.

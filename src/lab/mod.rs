@@ -11,6 +11,7 @@ mod config;
 mod control;
 mod dns;
 pub mod faults;
+mod postgres;
 pub mod profile;
 pub mod referee;
 pub mod scenarios;
@@ -32,6 +33,7 @@ pub use cloud::{Calls, Cloud};
 pub use config::ConfigOptions;
 pub use writers::{Log, Stretch};
 
+use postgres::Postgres;
 use profile::Profile;
 use referee::{Expect, Violation};
 use serve::Room;
@@ -48,11 +50,23 @@ pub struct LabSpec {
     pub writers: usize,
     /// How traffic is moved.
     pub traffic: Traffic,
+    /// What stands behind the databases.
+    pub engine: Engine,
+}
+
+/// What stands behind the databases of both sites.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Engine {
+    /// The world's own reckoning.
+    #[default]
+    World,
+    /// A PostgreSQL primary and its streaming replica, on this machine.
+    Postgres,
 }
 
 impl Default for LabSpec {
     fn default() -> Self {
-        Self { seed: 1, profile: Profile::lab(), writers: 4, traffic: Traffic::Route53 }
+        Self { seed: 1, profile: Profile::lab(), writers: 4, traffic: Traffic::Route53, engine: Engine::World }
     }
 }
 
@@ -130,12 +144,13 @@ pub struct Lab {
     cloud: Arc<Cloud>,
     room: Room,
     addresses: Addresses,
+    postgres: Option<Arc<Postgres>>,
 }
 
 impl Lab {
     /// Starts everything on free ports of loopback.
     pub async fn start(spec: LabSpec) -> std::io::Result<Self> {
-        let LabSpec { seed, profile, writers, traffic } = spec;
+        let LabSpec { seed, profile, writers, traffic, engine } = spec;
         let birth = WorldSpec { seed, profile, traffic, busy_history: writers > 0, base_unix_ms: 0 };
         let cloud = Arc::new(Cloud::new(birth));
         let room = Room::default();
@@ -144,9 +159,14 @@ impl Lab {
         let port = sites::start_sites(&room, &cloud).await?;
         let witness_urls = sites::start_witnesses(&room, &cloud).await?;
         let control_url = control::start(&room, &cloud).await?;
+        let postgres = match engine {
+            Engine::World => None,
+            Engine::Postgres => Some(Postgres::start(&room, &cloud).await?),
+        };
+        cloud.set_postgres(postgres.clone());
         let addresses = addresses(&cloud, traffic, port, format!("http://{aws}"), dns.to_string(), control_url, witness_urls);
         writers::start(&room, &cloud, writers, dns, names::FRONT_DOOR, port);
-        Ok(Self { cloud, room, addresses })
+        Ok(Self { cloud, room, addresses, postgres })
     }
 
     /// Where everything is.
@@ -199,6 +219,16 @@ impl Lab {
         self.cloud.world().true_loss()
     }
 
+    /// Version of the PostgreSQL behind the databases, if one is.
+    pub fn postgres_version(&self) -> Option<&str> {
+        self.postgres.as_ref().map(|postgres| postgres.version())
+    }
+
+    /// How many writes a site has acknowledged.
+    pub fn acknowledged(&self, site: SiteName) -> usize {
+        self.cloud.world().acks().iter().filter(|ack| ack.site == site).count()
+    }
+
     /// What users saw.
     pub fn users(&self) -> Log {
         self.cloud.users().clone()
@@ -221,12 +251,19 @@ impl Lab {
         if tokio::time::timeout(Duration::from_secs(2), self.room.tasks.wait()).await.is_err() {
             tracing::warn!(left = self.room.tasks.len(), "tasks of the lab did not end in time");
         }
+        if let Some(postgres) = &self.postgres {
+            postgres.stop().await;
+        }
     }
 }
 
 impl Drop for Lab {
     fn drop(&mut self) {
         self.room.token.cancel();
+        // At once and here: when a lab is dropped its runtime often ends too, and drops what tasks hold late or never.
+        if let Some(postgres) = &self.postgres {
+            postgres.end();
+        }
     }
 }
 

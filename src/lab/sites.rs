@@ -93,14 +93,32 @@ async fn answer(cloud: Arc<Cloud>, site: SiteName, request: Whole, peer: SocketA
     let now = cloud.now();
     let reply = cloud.world().site_request(site, ask, now);
     match reply {
+        SiteReply::Database { marker, delay } => write(&cloud, site, marker, delay).await,
         SiteReply::Hang => Reply::Hang,
         SiteReply::Reset => Reply::Drop,
-        SiteReply::Answer { status, marker, body, delay } => {
-            let mut response = text(status, "text/plain", body);
-            if let Some(region) = marker {
-                header(&mut response, "x-region", &region);
-            }
-            if delay == 0 { Reply::Answer(response) } else { Reply::Late(Duration::from_millis(delay), response) }
-        }
+        SiteReply::Answer { status, marker, body, delay } => said(status, marker.as_deref(), body, delay),
     }
+}
+
+fn said(status: u16, marker: Option<&str>, body: String, delay: u64) -> Reply {
+    let mut response = text(status, "text/plain", body);
+    if let Some(region) = marker {
+        header(&mut response, "x-region", region);
+    }
+    if delay == 0 { Reply::Answer(response) } else { Reply::Late(Duration::from_millis(delay), response) }
+}
+
+/// A write into the real server of a site. It counts as acknowledged when its answer leaves the region.
+async fn write(cloud: &Cloud, site: SiteName, marker: String, delay: u64) -> Reply {
+    let number = cloud.world().number_write();
+    let written = match cloud.postgres() {
+        Some(postgres) => postgres.write(site, number).await,
+        None => false,
+    };
+    if !written {
+        return said(503, Some(&marker), "the database takes no writes\n".to_owned(), delay);
+    }
+    let now = cloud.now();
+    let out = cloud.world().acknowledge(site, number, now);
+    if out { said(200, Some(&marker), format!("{number}\n"), delay) } else { Reply::Hang }
 }

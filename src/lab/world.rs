@@ -15,6 +15,7 @@ mod metrics;
 mod model;
 mod rds;
 mod rds_admin;
+mod real;
 mod records;
 mod replication;
 mod resolve;
@@ -39,6 +40,7 @@ pub use model::{
     Activity, Balancer, Database, Group, Instance, Lifecycle, MetricMode, Promotion, Replication, Site, SiteMode, SiteName, Target,
 };
 pub use rds::{Modify, NewReplica};
+pub use real::Line;
 pub use records::{Alias, Change, ChangeAction, Failover, RecordSet, Zone, normal as normal_name, reversed as reversed_labels};
 pub use replication::{Ack, TrueLoss};
 pub use resolve::{Answer, AnswerRecord, Outcome};
@@ -80,6 +82,7 @@ pub struct World {
     busy: bool,
     front_door: String,
     front_door_points: BTreeSet<&'static str>,
+    real: Option<real::Real>,
     route53_tokens: (f64, Millis),
 }
 
@@ -128,6 +131,7 @@ impl World {
             busy: false,
             front_door: names::FRONT_DOOR.to_owned(),
             front_door_points: BTreeSet::new(),
+            real: None,
             route53_tokens: (spec.profile.route53_burst as f64, 0),
         };
         seeded::furnish(&mut world, spec);

@@ -3,109 +3,16 @@
 The world is read through AWS's own answers wherever AWS has one; world.json only says where the world is.
 """
 
-import json
-import os
 import pathlib
-import subprocess
-import time
 import urllib.error
 import urllib.request
 import uuid
 from datetime import datetime, timedelta, timezone
 
-import boto3
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionError as NoAnswer, HTTPClientError
 
-PRIMARY, STANDBY, THIRD = "ap-south-1", "us-east-1", "eu-west-1"
-
-
-def until(what, question, seconds=30.0):
-    """Asks until the answer is true; a deadline, never a fixed sleep."""
-    end = time.monotonic() + seconds
-    while True:
-        answer = question()
-        if answer:
-            return answer
-        assert time.monotonic() < end, f"not within {seconds} s: {what}"
-        time.sleep(0.05)
-
-
-def find(tree, *names):
-    """The first text under one of these keys, anywhere in world.json; names are tried in order."""
-    def walk(node, name):
-        if isinstance(node, dict):
-            if isinstance(node.get(name), str):
-                return node[name]
-            node = list(node.values())
-        if isinstance(node, list):
-            return next((found for found in (walk(item, name) for item in node) if found), None)
-        return None
-
-    found = next((text for text in (walk(tree, name) for name in names) if text), None)
-    assert found, f"world.json names none of {names}"
-    return found
-
-
-class World:
-    """A running `watchover lab --world-only`."""
-
-    def __init__(self, folder):
-        self.log = open(folder / "log", "wb")
-        command = [os.environ["WATCHOVER_BIN"], "lab", "--world-only", "--dir", str(folder)]
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
-        path = folder / "world.json"
-
-        def written():
-            assert self.process.poll() is None, f"the lab ended:\n{(folder / 'log').read_text()}"
-            try:
-                return json.loads(path.read_text())
-            except (FileNotFoundError, ValueError):
-                return None
-
-        try:
-            self.tree = until("world.json is written", written, 60)
-        except BaseException:
-            self.stop()
-            raise
-        self.endpoint = find(self.tree, "endpoint_url", "aws_endpoint_url", "aws")
-        self.next_route53 = 0.0
-        self.control_url = find(self.tree, "control_url", "control").rstrip("/")
-
-    def stop(self):
-        self.process.terminate()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.log.close()
-
-    def client(self, service, region=STANDBY, paced=True, **settings):
-        settings = {"connect_timeout": 5, "read_timeout": 10, "retries": {"total_max_attempts": 1}, "s3": {"addressing_style": "path"}} | settings
-        client = boto3.client(
-            service,
-            region_name=region,
-            endpoint_url=self.endpoint,
-            aws_access_key_id="AKIDEXAMPLE",
-            aws_secret_access_key="secret",
-            config=Config(**settings),
-        )
-        if service == "route53" and paced:
-            client.meta.events.register("before-send.route53", self.pace)
-        return client
-
-    def pace(self, **_):
-        """Route 53 takes five requests a second from an account, at AWS and here."""
-        time.sleep(max(0.0, self.next_route53 - time.monotonic()))
-        self.next_route53 = time.monotonic() + 0.21
-
-    def control(self, path, body=None, method="POST"):
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.control_url + path, data, {"content-type": "application/json"}, method=method)
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return answer.read()
+from worlds import PRIMARY, STANDBY, THIRD, World, until
 
 
 @pytest.fixture(scope="module")

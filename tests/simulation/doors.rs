@@ -112,7 +112,8 @@ impl SimProbe {
         };
         let found = |verdict| Finding::new(verdict, "site");
         match reply {
-            SiteReply::Hang => quiet(timeout).await,
+            // No history has a database of its own: the pretend one never leaves an answer to another.
+            SiteReply::Hang | SiteReply::Database { .. } => quiet(timeout).await,
             SiteReply::Reset => arrive(way, found(Verdict::Down(Cause::Reset))).await,
             SiteReply::Answer { delay, .. } if way + Duration::from_millis(delay) >= timeout => quiet(timeout).await,
             SiteReply::Answer { status, marker, delay, .. } => {

@@ -8,6 +8,7 @@ use crate::domain::model::Outcome;
 use crate::lab::Lab;
 use crate::lab::referee::Expect;
 use crate::lab::scenarios::{Expected, Scenario};
+use crate::lab::world::SiteName;
 
 /// The end.
 pub struct Verdict {
@@ -62,6 +63,7 @@ pub fn judge(lab: &Lab, scenario: &Scenario, seed: u64, tell: &Teller, holds: bo
         "rpo_true_seconds": truth.as_ref().map(|truth| truth.seconds),
         "rpo_assumption": figures.as_ref().and_then(|figures| figures.rpo.as_ref()).map(|rpo| rpo.assumption),
         "writes_lost": truth.as_ref().map_or(0, |truth| truth.writes),
+        "database": lab.postgres_version().map(|version| database(lab, version, figures.as_ref())),
         "own_overhead_seconds": overhead,
         "first_effect_seconds": first_effect,
         "daemon_anonymous_bytes": memory,
@@ -71,6 +73,20 @@ pub fn judge(lab: &Lab, scenario: &Scenario, seed: u64, tell: &Teller, holds: bo
     Verdict { good, summary }
 }
 
+/// What the real servers behind the databases counted, where there are any.
+fn database(lab: &Lab, version: &str, figures: Option<&Figures>) -> Value {
+    let acknowledged = lab.acknowledged(SiteName::Primary);
+    let lost = lab.true_loss().map(|loss| loss.writes);
+    let birth = i64::try_from(lab.unix_ms(0)).unwrap_or(i64::MAX).saturating_mul(1_000);
+    let sample = figures.and_then(|figures| figures.rpo.as_ref()).and_then(|rpo| rpo.sample);
+    json!({
+        "engine": "postgres", "version": version,
+        "acknowledged_by_primary": acknowledged, "survived": lost.map(|lost| acknowledged.saturating_sub(lost)), "lost": lost,
+        // Older samples are the history that every world is born with.
+        "lag_sample_seconds": sample.map(|sample| sample.seconds), "lag_sample_is_the_servers": sample.map(|sample| sample.at >= birth),
+    })
+}
+
 /// How the incident ended, or where it stands.
 fn outcome(rows: &[Record], holds: bool) -> &'static str {
     let mut outcome = "no-action";
@@ -78,6 +94,9 @@ fn outcome(rows: &[Record], holds: bool) -> &'static str {
     for record in rows {
         gated |= matches!(&record.entry, Entry::Gated { ruling: Ruling::Hold, .. });
         match &record.entry {
+            // A doubt about the new site, held or not, leaves the move what it was once it has ended.
+            Entry::Gated { .. } | Entry::Closed { outcome: Outcome::NoAction | Outcome::CalledOff, .. }
+                if outcome == Outcome::Moved.as_str() => {}
             Entry::Gated { ruling: Ruling::Hold, .. } => outcome = "held",
             Entry::Gated { ruling: Ruling::Ask, .. } => outcome = "awaiting-approval",
             Entry::Planned { .. } => outcome = "moving",

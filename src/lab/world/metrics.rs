@@ -252,6 +252,9 @@ impl World {
         if database.engine != "postgres" && (self.dark.contains(region) || database.replication != Replication::Ok) {
             return Some(-1.0);
         }
+        if let Some(replayed) = self.real_replayed(&database.id).filter(|_| at >= 0) {
+            return replayed.map(|until| ((at - until) as f64 / 1_000.0).max(0.0));
+        }
         let applied = if at < 0 { at - self.natural_lag(at) } else { database.applied_ms };
         Some(((at - self.last_transaction(applied)) as f64 / 1_000.0).max(0.0))
     }

@@ -25,6 +25,9 @@ pub struct NewReplica {
     pub multi_az: bool,
 }
 
+/// How often a promotion looks whether the real server behind it is through, in milliseconds.
+const SERVER_PACE_MS: u64 = 20;
+
 impl World {
     /// One database, in its region.
     pub fn database(&self, region: &str, id: &str) -> Option<&Database> {
@@ -202,6 +205,7 @@ impl World {
 
     /// Whether the database is gone afterwards.
     fn take_step(&mut self, index: usize, step: Step) -> bool {
+        let waits = self.waits_for_server(&self.databases[index].id);
         let database = &mut self.databases[index];
         let (region, id) = (database.region.clone(), database.id.clone());
         match step {
@@ -214,6 +218,8 @@ impl World {
                 database.status = status.to_owned();
                 self.record("database-status", Cause::World, &region, &id, status);
             }
+            // Real servers take the time they take; the world asks again until they are through.
+            Step::Promoted if waits => database.plan.insert(0, (SERVER_PACE_MS, Step::Promoted)),
             Step::Promoted => {
                 database.promotion = Some(Promotion::Done);
                 database.was_replica_of = database.source.take();

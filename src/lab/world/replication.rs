@@ -52,6 +52,9 @@ impl World {
         let survivor = self.databases.iter().find(|d| d.promotions > 0)?;
         let (region, id) = survivor.was_replica_of.as_ref().or(survivor.source.as_ref())?;
         let old = self.sites.iter().find(|s| s.region == *region && s.database == *id)?.name;
+        if self.is_real() {
+            return self.real_loss(old);
+        }
         let held = survivor.applied_ms;
         let mut missing = self.acks.iter().filter(|a| a.site == old && signed(a.at_ms) > held).peekable();
         if missing.peek().is_none() {
@@ -101,7 +104,7 @@ impl World {
     /// Brings every flowing replica to where it stands now.
     pub(super) fn settle_replicas(&mut self) {
         for index in 0..self.databases.len() {
-            if self.link_flows(index) {
+            if !self.is_real() && self.link_flows(index) {
                 let now = signed(self.now);
                 let lag = self.natural_lag(now) + signed(self.databases[index].extra_lag_ms);
                 let database = &mut self.databases[index];

@@ -25,6 +25,13 @@ pub enum SiteReply {
         /// How late, in milliseconds.
         delay: u64,
     },
+    /// The app is reached; what its database says is for the real server behind it to say.
+    Database {
+        /// The site's region, which the app's own answer carries.
+        marker: String,
+        /// How late the answer comes, in milliseconds.
+        delay: u64,
+    },
     /// Nothing, ever.
     Hang,
     /// The connection is torn down.
@@ -73,8 +80,11 @@ impl World {
         }
         let marker = Some(self.site(name).region.clone());
         match ask {
+            Ask::Write if self.is_real() && self.site_writable(name) => {
+                SiteReply::Database { marker: self.site(name).region.clone(), delay }
+            }
             Ask::Health => SiteReply::Answer { status: 200, marker, body: "ok\n".to_owned(), delay },
-            Ask::Write => match self.write(name, now) {
+            Ask::Write => match (!self.is_real()).then(|| self.write(name, now)).flatten() {
                 Some(seq) => SiteReply::Answer { status: 200, marker, body: format!("{seq}\n"), delay },
                 None => SiteReply::Answer { status: 503, marker, body: "read-only\n".to_owned(), delay },
             },
@@ -94,7 +104,7 @@ mod tests {
     fn status(world: &mut World, site: SiteName, ask: Ask, now: Millis) -> u16 {
         match world.site_request(site, ask, now) {
             SiteReply::Answer { status, .. } => status,
-            SiteReply::Hang | SiteReply::Reset => 0,
+            SiteReply::Hang | SiteReply::Reset | SiteReply::Database { .. } => 0,
         }
     }
 
