@@ -38,7 +38,8 @@ impl App {
             let by = Actor { who: "watchover".into(), reason: format!("the pause by {} ended by its time", pause.by.who) };
             return Some(Decision::entry(Entry::Resumed { by }));
         }
-        self.preflight_due(now).or_else(|| self.front_door_moved(now)).or_else(|| match self.ledger.state {
+        let seen = || self.front_door_moved(now).or_else(|| super::left::old_site_seen(self, now));
+        self.preflight_due(now).or_else(seen).or_else(|| match self.ledger.state {
             State::Watching => self.watching(now),
             State::Suspect => self.suspect(around, now),
             State::Confirmed | State::Held | State::AwaitingApproval => self.deciding(around, now),

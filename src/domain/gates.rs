@@ -114,6 +114,7 @@ impl View<'_> {
             first_failed: incident.and_then(|incident| incident.first_failed).map(|at| at.wall),
             fenced: incident.and_then(Incident::fenced_at),
             front_door_lost: incident.and_then(|incident| incident.front_door_lost).map(|at| at.wall),
+            old_site_seen: incident.and_then(|incident| incident.old_site_seen).map(|at| at.wall),
         };
         let found = rpo::exposure(self.samples, writes, self.now);
         // After a restart the history may have scrolled away; what was recorded then still holds.

@@ -107,6 +107,8 @@ pub struct Incident {
     pub stuck: Option<(String, String)>,
     /// When the zone's own servers were seen to answer with the target.
     pub authority_moved: Option<Moment>,
+    /// When the old site was seen alive, unfenced, after its data had moved.
+    pub old_site_seen: Option<Moment>,
     /// Time spent in each state so far, by the states' names.
     pub spent: BTreeMap<State, Duration>,
     /// The machine's boot changed within it: durations rest on the wall clock.
@@ -135,6 +137,7 @@ impl Incident {
             aborted: false,
             stuck: None,
             authority_moved: None,
+            old_site_seen: None,
             spent: BTreeMap::new(),
             crossed_boot: false,
         }
@@ -161,12 +164,44 @@ impl Incident {
         self.steps.values().find_map(proven)
     }
 
+    /// From when on an old site that is seen alive may take writes that the new one lacks: since the first data step was
+    /// permitted, unless its writers are proven gone or it was seen already.
+    pub fn unfenced_since(&self) -> Option<Moment> {
+        if self.fenced_at().is_some() || self.old_site_seen.is_some() {
+            return None;
+        }
+        let data = self.plan.iter().flat_map(|plan| &plan.steps).filter(|step| step.class == super::plan::Class::Data);
+        let runs = data.filter_map(|step| self.steps.get(&step.name)).filter(|run| run.touched);
+        runs.filter_map(|run| run.permitted.or(run.started)).min_by_key(|at| at.mono)
+    }
+
+    /// When a data step saw the old writer itself take writes, by what it left on record (wall, microseconds).
+    pub fn old_writer_seen(&self) -> Option<(i64, &str)> {
+        self.steps.values().find_map(|run| {
+            let seen = run.facts.get("old_writer")?;
+            Some((seen.get("at")?.as_i64()?, seen.get("words")?.as_str()?))
+        })
+    }
+
     /// True once anything final may have been asked for.
     pub fn is_committed(&self) -> bool {
         self.plan.iter().flat_map(|plan| &plan.steps).any(|step| {
             step.reversibility != super::plan::Reversibility::Reversible && self.steps.get(&step.name).is_some_and(|run| run.touched)
         })
     }
+}
+
+/// A site that a move has left with its data, while nobody proved its writers gone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Left {
+    /// The move's incident.
+    pub incident: String,
+    /// The site.
+    pub site: SiteName,
+    /// Seen alive from here on, it may take writes that the new one lacks.
+    pub since: Moment,
+    /// When the move ended.
+    pub closed: Moment,
 }
 
 /// An entry that cannot follow what stands before it.
@@ -209,6 +244,8 @@ pub struct Ledger {
     pub incident: Option<Incident>,
     /// The last closed move: direction, trigger, figures.
     pub last_figures: Option<(Direction, Trigger, Figures)>,
+    /// The site that the last move left unfenced, until it is seen alive or another move ends.
+    pub left: Option<Left>,
 }
 
 impl Default for Ledger {
@@ -221,6 +258,7 @@ impl Default for Ledger {
             last_move: None,
             incident: None,
             last_figures: None,
+            left: None,
         }
     }
 }
@@ -273,8 +311,20 @@ impl Ledger {
                 if let Some(incident) = incident.filter(|incident| incident.plan.is_some()) {
                     self.last_move = Some(at);
                     if matches!(outcome, Outcome::Moved | Outcome::Returned) {
+                        let site = incident.direction.source();
+                        let since = incident.unfenced_since();
+                        self.left = since.map(|since| Left { incident: incident.id.clone(), site, since, closed: at });
                         self.last_figures = Some((incident.direction, incident.trigger, (**figures).clone()));
                     }
+                }
+            }
+            Entry::OldSiteSeen { incident, at, .. } => {
+                if let Some(open) = self.incident.as_mut().filter(|open| open.id == *incident) {
+                    open.old_site_seen = Some(*at);
+                } else if self.left.take_if(|left| left.incident == *incident).is_some()
+                    && let Some((_, _, figures)) = &mut self.last_figures
+                {
+                    figures.rpo = Some(super::rpo::unbounded(figures.rpo.as_ref().and_then(|rpo| rpo.sample), at.wall));
                 }
             }
             other => {
@@ -437,6 +487,7 @@ mod tests {
             Entry::Stuck { words: words(), waits_for: words() },
             Entry::Retried { by: by() },
             Entry::AbortedBy { by: by() },
+            Entry::OldSiteSeen { incident: words(), site: SiteName::Primary, at, words: words() },
             Entry::Closed { outcome: Outcome::Aborted, active: None, figures: Box::default(), by: None },
         ];
         entries.extend(Ruling::ALL.iter().map(|ruling| Entry::Gated { ruling: *ruling, gates: Vec::new(), exposure: exposure() }));

@@ -6,6 +6,7 @@ pub mod entry;
 pub mod gates;
 pub mod health;
 pub mod ledger;
+mod left;
 pub mod model;
 pub mod moving;
 pub mod orders;

@@ -113,7 +113,7 @@ impl Story {
         rows.push(vec!["RTO".into(), figure(self.figures.as_ref().and_then(|figures| figures.rto_seconds)).into()]);
         let rpo = self
             .rpo()
-            .map_or_else(|| "–".to_owned(), |rpo| rpo.seconds.map_or_else(|| "unknown".to_owned(), |s| format!("at most {}", span(s))));
+            .map_or_else(|| "–".to_owned(), |rpo| rpo.seconds.map_or_else(|| "unknown".to_owned(), |s| if s.is_infinite() { span(s) } else { format!("at most {}", span(s)) }));
         rows.push(vec!["RPO".into(), rpo.into()]);
         if self.epochs.len() > 1 {
             let epochs: Vec<String> = self.epochs.iter().map(u64::to_string).collect();
@@ -260,6 +260,9 @@ fn assumption(word: Assumption) -> &'static str {
         Assumption::WritesUntilNow => "the old site may have taken writes until this was computed",
         Assumption::Drained => "the old writers were read back as gone, and the replica as caught up after that",
         Assumption::NoData => "no data changed hands",
+        Assumption::OldSiteSeen => {
+            "nothing: the old site was seen alive after its data had moved, its writers were not proven gone, and each write it took since is lost to the new one"
+        }
     }
 }
 
