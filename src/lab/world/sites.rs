@@ -34,6 +34,11 @@ pub enum SiteReply {
 impl World {
     /// A request to a site's front.
     pub fn site_request(&mut self, name: SiteName, ask: Ask, now: Millis) -> SiteReply {
+        self.app_request(0, name, ask, now)
+    }
+
+    /// The same for one of several apps.
+    pub fn app_request(&mut self, app: usize, name: SiteName, ask: Ask, now: Millis) -> SiteReply {
         self.advance(now);
         if self.dark.contains(&self.site(name).region) {
             return SiteReply::Hang;
@@ -68,7 +73,7 @@ impl World {
         let marker = Some(self.site(name).region.clone());
         match ask {
             Ask::Health => SiteReply::Answer { status: 200, marker, body: "ok\n".to_owned(), delay },
-            Ask::Write => match self.write(name, now) {
+            Ask::Write => match self.write_of(app, name, now) {
                 Some(seq) => SiteReply::Answer { status: 200, marker, body: format!("{seq}\n"), delay },
                 None => SiteReply::Answer { status: 503, marker, body: "read-only\n".to_owned(), delay },
             },
