@@ -16,8 +16,8 @@ use self::follow::Teller;
 use self::script::Script;
 use super::client::Client;
 use super::{Look, exit, inspect};
-use crate::lab::profile::Profile;
 use crate::domain::model::Outcome;
+use crate::lab::profile::Profile;
 use crate::lab::scenarios::{self, Expected, Scenario};
 use crate::lab::{Lab, LabSpec};
 
@@ -47,7 +47,7 @@ pub struct LabArgs {
 }
 
 /// How long the daemon may take until it watches and its gates say what they should.
-const STEADY: Duration = Duration::from_secs(60);
+const STEADY: Duration = Duration::from_secs(120);
 /// How often the journal and the world are asked for news.
 const NEWS: Duration = Duration::from_millis(50);
 
@@ -206,7 +206,9 @@ async fn steady(client: &Client, child: &mut Child, log: &Path, ruling: &str) ->
 /// Past the start, when gates are shut for want of a first look, and ruled as wanted.
 fn is_steady(app: &Value, ruling: &str) -> bool {
     let open = |name: &str| app["gates"].as_array().into_iter().flatten().any(|gate| gate["name"] == name && gate["state"] == "open");
-    app["ruling"] == ruling && app["sites"]["primary"]["health"] == "up" && ["startup-grace", "active-known", "not-isolated"].into_iter().all(open)
+    app["ruling"] == ruling
+        && app["sites"]["primary"]["health"] == "up"
+        && ["startup-grace", "active-known", "not-isolated"].into_iter().all(open)
 }
 
 async fn play(args: &LabArgs, scenario: &Scenario, look: Look) -> Result<u8, String> {

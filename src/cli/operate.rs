@@ -76,7 +76,9 @@ fn tell(app: &Value) {
         word(&app["mode"])
     );
     if let Some(site) = app["returned_site"].as_str() {
-        anstream::println!("  the {site} answers again; it gets no users until a person says so: fence it, mend it, then `watchover failback`");
+        anstream::println!(
+            "  the {site} answers again; it gets no users until a person says so: fence it, mend it, then `watchover failback`"
+        );
     }
     let loss = &app["last_move"]["figures"]["rpo"];
     if loss["assumption"] == "old-site-seen-alive" {

@@ -354,7 +354,15 @@ impl App {
             }
             self.ledger.apply(record)?;
             match &record.entry {
-                Entry::Closed { .. } | Entry::Planned { .. } | Entry::Retried { .. } => {
+                Entry::Closed { active, .. } => {
+                    self.work.clear();
+                    self.progress.clear();
+                    if active.is_some() {
+                        // The other plan is the one that counts now, and a person may want it at once.
+                        self.preflight_asked = None;
+                    }
+                }
+                Entry::Planned { .. } | Entry::Retried { .. } => {
                     self.work.clear();
                     self.progress.clear();
                 }

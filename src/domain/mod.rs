@@ -3,6 +3,7 @@
 pub mod app;
 pub mod decide;
 pub mod entry;
+mod fold;
 pub mod gates;
 pub mod health;
 pub mod ledger;

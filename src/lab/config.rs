@@ -33,6 +33,8 @@ pub struct ConfigOptions {
     pub on_rpo_exceeded: String,
     /// Time between looks: while all is well, and while in doubt.
     pub interval: (String, String),
+    /// How long one look may take.
+    pub timeout: String,
     /// Consecutive failed looks that trip.
     pub fall: u32,
     /// The windowed rate: its span, and the share that trips.
@@ -53,6 +55,7 @@ impl Default for ConfigOptions {
             cooldown: text("1h"),
             on_rpo_exceeded: text("approve"),
             interval: (text("1s"), text("250ms")),
+            timeout: text("800ms"),
             fall: 3,
             window: (text("90s"), 0.5),
             drain: text("20s"),
@@ -148,12 +151,12 @@ fn probe(options: &ConfigOptions) -> String {
 [app.probe]
 interval = "{}"
 fast_interval = "{}"
-timeout = "800ms"
+timeout = "{}"
 fall = {}
 rise = 5
 window = {{ span = "{}", down_rate = {:?}, min_looks = 20 }}
 "#,
-        options.interval.0, options.interval.1, options.fall, options.window.0, options.window.1
+        options.interval.0, options.interval.1, options.timeout, options.fall, options.window.0, options.window.1
     )
 }
 

@@ -317,7 +317,10 @@ fn addresses(
         let own = |name: SiteName, at: usize| AppSite {
             group: tenant.groups[at].clone(),
             database: tenant.databases[at].clone(),
-            database_endpoint: world.database(&world.site(name).region, &tenant.databases[at]).map(|d| d.endpoint.clone()).unwrap_or_default(),
+            database_endpoint: world
+                .database(&world.site(name).region, &tenant.databases[at])
+                .map(|d| d.endpoint.clone())
+                .unwrap_or_default(),
         };
         AppAddresses {
             name: tenant.name.clone(),

@@ -60,7 +60,8 @@ fn one_writer(world: &World, events: &[Event]) -> Vec<Violation> {
         let late: Vec<u64> = at(SiteName::Primary).filter(|at| *at > from).collect();
         if let (Some(first), count) = (late.first(), late.len()) {
             let name = &tenant.name;
-            let detail = format!("{name}: {count} writes at the primary after the standby took its first at {from} ms, the first at {first} ms");
+            let detail =
+                format!("{name}: {count} writes at the primary after the standby took its first at {from} ms, the first at {first} ms");
             found.push(seen("one-writer", detail));
         }
     }
@@ -77,9 +78,10 @@ fn order(world: &World, events: &[Event]) -> Vec<Violation> {
         let [_, standby] = &tenant.databases;
         let promoted = events.iter().find(|e| e.kind == "promoted" && e.subject == *standby).map_or(usize::MAX, |e| e.seq);
         let sent = events.iter().filter(|e| e.kind == "front-door" && e.subject == tenant.front_door && e.detail.contains("standby"));
-        found.extend(sent.filter(|e| e.seq < promoted).map(|e| {
-            seen("order", format!("{} pointed to {} at {} ms, before {standby} was writable", e.subject, e.detail, e.at_ms))
-        }));
+        found.extend(
+            sent.filter(|e| e.seq < promoted)
+                .map(|e| seen("order", format!("{} pointed to {} at {} ms, before {standby} was writable", e.subject, e.detail, e.at_ms))),
+        );
     }
     found
 }

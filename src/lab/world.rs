@@ -41,8 +41,8 @@ pub use rds::{Modify, NewReplica};
 pub use records::{Alias, Change, ChangeAction, Failover, RecordSet, Zone, normal as normal_name, reversed as reversed_labels};
 pub use replication::{Ack, TrueLoss};
 pub use resolve::{Answer, AnswerRecord, Outcome};
-pub use seeded::{ACCOUNT, PRIMARY_REGION, STANDBY_REGION, SWITCH_REGION, Traffic, WorldSpec, names};
 pub use seeded::Rules;
+pub use seeded::{ACCOUNT, PRIMARY_REGION, STANDBY_REGION, SWITCH_REGION, Traffic, WorldSpec, names};
 pub use sites::{Ask, SiteReply};
 pub use tenants::Tenant;
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -90,7 +91,8 @@ impl Watchers {
     pub fn start(&mut self, lookers: Lookers, beats: &BTreeMap<AppName, watch::Receiver<Beat>>, witness: &watch::Receiver<Beat>) {
         self.running.cancel();
         self.running = self.supervisor.stop().child_token();
-        for (label, whose, probe, pace) in lookers.probes {
+        let count = lookers.probes.len();
+        for (at, (label, whose, probe, pace)) in lookers.probes.into_iter().enumerate() {
             let beat = match &whose {
                 Whose::Witness(_) => Some(witness.clone()),
                 Whose::App(app, _) => beats.get(app).cloned(),
@@ -98,9 +100,28 @@ impl Watchers {
             let Some(beat) = beat else { continue };
             let prober =
                 Prober { whose, probe, pace, beat, to: self.to.clone(), clock: self.clock.clone(), seen: Some(Arc::clone(&self.seen)) };
-            self.supervisor.vital(label, self.running.clone(), prober.run(self.running.clone()));
+            let (wait, stop) = (apart(at, count, pace.interval), self.running.clone());
+            self.supervisor.vital(label, self.running.clone(), async move {
+                if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
+                    prober.run(stop).await;
+                }
+            });
         }
     }
+}
+
+/// Lookers that are as few as one app has begin at once.
+const FEW: usize = 16;
+/// Nobody waits longer than this for a first look.
+const LAST_FIRST_LOOK: Duration = Duration::from_secs(2);
+
+/// When a looker begins: many are spread over a part of their interval, for looks that are all sent in one moment make
+/// each other late, and would do so again at every turn.
+fn apart(at: usize, count: usize, interval: Duration) -> Duration {
+    if count <= FEW {
+        return Duration::ZERO;
+    }
+    interval.min(LAST_FIRST_LOOK).mul_f64(at as f64 / count as f64)
 }
 
 fn front_door(app: &AppConfig) -> FrontDoorSpec {

@@ -99,7 +99,12 @@ fn permissions(step: &PlannedStep) -> Vec<Permission> {
     let of = |action: &str, resource: &str| Permission { action: action.into(), resource: resource.into(), account: step.account.clone() };
     // The source is known only from what RDS says of the replica: any instance of the regions that the plan may leave.
     let sources = format!("arn:{}:rds:*:*:db:*", crate::adapters::aws::partition(&step.region));
-    let mut needed = vec![of("rds:DescribeDBInstances", &arn), of("rds:DescribeDBInstances", &sources), of("rds:PromoteReadReplica", &arn), of("cloudwatch:GetMetricData", "*")];
+    let mut needed = vec![
+        of("rds:DescribeDBInstances", &arn),
+        of("rds:DescribeDBInstances", &sources),
+        of("rds:PromoteReadReplica", &arn),
+        of("cloudwatch:GetMetricData", "*"),
+    ];
     if step.keys["multi_az"].as_bool() == Some(true) {
         needed.push(of("rds:ModifyDBInstance", &arn));
     }

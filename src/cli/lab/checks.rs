@@ -53,7 +53,10 @@ impl Remains<'_> {
         if self.reported == Some(f64::INFINITY) && shown {
             return None;
         }
-        Some(format!("the old database was alive and unfenced, but the loss was reported as {:?}, in the metric unbounded: {shown}", self.reported))
+        Some(format!(
+            "the old database was alive and unfenced, but the loss was reported as {:?}, in the metric unbounded: {shown}",
+            self.reported
+        ))
     }
 
     fn nothing_back(&self) -> Option<String> {
@@ -93,7 +96,8 @@ impl Remains<'_> {
     }
 
     fn approved_first(&self) -> Option<String> {
-        let approved = self.rows().iter().find(|record| matches!(record.entry, Entry::Approved { .. })).map(|record| record.at.wall / 1_000);
+        let approved =
+            self.rows().iter().find(|record| matches!(record.entry, Entry::Approved { .. })).map(|record| record.at.wall / 1_000);
         let effect = self.lab.first_effect().map(|at| i64::try_from(self.lab.unix_ms(at)).unwrap_or(i64::MAX));
         match (approved, effect) {
             (Some(approved), Some(effect)) if effect >= approved => None,
@@ -122,7 +126,8 @@ impl Remains<'_> {
 
     fn throttle_met(&self, services: &[&str]) -> Option<String> {
         let spared: Vec<&str> = services.iter().copied().filter(|service| self.throttled(service) == 0.0).collect();
-        (!spared.is_empty()).then(|| format!("no call of {} was throttled: the scenario did not show what it is there for", spared.join(", ")))
+        (!spared.is_empty())
+            .then(|| format!("no call of {} was throttled: the scenario did not show what it is there for", spared.join(", ")))
     }
 
     fn one_event(&self) -> Option<String> {
@@ -137,7 +142,8 @@ impl Remains<'_> {
         }
         let changes: u64 = self.lab.calls().iter().filter(|call| call.operation == "ChangeResourceRecordSets").map(|call| call.count).sum();
         let throttled = self.throttled("route53");
-        (changes > BATCHES || throttled > 0.0)
-            .then(|| format!("{changes} batches of records for {apps} apps (at most {BATCHES}), and {throttled} calls above Route 53's pace"))
+        (changes > BATCHES || throttled > 0.0).then(|| {
+            format!("{changes} batches of records for {apps} apps (at most {BATCHES}), and {throttled} calls above Route 53's pace")
+        })
     }
 }

@@ -1,6 +1,6 @@
 //! The live view: the journal's entries and the world's events on one clock, as lines or as JSON.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anstyle::{AnsiColor, Style};
@@ -34,7 +34,16 @@ pub struct Teller {
 impl Teller {
     /// Nothing has happened yet.
     pub fn new(look: Look, state_dir: &Path) -> Teller {
-        Teller { look, state_dir: state_dir.to_owned(), records: Vec::new(), events: Vec::new(), broken_at: None, steady_at: 0, failed_before: 0, quiet: 0 }
+        Teller {
+            look,
+            state_dir: state_dir.to_owned(),
+            records: Vec::new(),
+            events: Vec::new(),
+            broken_at: None,
+            steady_at: 0,
+            failed_before: 0,
+            quiet: 0,
+        }
     }
 
     /// The first words.
@@ -206,10 +215,10 @@ impl Teller {
         anstream::println!("RPO true        {} ({} writes lost)", number("rpo_true_seconds"), verdict.summary["writes_lost"]);
         anstream::println!("first effect    {} after the first failed look", number("first_effect_seconds"));
         anstream::println!("own overhead    {}", number("own_overhead_seconds"));
-        let mut calls: Vec<(u64, String)> = lab.calls().iter().map(|call| (call.count, format!("{} {}", call.operation, call.count))).collect();
-        let all: u64 = calls.iter().map(|(count, _)| count).sum();
-        calls.sort_by(|a, b| b.cmp(a));
-        let words: Vec<String> = calls.into_iter().map(|(_, words)| words).collect();
+        let mut calls: BTreeMap<String, u64> = BTreeMap::new();
+        lab.calls().into_iter().for_each(|call| *calls.entry(call.operation).or_default() += call.count);
+        let all: u64 = calls.values().sum();
+        let words: Vec<String> = calls.iter().map(|(operation, count)| format!("{operation} {count}")).collect();
         anstream::println!("AWS calls       {all}: {}", words.join(", "));
         anstream::println!(
             "memory          {} anonymous",

@@ -111,9 +111,12 @@ impl Story {
         }
         rows.push(vec!["Seen".into(), self.words.as_str().into()]);
         rows.push(vec!["RTO".into(), figure(self.figures.as_ref().and_then(|figures| figures.rto_seconds)).into()]);
-        let rpo = self
-            .rpo()
-            .map_or_else(|| "–".to_owned(), |rpo| rpo.seconds.map_or_else(|| "unknown".to_owned(), |s| if s.is_infinite() { span(s) } else { format!("at most {}", span(s)) }));
+        let rpo = self.rpo().map_or_else(
+            || "–".to_owned(),
+            |rpo| {
+                rpo.seconds.map_or_else(|| "unknown".to_owned(), |s| if s.is_infinite() { span(s) } else { format!("at most {}", span(s)) })
+            },
+        );
         rows.push(vec!["RPO".into(), rpo.into()]);
         if self.epochs.len() > 1 {
             let epochs: Vec<String> = self.epochs.iter().map(u64::to_string).collect();

@@ -148,10 +148,7 @@ fn moves() -> Vec<Scenario> {
         Scenario {
             setting: Setting { readers: true, ..Setting::default() },
             options: ConfigOptions { plans: Plans::TrafficOnly, cooldown: "1s".to_owned(), ..ConfigOptions::default() },
-            later: vec![
-                on(Cue::Steady, at(1), Deed::Give(Order::Failover)),
-                on(Cue::Moved, at(3), Deed::Give(Order::Failback)),
-            ],
+            later: vec![on(Cue::Steady, at(1), Deed::Give(Order::Failover)), on(Cue::Moved, at(3), Deed::Give(Order::Failback))],
             linger: at(4),
             loses_nothing: true,
             checks: vec![Check::NobodyNoticed],
@@ -198,10 +195,7 @@ fn moves() -> Vec<Scenario> {
                 "writers-survive",
                 "The primary's front is dead and its group cannot be fenced, but its database lives, and a batch job writes to it past everything. What is lost has no bound, and the report says so.",
                 Expected::Moved,
-                vec![
-                    (at(0), refused("autoscaling", PRIMARY_REGION, "*", GONE, None)),
-                    (at(0), front(SiteMode::Refuse)),
-                ],
+                vec![(at(0), refused("autoscaling", PRIMARY_REGION, "*", GONE, None)), (at(0), front(SiteMode::Refuse))],
             )
         },
         Scenario {
@@ -230,8 +224,8 @@ fn moves() -> Vec<Scenario> {
         },
         Scenario {
             setting: Setting { apps: 50, ..Setting::default() },
-            // Fifty times the looks: as often as one small machine can pretend to be all of them.
-            options: ConfigOptions { interval: ("5s".to_owned(), "1s".to_owned()), ..ConfigOptions::default() },
+            // Fifty times the looks, answered by the same small machine: less often, and with patience.
+            options: ConfigOptions { interval: ("3s".to_owned(), "2s".to_owned()), timeout: "2s".to_owned(), ..ConfigOptions::default() },
             checks: vec![Check::OneEvent],
             watch: at(90),
             ..plain(

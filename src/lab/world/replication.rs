@@ -40,7 +40,7 @@ impl World {
     /// The same for one of several apps.
     pub fn write_of(&mut self, app: usize, site: SiteName, now: Millis) -> Option<u64> {
         self.advance(now);
-        if !self.writable(app, site) {
+        if !self.writable_of(app, site) {
             return None;
         }
         let seq = self.acks.len() as u64 + 1;
@@ -48,8 +48,13 @@ impl World {
         Some(seq)
     }
 
-    /// Whether an app's database at a site takes writes.
-    pub fn writable(&self, app: usize, site: SiteName) -> bool {
+    /// Whether the database of a site takes writes.
+    pub fn site_writable(&self, site: SiteName) -> bool {
+        self.writable_of(0, site)
+    }
+
+    /// The same for one of several apps.
+    pub fn writable_of(&self, app: usize, site: SiteName) -> bool {
         !self.dark.contains(&self.site(site).region) && self.database_of(app, site).is_some_and(super::Database::writable)
     }
 
@@ -60,7 +65,10 @@ impl World {
 
     /// What the promotion of an app's database lost, against its former source.
     pub fn true_loss_of(&self, app: usize) -> Option<TrueLoss> {
-        SiteName::BOTH.into_iter().find(|site| self.database_of(app, *site).is_some_and(|d| d.promotions > 0)).and_then(|site| self.lacks(app, site))
+        SiteName::BOTH
+            .into_iter()
+            .find(|site| self.database_of(app, *site).is_some_and(|d| d.promotions > 0))
+            .and_then(|site| self.lacks(app, site))
     }
 
     /// What the standby of an app lacks right now: what a move would lose, or has lost.
