@@ -360,6 +360,8 @@ impl App {
                     if active.is_some() {
                         // The other plan is the one that counts now, and a person may want it at once.
                         self.preflight_asked = None;
+                        // When the door was lost to users of the old site says nothing of the new one's writers.
+                        (self.front.lost, self.front.back) = (None, None);
                     }
                 }
                 Entry::Planned { .. } | Entry::Retried { .. } => {

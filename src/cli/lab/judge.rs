@@ -140,6 +140,8 @@ fn outcome(rows: &[&Record], holds: bool) -> &'static str {
             Entry::Stuck { .. } => outcome = "stuck",
             // Held and then called off is how a held outage ends well; it stays what it was.
             Entry::Closed { outcome: Outcome::CalledOff, .. } if gated => {}
+            // A doubt that passed does not undo a move that was before it.
+            Entry::Closed { outcome: Outcome::NoAction, .. } if matches!(outcome, "moved" | "returned") => {}
             Entry::Closed { outcome: ended, .. } => outcome = ended.as_str(),
             _ => {}
         }
