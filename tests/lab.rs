@@ -121,6 +121,31 @@ fn crash_mid_failover_ends_as_if_there_had_been_none() {
 }
 
 #[test]
+fn api_throttled_gets_there_by_asking_again() {
+    let summary = play("api-throttled", 11);
+    assert_eq!(summary["outcome"], "moved");
+    assert_eq!(calls(&summary, "PromoteReadReplica"), 4, "three were turned away: {summary:#}");
+    assert!(calls(&summary, "ChangeResourceRecordSets") > 1, "{summary:#}");
+}
+
+#[test]
+fn writers_survive_and_the_loss_has_no_bound() {
+    let summary = play("writers-survive", 12);
+    assert_eq!(summary["outcome"], "moved");
+    assert_eq!(summary["rpo_reported_seconds"], "+Inf");
+    assert_eq!(summary["rpo_assumption"], "old-site-seen-alive");
+    assert!(summary["rpo_true_seconds"].as_f64().is_some_and(|seconds| seconds > 1.0), "{summary:#}");
+}
+
+#[test]
+fn dns_validation_goes_there_and_back_and_nobody_notices() {
+    let summary = play("dns-validation", 13);
+    assert_eq!(summary["outcome"], "returned");
+    assert_eq!(calls(&summary, "ChangeResourceRecordSets"), 2);
+    assert_eq!(calls(&summary, "PromoteReadReplica"), 0);
+}
+
+#[test]
 fn every_scenario_is_listed_with_its_end_and_an_unknown_one_is_refused() {
     let run = |args: &[&str]| Command::new(env!("CARGO_BIN_EXE_watchover")).args(args).output().expect("the binary runs");
     let output = run(&["lab", "--list", "--json"]);
@@ -135,6 +160,19 @@ fn every_scenario_is_listed_with_its_end_and_an_unknown_one_is_refused() {
         "standby-down",
         "control-plane-down",
         "crash-mid-failover",
+        "instance-stopped",
+        "promote-only",
+        "dns-validation",
+        "flapping",
+        "lag-over-objective",
+        "replication-broken",
+        "api-throttled",
+        "brown-out",
+        "writers-survive",
+        "primary-returns",
+        "both-regions-down",
+        "approval-needed",
+        "many-apps",
     ] {
         assert!(names.contains(&name), "{name} is not in {names:?}");
     }

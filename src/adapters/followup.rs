@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// Follow-ups that run or wait at the same time; more are refused and say so.
-const MAX_RUNNING: usize = 32;
+const MAX_RUNNING: usize = 256;
 /// Results kept for who asks later.
 const MAX_KEPT: usize = 64;
 

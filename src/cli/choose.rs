@@ -53,9 +53,10 @@ pub(super) fn choose(status: &Value, wanted: For) -> Result<String, (u8, String)
     }
 }
 
-/// Apps of the document that go on only when a person does something: stuck, or asked for a yes.
+/// Apps of the document that go on only when a person does something: stuck, or asked for a yes, also by a step under way.
 pub(super) fn waiting<'a>(apps: impl IntoIterator<Item = &'a Value>) -> bool {
-    apps.into_iter().any(|app| matches!(app["state"].as_str(), Some("stuck" | "awaiting-approval")))
+    apps.into_iter()
+        .any(|app| matches!(app["state"].as_str(), Some("stuck" | "awaiting-approval")) || app["incident"]["waits_for"].is_string())
 }
 
 #[cfg(test)]

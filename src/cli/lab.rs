@@ -1,7 +1,9 @@
 //! The lab on the command line: the world, the unmodified daemon in it, and what became of both.
 
+mod checks;
 mod follow;
 mod judge;
+mod script;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -11,11 +13,13 @@ use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
 use self::follow::Teller;
+use self::script::Script;
 use super::client::Client;
 use super::{Look, exit, inspect};
+use crate::domain::model::Outcome;
 use crate::lab::profile::Profile;
 use crate::lab::scenarios::{self, Expected, Scenario};
-use crate::lab::{ConfigOptions, Engine, Lab, LabSpec};
+use crate::lab::{Engine, Lab, LabSpec};
 
 /// The arguments of `lab`.
 #[derive(Debug, clap::Args)]
@@ -49,8 +53,8 @@ pub struct LabArgs {
     dir: Option<PathBuf>,
 }
 
-/// How long the daemon may take until it watches and every gate is open.
-const STEADY: Duration = Duration::from_secs(30);
+/// How long the daemon may take until it watches and its gates say what they should.
+const STEADY: Duration = Duration::from_secs(120);
 /// How often the journal and the world are asked for news.
 const NEWS: Duration = Duration::from_millis(50);
 
@@ -90,7 +94,7 @@ fn list(look: Look) -> u8 {
         anstream::println!("{}", json!({"schema_version": 1, "scenarios": rows}));
     } else {
         for one in &all {
-            anstream::println!("{:20} {:10} {}", one.name, one.expected.word(), one.summary);
+            anstream::println!("{:20} {:18} {}", one.name, one.expected.word(), one.summary);
         }
     }
     exit::DONE
@@ -98,7 +102,8 @@ fn list(look: Look) -> u8 {
 
 fn spec(args: &LabArgs, scenario: &Scenario) -> LabSpec {
     let profile = if args.realistic { Profile::realistic() } else { Profile::lab() };
-    LabSpec { seed: args.seed, profile, traffic: scenario.traffic, engine: args.database, ..LabSpec::default() }
+    let (traffic, setting) = (scenario.traffic, scenario.setting.clone());
+    LabSpec { seed: args.seed, profile, traffic, setting, engine: args.database, ..LabSpec::default() }
 }
 
 /// A directory that goes with the lab, unless it was named.
@@ -135,7 +140,7 @@ impl Drop for Place {
 
 async fn start_world(args: &LabArgs, scenario: &Scenario, place: &Place) -> Result<(Lab, PathBuf), String> {
     let lab = Lab::start(spec(args, scenario)).await.map_err(|cause| format!("the world does not start: {cause}"))?;
-    let config = place.write("config.toml", &lab.daemon_config(&place.path, &ConfigOptions::default()))?;
+    let config = place.write("config.toml", &lab.daemon_config(&place.path, &scenario.options))?;
     let world = serde_json::to_string_pretty(lab.addresses()).map_err(|cause| cause.to_string())?;
     place.write("world.json", &world)?;
     Ok((lab, config))
@@ -184,8 +189,8 @@ fn start_daemon(config: &Path) -> Result<Child, String> {
     command.spawn().map_err(|cause| format!("start the daemon: {cause}"))
 }
 
-/// Until the daemon would move if it had to.
-async fn steady(client: &Client, child: &mut Child, log: &Path) -> Result<(), String> {
+/// Until the daemon watches and its gates say what this scenario wants: most often that it would move if it had to.
+async fn steady(client: &Client, child: &mut Child, log: &Path, ruling: &str) -> Result<(), String> {
     let start = Instant::now();
     loop {
         if let Ok(Some(status)) = child.try_wait() {
@@ -195,14 +200,23 @@ async fn steady(client: &Client, child: &mut Child, log: &Path) -> Result<(), St
         }
         let status = client.get("/api/v1/status").await.unwrap_or_default();
         let ready = client.get("/readyz").await.is_ok();
-        if ready && status["apps"].as_array().is_some_and(|apps| !apps.is_empty() && apps.iter().all(|app| app["ruling"] == "go")) {
+        if ready && status["apps"].as_array().is_some_and(|apps| !apps.is_empty() && apps.iter().all(|app| is_steady(app, ruling))) {
             return Ok(());
         }
         if start.elapsed() > STEADY {
-            return Err(format!("the daemon is not steady after {}s: {}", STEADY.as_secs(), status["apps"][0]["gates"]));
+            let late = status["apps"].as_array().into_iter().flatten().find(|app| !is_steady(app, ruling)).unwrap_or(&Value::Null);
+            return Err(format!("the daemon is not steady after {}s: {} {}", STEADY.as_secs(), late["name"], late["gates"]));
         }
         tokio::time::sleep(NEWS).await;
     }
+}
+
+/// Past the start, when gates are shut for want of a first look, and ruled as wanted.
+fn is_steady(app: &Value, ruling: &str) -> bool {
+    let open = |name: &str| app["gates"].as_array().into_iter().flatten().any(|gate| gate["name"] == name && gate["state"] == "open");
+    app["ruling"] == ruling
+        && app["sites"]["primary"]["health"] == "up"
+        && ["startup-grace", "active-known", "not-isolated"].into_iter().all(open)
 }
 
 async fn play(args: &LabArgs, scenario: &Scenario, look: Look) -> Result<u8, String> {
@@ -212,7 +226,7 @@ async fn play(args: &LabArgs, scenario: &Scenario, look: Look) -> Result<u8, Str
     tell.start(scenario, args.seed, if args.realistic { Vec::new() } else { Profile::lab().describe() });
     let client = Client::new(&place.path.join("admin.sock"));
     let mut child = start_daemon(&config)?;
-    steady(&client, &mut child, &place.path.join("daemon.log")).await?;
+    steady(&client, &mut child, &place.path.join("daemon.log"), scenario.steady).await?;
     if !args.warm_up.is_zero() {
         tell.say("lab", &format!("users write for {} before anything breaks", humantime::format_duration(args.warm_up)));
         tokio::time::sleep(args.warm_up).await;
@@ -220,19 +234,12 @@ async fn play(args: &LabArgs, scenario: &Scenario, look: Look) -> Result<u8, Str
     tell.steady(&lab);
 
     let began = Instant::now();
-    let mut steps = scenario.steps.iter().peekable();
+    let mut script = Script::new(scenario, &config);
     let mut crash = scenario.crash;
     let patience = if args.realistic { scenario.watch * 20 } else { scenario.watch };
     let mut settled: Option<Instant> = None;
     loop {
-        while let Some((at, action)) = steps.peek() {
-            if began.elapsed() < *at {
-                break;
-            }
-            lab.act(action)?;
-            tell.broken(action);
-            steps.next();
-        }
+        script.play(&lab, &mut tell).await?;
         tell.news(&lab);
         if let Some(plan) = crash
             && tell.saw_event(plan.after_event)
@@ -245,19 +252,21 @@ async fn play(args: &LabArgs, scenario: &Scenario, look: Look) -> Result<u8, Str
             tell.say("lab", "the daemon is started again");
         }
         // A move has ended when it is closed and users were seen at their new place; what must not happen is watched for to the end.
-        if scenario.expected == Expected::Moved && tell.is_closed() {
+        if script.is_done() && has_ended(scenario, &tell) {
             settled.get_or_insert_with(Instant::now);
         }
-        if settled.is_some_and(|at| at.elapsed() > Duration::from_millis(1_500)) || began.elapsed() > patience {
+        if settled.is_some_and(|at| at.elapsed() > scenario.linger) || began.elapsed() > patience {
             break;
         }
         tokio::time::sleep(NEWS).await;
     }
     tell.news(&lab);
-    let memory = follow::resident(child.id());
-    let status = client.get("/api/v1/status").await.unwrap_or_default();
-    let holds = status["apps"][0]["ruling"] == "hold";
-    let verdict = judge::judge(&lab, scenario, args.seed, &tell, holds, memory);
+    let last = judge::Last {
+        memory: follow::resident(child.id()),
+        status: client.get("/api/v1/status").await.unwrap_or_default(),
+        metrics: client.get("/metrics").await.ok().and_then(|text| text.as_str().map(str::to_owned)).unwrap_or_default(),
+    };
+    let verdict = judge::judge(&lab, scenario, args.seed, &tell, &last);
     tell.end(&verdict, &lab);
     let code = if verdict.good { exit::DONE } else { exit::FAILED };
     if args.keep {
@@ -267,6 +276,15 @@ async fn play(args: &LabArgs, scenario: &Scenario, look: Look) -> Result<u8, Str
     stop(child).await;
     lab.shutdown().await;
     Ok(code)
+}
+
+fn has_ended(scenario: &Scenario, tell: &Teller) -> bool {
+    let wanted = match scenario.expected {
+        Expected::Moved => Outcome::Moved,
+        Expected::Returned => Outcome::Returned,
+        Expected::NoAction | Expected::Held | Expected::AwaitingApproval => return false,
+    };
+    tell.ended(wanted) >= scenario.setting.apps.max(1)
 }
 
 fn keep(lab: &Lab, place: &Place, config: &Path) {

@@ -89,6 +89,15 @@ fn tell(app: &Value) {
         word(&app["active_site"]),
         word(&app["mode"])
     );
+    if let Some(site) = app["returned_site"].as_str() {
+        anstream::println!(
+            "  the {site} answers again; it gets no users until a person says so: fence it, mend it, then `watchover failback`"
+        );
+    }
+    let loss = &app["last_move"]["figures"]["rpo"];
+    if loss["assumption"] == "old-site-seen-alive" {
+        anstream::println!("  the loss of the last move has no bound: the site that was left was seen alive without a proven fence");
+    }
     if let Some(paused) = app["paused"].as_object() {
         anstream::println!("  paused until {} by {}", word(&paused["until"]), word(&paused["by"]["who"]));
     }

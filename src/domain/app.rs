@@ -384,7 +384,17 @@ impl App {
                 (self.front.lost, self.front.back) = (None, None);
             }
             match &record.entry {
-                Entry::Closed { .. } | Entry::Planned { .. } | Entry::Retried { .. } => {
+                Entry::Closed { active, .. } => {
+                    self.work.clear();
+                    self.progress.clear();
+                    if active.is_some() {
+                        // The other plan is the one that counts now, and a person may want it at once.
+                        self.preflight_asked = None;
+                        // When the door was lost to users of the old site says nothing of the new one's writers.
+                        (self.front.lost, self.front.back) = (None, None);
+                    }
+                }
+                Entry::Planned { .. } | Entry::Retried { .. } => {
                     self.work.clear();
                     self.progress.clear();
                 }

@@ -43,7 +43,8 @@ impl App {
             .or_else(|| self.autonomy_read())
             .or_else(|| self.learn())
             .or_else(|| self.front_door_moved(now))
-            .or_else(|| self.moved_by_others());
+            .or_else(|| self.moved_by_others())
+            .or_else(|| super::left::old_site_seen(self, now));
         seen.or_else(|| match self.ledger.state {
             State::Watching => self.watching(now),
             State::Suspect => self.suspect(around, now),

@@ -167,6 +167,9 @@ pub enum Entry {
     Retried { by: Actor },
     /// No new apply; stays stuck until `adopt`.
     AbortedBy { by: Actor },
+    /// Unfenced, the site that was left is alive although its data has moved: the loss of that incident has no bound.
+    /// Also written after its end.
+    OldSiteSeen { incident: String, site: SiteName, at: Moment, words: String },
     /// The end of the incident.
     Closed { outcome: Outcome, active: Option<SiteName>, figures: Box<Figures>, by: Option<Actor> },
 }
@@ -213,6 +216,7 @@ impl Entry {
             Entry::Stuck { .. } => "stuck",
             Entry::Retried { .. } => "retried",
             Entry::AbortedBy { .. } => "aborted-by",
+            Entry::OldSiteSeen { .. } => "old-site-seen",
             Entry::Closed { .. } => "closed",
         }
     }
@@ -231,7 +235,8 @@ impl Entry {
             | Entry::Paused { .. }
             | Entry::Resumed { .. }
             | Entry::Autonomous { .. }
-            | Entry::Flipped { .. } => Some(state),
+            | Entry::Flipped { .. }
+            | Entry::OldSiteSeen { .. } => Some(state),
             Entry::Active { .. } => (!matches!(state, Moving | Proving)).then_some(state),
             Entry::Opened { .. } => (state == Watching).then_some(Suspect),
             Entry::Commanded { .. } => deciding.then_some(state),
@@ -304,12 +309,13 @@ pub(super) fn needs_incident(entry: &Entry) -> bool {
             | Entry::Resumed { .. }
             | Entry::Autonomous { .. }
             | Entry::Flipped { .. }
+            | Entry::OldSiteSeen { .. }
             | Entry::Opened { .. }
     )
 }
 
 /// JSON has no infinity; the word stands for it.
-mod infinite {
+pub(super) mod infinite {
     use serde::{Deserialize, Deserializer, Serializer};
 
     #[derive(Deserialize)]

@@ -117,6 +117,7 @@ impl View<'_> {
             first_failed: incident.and_then(|incident| incident.first_failed).map(|at| at.wall),
             fenced: incident.and_then(Incident::fenced_at),
             front_door_lost: incident.and_then(|incident| incident.front_door_lost).map(|at| at.wall),
+            old_site_seen: incident.and_then(|incident| incident.old_site_seen).map(|at| at.wall),
         };
         if let Some((sample, fenced)) = incident.and_then(drained).zip(writes.fenced) {
             return Exposure { seconds: Some(0.0), sample: Some(sample), end_of_writes: fenced, assumption: Assumption::Drained };

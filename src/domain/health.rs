@@ -228,6 +228,11 @@ impl SignalHealth {
         self.last.as_ref()
     }
 
+    /// When the latest good look was sent.
+    pub fn last_up(&self) -> Option<Moment> {
+        self.last_up
+    }
+
     /// True if the last look before `at` was good: what went wrong since may be what went wrong there.
     pub fn was_up_until(&self, policy: &SignalPolicy, at: Moment) -> bool {
         self.last_up.is_some_and(|up| up.mono >= at.mono || at.since(up) <= policy.interval * 2 + policy.timeout)

@@ -59,6 +59,8 @@ pub struct Incident {
     pub moved_by_others: Option<Moment>,
     /// When the zone's own servers were seen to answer with the target.
     pub authority_moved: Option<Moment>,
+    /// When the old site was seen alive, unfenced, after its data had moved.
+    pub old_site_seen: Option<Moment>,
     /// Time spent in each state so far, by the states' names.
     pub spent: BTreeMap<State, Duration>,
     /// The machine's boot changed within it: durations rest on the wall clock.
@@ -88,6 +90,7 @@ impl Incident {
             stuck: None,
             moved_by_others: None,
             authority_moved: None,
+            old_site_seen: None,
             spent: BTreeMap::new(),
             crossed_boot: false,
         }
@@ -119,12 +122,44 @@ impl Incident {
         self.steps.iter().filter(|(_, run)| run.state == StepState::Running && run.asks.is_some())
     }
 
+    /// From when on an old site that is seen alive may take writes that the new one lacks: since the first data step was
+    /// permitted, unless its writers are proven gone or it was seen already.
+    pub fn unfenced_since(&self) -> Option<Moment> {
+        if self.fenced_at().is_some() || self.old_site_seen.is_some() {
+            return None;
+        }
+        let data = self.plan.iter().flat_map(|plan| &plan.steps).filter(|step| step.class == super::plan::Class::Data);
+        let runs = data.filter_map(|step| self.steps.get(&step.name)).filter(|run| run.touched);
+        runs.filter_map(|run| run.permitted.or(run.started)).min_by_key(|at| at.mono)
+    }
+
+    /// When a data step saw the old writer itself take writes, by what it left on record (wall, microseconds).
+    pub fn old_writer_seen(&self) -> Option<(i64, &str)> {
+        self.steps.values().find_map(|run| {
+            let seen = run.facts.get("old_writer")?;
+            Some((seen.get("at")?.as_i64()?, seen.get("words")?.as_str()?))
+        })
+    }
+
     /// True once anything final may have been asked for.
     pub fn is_committed(&self) -> bool {
         self.plan.iter().flat_map(|plan| &plan.steps).any(|step| {
             step.reversibility != super::plan::Reversibility::Reversible && self.steps.get(&step.name).is_some_and(|run| run.touched)
         })
     }
+}
+
+/// A site that a move has left with its data, while nobody proved its writers gone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Left {
+    /// The move's incident.
+    pub incident: String,
+    /// The site.
+    pub site: SiteName,
+    /// Seen alive from here on, it may take writes that the new one lacks.
+    pub since: Moment,
+    /// When the move ended.
+    pub closed: Moment,
 }
 
 /// An entry that cannot follow what stands before it.
@@ -169,6 +204,8 @@ pub struct Ledger {
     pub incident: Option<Incident>,
     /// The last closed move: direction, trigger, figures.
     pub last_figures: Option<(Direction, Trigger, Figures)>,
+    /// The site that the last move left unfenced, until it is seen alive or another move ends.
+    pub left: Option<Left>,
 }
 
 impl Default for Ledger {
@@ -182,6 +219,7 @@ impl Default for Ledger {
             last_move: None,
             incident: None,
             last_figures: None,
+            left: None,
         }
     }
 }
@@ -235,122 +273,28 @@ impl Ledger {
                 if let Some(incident) = incident.filter(|incident| incident.plan.is_some()) {
                     self.last_move = Some(at);
                     if matches!(outcome, Outcome::Moved | Outcome::Returned) {
+                        let site = incident.direction.source();
+                        let since = incident.unfenced_since();
+                        self.left = since.map(|since| Left { incident: incident.id.clone(), site, since, closed: at });
                         self.last_figures = Some((incident.direction, incident.trigger, (**figures).clone()));
                     }
                 }
             }
+            Entry::OldSiteSeen { incident, at, .. } => {
+                if let Some(open) = self.incident.as_mut().filter(|open| open.id == *incident) {
+                    open.old_site_seen = Some(*at);
+                } else if self.left.take_if(|left| left.incident == *incident).is_some()
+                    && let Some((_, _, figures)) = &mut self.last_figures
+                {
+                    figures.rpo = Some(super::rpo::no_bound(figures.rpo.as_ref().and_then(|rpo| rpo.sample), at.wall));
+                }
+            }
             other => {
                 if let Some(incident) = &mut self.incident {
-                    fold_incident(incident, other, at);
+                    super::fold::incident(incident, other, at);
                 }
             }
         }
-    }
-}
-
-/// The part of the fold that concerns the open incident alone.
-fn fold_incident(incident: &mut Incident, entry: &Entry, at: Moment) {
-    match entry {
-        Entry::Commanded { wish } => {
-            incident.wish = Some(wish.clone());
-            incident.approved = false;
-            incident.trigger = Trigger::Operator;
-        }
-        Entry::Confirmed { first_failed, .. } => {
-            incident.first_failed = Some(*first_failed);
-            incident.confirmed = Some(at);
-        }
-        Entry::Gated { gates, exposure, .. } => {
-            incident.gates.clone_from(gates);
-            incident.exposure = Some(exposure.clone());
-        }
-        Entry::Approved { wish } => {
-            incident.approved = !incident.commanded();
-            incident.wish = Some(wish.clone());
-            incident.declined = false;
-        }
-        Entry::Declined { .. } => {
-            incident.declined = true;
-            // A no takes back the yes before it; a command is not a yes, and stands.
-            if std::mem::take(&mut incident.approved) {
-                incident.wish = None;
-            }
-        }
-        Entry::FrontDoorLost { at } => incident.front_door_lost = Some(*at),
-        Entry::FrontDoorBack { .. } => incident.front_door_lost = None,
-        Entry::MovedByOthers { at } => incident.moved_by_others = Some(*at),
-        Entry::Planned { plan } => {
-            incident.steps = plan.steps.iter().map(|step| (step.name.clone(), StepRun::default())).collect();
-            incident.plan = Some(plan.clone());
-            incident.planned = Some(at);
-        }
-        Entry::CallingOff { .. } => incident.calling_off = true,
-        Entry::AuthorityMoved { at } => incident.authority_moved = Some(*at),
-        Entry::Stuck { words, waits_for } => incident.stuck = Some((words.clone(), waits_for.clone())),
-        Entry::AbortedBy { by } => {
-            incident.aborted = true;
-            incident.stuck = Some((format!("aborted: {}", by.reason), "`watchover adopt APP --active SITE --reason TEXT`".to_owned()));
-        }
-        Entry::Retried { .. } => {
-            incident.stuck = None;
-            for run in incident.steps.values_mut().filter(|run| run.state != StepState::Verified && run.state != StepState::Skipped) {
-                let touched = StepRun { touched: run.touched, before: run.before.clone(), ..StepRun::default() };
-                *run = touched;
-            }
-        }
-        other => {
-            if let Some(run) = step_of(other).and_then(|name| incident.steps.get_mut(name)) {
-                fold_step(run, other, at);
-            }
-            if matches!(other, Entry::StepSkipped { .. }) {
-                incident.stuck = None;
-            }
-        }
-    }
-}
-
-/// The part of the fold that concerns one step.
-fn fold_step(run: &mut StepRun, entry: &Entry, at: Moment) {
-    match entry {
-        Entry::StepStarted { .. } => {
-            run.state = StepState::Running;
-            run.started = Some(at);
-        }
-        Entry::StepPermitted { .. } => run.permitted = Some(at),
-        Entry::StepWaits { words, waits_for, .. } => run.asks = Some((words.clone(), waits_for.clone())),
-        Entry::StepIntent { attempt, found, .. } => {
-            run.state = StepState::Intended;
-            run.attempts = *attempt;
-            if !run.touched {
-                run.before = found.clone();
-            }
-            run.touched = true;
-        }
-        // An answer that was on its way brings back no step that came to its end.
-        Entry::StepAsked { .. } if matches!(run.state, StepState::Running | StepState::Intended) => run.state = StepState::Asked,
-        Entry::StepTrouble { words, .. } => run.trouble = Some(words.clone()),
-        Entry::StepProgress { words, .. } => run.progress = Some(words.clone()),
-        Entry::StepVerified { facts, .. } => {
-            run.state = StepState::Verified;
-            run.facts = facts.clone();
-            run.ended = Some(at);
-        }
-        Entry::StepFailed { words, needs_person, .. } => {
-            run.state = StepState::Failed;
-            run.trouble = Some(words.clone());
-            run.needs_person = *needs_person;
-            run.ended = Some(at);
-        }
-        Entry::StepSkipped { .. } => {
-            run.state = StepState::Skipped;
-            run.ended = Some(at);
-        }
-        Entry::StepUndone { words, .. } => {
-            run.state = StepState::Undone;
-            run.trouble = Some(words.clone());
-            run.ended = Some(at);
-        }
-        _ => {}
     }
 }
 
@@ -410,6 +354,7 @@ mod tests {
             Entry::Stuck { words: words(), waits_for: words() },
             Entry::Retried { by: by() },
             Entry::AbortedBy { by: by() },
+            Entry::OldSiteSeen { incident: words(), site: SiteName::Primary, at, words: words() },
             Entry::Closed { outcome: Outcome::Aborted, active: None, figures: Box::default(), by: None },
         ];
         entries.extend(Ruling::ALL.iter().map(|ruling| Entry::Gated { ruling: *ruling, gates: Vec::new(), exposure: exposure() }));

@@ -13,7 +13,7 @@ use super::ledger::{Entry, Incident, StepRun, StepState};
 use super::model::{Moment, Outcome};
 use super::permit::{needs_permit, permit};
 use super::plan::{OnFailure, Plan, PlannedStep, Repeat, Reversibility};
-use super::report::{ErrorClass, Inspection, Report, StepError};
+use super::report::{ErrorClass, Inspection, Report, StepError, THROTTLES};
 
 /// How long the one look may take that a step gets whose deadline passed while we were not running.
 pub const LAST_LOOK: Duration = Duration::from_secs(5);
@@ -320,9 +320,11 @@ fn inspected(
 /// It can be done: at once, or after a second look at everything that speaks for it.
 fn ask(app: &App, incident: &Incident, step: &PlannedStep, run: &StepRun, found: &Value, now: Moment) -> Decision {
     let name = &step.name;
-    if run.attempts >= step.attempts {
+    // A call that was turned away for its rate is no attempt: nothing was done, and only the deadline bounds it.
+    let made = run.attempts.saturating_sub(run.turned_away);
+    if made >= step.attempts {
         let last = run.trouble.clone().unwrap_or_else(|| "it was asked for, and is not so".into());
-        let words = format!("{} of {} attempts made: {last}", run.attempts, step.attempts);
+        let words = format!("{made} of {} attempts made: {last}", step.attempts);
         return Decision::entry(Entry::StepFailed { step: name.clone(), code: "attempts".into(), words, needs_person: false })
             .doing(name, Work::default());
     }
@@ -346,7 +348,9 @@ fn troubled(step: &PlannedStep, run: &StepRun, error: &StepError, now: Moment) -
     match error.class {
         ErrorClass::Retry => {
             let wait = Decision::default().doing(name, Work::Idle { until: now + backoff(run.attempts) });
-            if run.trouble.as_deref() == Some(error.message.as_str()) { wait } else { wait.then(trouble()) }
+            let said = run.trouble.as_deref() == Some(error.message.as_str());
+            // What is not counted must stand in the journal, so that it is not counted after a restart either.
+            if said && !(run.applying && THROTTLES.contains(&error.code.as_str())) { wait } else { wait.then(trouble()) }
         }
         ErrorClass::AlreadySo => {
             Decision::entry(trouble()).and(Effect::Verify { step: name.clone() }).doing(name, Work::Out { since: now, on: Doing::Verify })

@@ -36,6 +36,24 @@ words! {
     }
 }
 
+/// The codes by which services turn a call away for its rate, unheard: nothing was done.
+///
+/// From the services' "common errors" pages, and the SDKs' own list of throttling codes.
+pub const THROTTLES: &[&str] = &[
+    "Throttling",
+    "ThrottlingException",
+    "ThrottledException",
+    "RequestThrottled",
+    "RequestThrottledException",
+    "RequestLimitExceeded",
+    "TooManyRequestsException",
+    "SlowDown",
+    "BandwidthLimitExceeded",
+    "PriorRequestNotComplete",
+    "LimitExceededException",
+    "http-429",
+];
+
 /// Why a step's call failed. Names operation and subject; never carries a secret.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]

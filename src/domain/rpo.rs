@@ -20,6 +20,8 @@ words! {
         Drained = "fenced-and-drained",
         /// No data step: nothing changes hands.
         NoData = "no-data-moves",
+        /// None holds any more: unfenced, the old site was seen alive after its data had moved. No bound can be given.
+        OldSiteSeen = "old-site-seen-alive",
     }
 }
 
@@ -42,6 +44,11 @@ impl Exposure {
     /// The figure and its evidence in words.
     pub fn words(&self) -> String {
         match (self.seconds, self.sample) {
+            (Some(seconds), _) if seconds.is_infinite() && self.assumption == Assumption::OldSiteSeen => format!(
+                "unbounded ({}): the old site was seen alive at {}, after its data had moved, and nobody proved its writers gone",
+                self.assumption,
+                rfc3339(self.end_of_writes)
+            ),
             (Some(seconds), Some(sample)) => format!(
                 "{} ({}): replicated until {} (lag {:.1}s at {}), writes until {}",
                 at_most(seconds),
@@ -121,10 +128,15 @@ pub struct Writes {
     pub fenced: Option<i64>,
     /// When the front door had stopped answering from the old site: the end of its first failed look.
     pub front_door_lost: Option<i64>,
+    /// When the old site was seen alive although its data had moved and no fence is proven.
+    pub old_site_seen: Option<i64>,
 }
 
 /// The bound as of `now`.
 pub fn exposure(samples: &[LagSample], writes: Writes, now: Moment) -> Exposure {
+    if let (None, Some(seen)) = (writes.fenced, writes.old_site_seen) {
+        return no_bound(samples.last().copied(), seen);
+    }
     let (end_of_writes, assumption) = match (writes.fenced, writes.front_door_lost) {
         (Some(fenced), _) => (fenced, Assumption::FenceProven),
         (None, Some(lost)) => (lost, Assumption::NoWritesPastFrontDoor),
@@ -139,6 +151,11 @@ pub fn exposure(samples: &[LagSample], writes: Writes, now: Moment) -> Exposure 
     let sample = samples.iter().filter(usable).max_by_key(|sample| sample.at).copied();
     let seconds = sample.map(|sample| ((end_of_writes - sample.replicated_until()).max(0) as f64) / 1e6);
     Exposure { seconds, sample, end_of_writes, assumption }
+}
+
+/// The loss of a move whose old site was seen alive at `seen` (wall, microseconds): each write it takes is one more.
+pub fn no_bound(sample: Option<LagSample>, seen: i64) -> Exposure {
+    Exposure { seconds: Some(f64::INFINITY), sample, end_of_writes: seen, assumption: Assumption::OldSiteSeen }
 }
 
 /// Merges what a look saw into what is remembered: by timestamp, oldest first, nothing older than `horizon`.
@@ -171,7 +188,7 @@ mod tests {
     #[test]
     fn only_samples_from_before_the_outage_count() {
         let samples = [sample(0, 1.0), sample(60, 2.0), sample(120, 3.0)];
-        let writes = Writes { first_failed: Some(150 * SECOND), fenced: None, front_door_lost: Some(152 * SECOND) };
+        let writes = Writes { first_failed: Some(150 * SECOND), front_door_lost: Some(152 * SECOND), ..Writes::default() };
         let found = exposure(&samples, writes, now(400));
         assert_eq!(found.seconds, Some(152.0 - 58.0), "the sample of 120 s straddles the first failed look");
         assert_eq!(found.assumption, Assumption::NoWritesPastFrontDoor);
@@ -186,7 +203,7 @@ mod tests {
     #[test]
     fn a_fence_and_a_lag_of_zero_after_it_lose_nothing() {
         let samples = [sample(0, 1.0), sample(120, 0.0)];
-        let writes = Writes { first_failed: Some(90 * SECOND), fenced: Some(100 * SECOND), front_door_lost: None };
+        let writes = Writes { first_failed: Some(90 * SECOND), fenced: Some(100 * SECOND), ..Writes::default() };
         assert_eq!(exposure(&samples, writes, now(300)).seconds, Some(0.0));
     }
 
@@ -204,5 +221,24 @@ mod tests {
         assert!(serde_json::from_str::<Exposure>(&text.replace("null", "\"any\"")).is_err());
         assert!(serde_json::to_string(&Exposure { seconds: Some(f64::NAN), ..found }).is_err());
         assert_eq!((unbounded::value(Some(f64::INFINITY)), unbounded::value(None)), ("unbounded".into(), serde_json::Value::Null));
+    }
+
+    #[test]
+    fn an_old_site_seen_alive_has_no_bound_unless_it_was_fenced() {
+        let seen = Writes { first_failed: Some(90 * SECOND), old_site_seen: Some(130 * SECOND), ..Writes::default() };
+        let found = exposure(&[sample(0, 1.0)], seen, now(300));
+        assert_eq!((found.seconds, found.assumption), (Some(f64::INFINITY), Assumption::OldSiteSeen));
+        let fenced = Writes { fenced: Some(100 * SECOND), ..seen };
+        assert_eq!(exposure(&[sample(0, 1.0)], fenced, now(300)).seconds, Some(101.0));
+    }
+
+    #[test]
+    fn no_bound_reads_back_from_json_as_no_bound() {
+        let found = no_bound(None, 5);
+        let text = serde_json::to_string(&found).unwrap();
+        assert!(text.contains("\"seconds\":\"unbounded\""), "{text}");
+        assert_eq!(serde_json::from_str::<Exposure>(&text).unwrap(), found);
+        let unknown = exposure(&[], Writes::default(), now(5));
+        assert_eq!(serde_json::from_str::<Exposure>(&serde_json::to_string(&unknown).unwrap()).unwrap(), unknown);
     }
 }

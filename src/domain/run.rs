@@ -25,6 +25,10 @@ pub struct StepRun {
     pub ended: Option<Moment>,
     /// Calls of `apply` so far.
     pub attempts: u32,
+    /// How many of these were turned away for their rate, unheard.
+    pub turned_away: u32,
+    /// The latest `apply` has not come back yet.
+    pub applying: bool,
     /// Ever intended: only then is there something to undo.
     pub touched: bool,
     /// What stood there before the first `apply`.
@@ -49,6 +53,8 @@ impl Default for StepRun {
             permitted: None,
             ended: None,
             attempts: 0,
+            turned_away: 0,
+            applying: false,
             touched: false,
             before: Value::Null,
             facts: Value::Null,

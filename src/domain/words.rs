@@ -70,6 +70,10 @@ impl Entry {
             Entry::AuthorityMoved { at } => format!("the zone's own servers answer with the target since {}", at.rfc3339()),
             Entry::Proven { first } => format!("the front door answers from the target since {}", first.rfc3339()),
             Entry::Stuck { words, waits_for } => format!("{words}; waits for: {waits_for}"),
+            Entry::OldSiteSeen { incident, site, at, words } => format!(
+                "the {site} was seen alive at {} ({words}): its data has moved and nobody proved its writers gone, so the loss of {incident} has no bound; fence it",
+                at.rfc3339()
+            ),
             Entry::Closed { outcome, active, figures, by } => {
                 let active = active.map(|site| format!(", the {site} is active")).unwrap_or_default();
                 let by = by.as_ref().map(|by| format!(", by {} ({})", by.who, by.reason)).unwrap_or_default();

@@ -37,6 +37,11 @@ pub enum Action {
         /// Machine's identifier.
         id: Option<String>,
     },
+    /// Somebody stops a machine in EC2: some one of this group.
+    Stop {
+        /// Group's name.
+        group: String,
+    },
     /// No machines are to be had for a group.
     NoCapacity {
         /// Group's name.
@@ -120,6 +125,11 @@ impl Cloud {
                 };
                 let id = id.clone().or_else(first).ok_or("there is no machine to terminate")?;
                 world.kill_instance(&id, now).map_err(|e| e.message)?;
+            }
+            Action::Stop { group } => {
+                let alive = world.groups().iter().filter(|g| g.name == *group).flat_map(|g| &g.instances).find(|i| i.alive);
+                let id = alive.map(|i| i.id.clone()).ok_or_else(|| format!("there is no machine to stop in {group}"))?;
+                world.stop_instance(&id, now).map_err(|e| e.message)?;
             }
             Action::Fault { service, region, operation, fault, times, for_ms } => {
                 let until = for_ms.map(|ms| now + ms);

@@ -23,6 +23,7 @@ POST /site               {\"site\":\"primary\",\"mode\":\"ok|refuse|reset|hang|e
                           \"millis\":500 (slow), \"fraction\":0.5 (share)}
 POST /app                {\"site\":\"primary\",\"running\":false}
 POST /instance/terminate {\"group\":\"shop-primary\"} or {\"id\":\"i-…\"}
+POST /instance/stop      {\"group\":\"shop-primary\"}
 POST /capacity           {\"group\":\"shop-standby\",\"available\":false}
 POST /isolate            {\"on\":true}
 POST /fault              {\"service\":\"rds\",\"region\":\"*\",\"operation\":\"PromoteReadReplica\",
@@ -127,6 +128,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("/site", &["site", "mode", "millis", "fraction"]),
     ("/app", &["site", "running"]),
     ("/instance/terminate", &["group", "id"]),
+    ("/instance/stop", &["group"]),
     ("/capacity", &["group", "available"]),
     ("/isolate", &["on"]),
     ("/fault", &["service", "region", "operation", "action", "status", "code", "message", "millis", "times", "for_ms"]),
@@ -163,6 +165,7 @@ fn read(method: &Method, path: &str, body: &[u8]) -> Result<Action, String> {
         (&Method::POST, "/site") => Action::Site { site: f.need("site")?, mode: f.tagged("mode", &["millis", "fraction"])? },
         (&Method::POST, "/app") => Action::App { site: f.need("site")?, running: f.need("running")? },
         (&Method::POST, "/instance/terminate") => Action::Terminate { group: f.maybe("group")?, id: f.maybe("id")? },
+        (&Method::POST, "/instance/stop") => Action::Stop { group: f.need("group")? },
         (&Method::POST, "/capacity") => Action::NoCapacity { group: f.need("group")?, on: !f.need::<bool>("available")? },
         (&Method::POST, "/isolate") => Action::Isolate { on: f.need("on")? },
         (&Method::POST, "/fault") => Action::Fault {

@@ -30,7 +30,7 @@ use serde_json::Value;
 
 pub use action::{Action, Says};
 pub use cloud::{Calls, Cloud};
-pub use config::ConfigOptions;
+pub use config::{ConfigOptions, Plans};
 pub use writers::{Log, Stretch};
 
 use postgres::Postgres;
@@ -52,6 +52,8 @@ pub struct LabSpec {
     pub traffic: Traffic,
     /// What stands behind the databases.
     pub engine: Engine,
+    /// What else is different from the ordinary world.
+    pub setting: Setting,
 }
 
 /// What stands behind the databases of both sites.
@@ -66,8 +68,25 @@ pub enum Engine {
 
 impl Default for LabSpec {
     fn default() -> Self {
-        Self { seed: 1, profile: Profile::lab(), writers: 4, traffic: Traffic::Route53, engine: Engine::World }
+        Self { seed: 1, profile: Profile::lab(), writers: 4, traffic: Traffic::Route53, engine: Engine::World, setting: Setting::default() }
     }
+}
+
+/// How a world is set up, where it is not the ordinary one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Setting {
+    /// How many apps share the two sites; 0 counts as 1.
+    pub apps: usize,
+    /// The primary is one machine that nothing replaces.
+    pub single_machine: bool,
+    /// By how much replicas run late.
+    pub late: Duration,
+    /// For how long the replicas' links have been broken at birth; nothing: they flow.
+    pub broken: Duration,
+    /// Users read instead of writing.
+    pub readers: bool,
+    /// How many writers write to the primary's database past the front door and the machines behind it.
+    pub past_writers: usize,
 }
 
 /// One site, as an outsider finds it.
@@ -87,6 +106,34 @@ pub struct SiteAddresses {
     pub database: String,
     /// Endpoint of the database.
     pub database_endpoint: String,
+}
+
+/// One app's own things at one site.
+#[derive(Clone, Debug, Serialize)]
+pub struct AppSite {
+    /// Auto Scaling group.
+    pub group: String,
+    /// Database.
+    pub database: String,
+    /// Endpoint of the database.
+    pub database_endpoint: String,
+}
+
+/// One app, as an outsider finds it.
+#[derive(Clone, Debug, Serialize)]
+pub struct AppAddresses {
+    /// Name in the daemon's configuration.
+    pub name: String,
+    /// What its users call.
+    pub front_door_url: String,
+    /// Its name.
+    pub front_door_name: String,
+    /// The name under which it finds its database.
+    pub database_name: String,
+    /// What it has at the primary.
+    pub primary: AppSite,
+    /// What it has at the standby.
+    pub standby: AppSite,
 }
 
 /// Where everything is; the content of `world.json`.
@@ -136,6 +183,8 @@ pub struct Addresses {
     pub health_check_ids: Vec<String>,
     /// SNS topic.
     pub topic_arn: String,
+    /// Every app; the first is the one that the fields above describe.
+    pub apps: Vec<AppAddresses>,
 }
 
 /// A running lab.
@@ -150,8 +199,21 @@ pub struct Lab {
 impl Lab {
     /// Starts everything on free ports of loopback.
     pub async fn start(spec: LabSpec) -> std::io::Result<Self> {
-        let LabSpec { seed, profile, writers, traffic, engine } = spec;
-        let birth = WorldSpec { seed, profile, traffic, busy_history: writers > 0, base_unix_ms: 0 };
+        let LabSpec { seed, profile, writers, traffic, engine, setting } = spec;
+        let millis = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
+        let birth = WorldSpec {
+            seed,
+            profile,
+            traffic,
+            busy_history: writers > 0,
+            base_unix_ms: 0,
+            apps: setting.apps,
+            single_machine: setting.single_machine,
+            late_ms: millis(setting.late),
+            broken_ms: millis(setting.broken),
+            readers: setting.readers,
+            past_writers: setting.past_writers > 0,
+        };
         let cloud = Arc::new(Cloud::new(birth));
         let room = Room::default();
         let aws = aws::start(&room, &cloud).await?;
@@ -165,7 +227,9 @@ impl Lab {
         };
         cloud.set_postgres(postgres.clone());
         let addresses = addresses(&cloud, traffic, port, format!("http://{aws}"), dns.to_string(), control_url, witness_urls);
-        writers::start(&room, &cloud, writers, dns, names::FRONT_DOOR, port);
+        let users = writers::Users { count: writers, dns, port, read: setting.readers };
+        writers::start(&room, &cloud, &users);
+        writers::start_past(&room, &cloud, setting.past_writers);
         Ok(Self { cloud, room, addresses, postgres })
     }
 
@@ -229,6 +293,16 @@ impl Lab {
         self.cloud.world().acks().iter().filter(|ack| ack.site == site).count()
     }
 
+    /// What was truly lost of one app, if its database was promoted.
+    pub fn true_loss_of(&self, app: usize) -> Option<TrueLoss> {
+        self.cloud.world().true_loss_of(app)
+    }
+
+    /// What an app's standby lacks right now: what a move would lose.
+    pub fn standby_lacks(&self, app: usize) -> Option<TrueLoss> {
+        self.cloud.world().standby_lacks(app)
+    }
+
     /// What users saw.
     pub fn users(&self) -> Log {
         self.cloud.users().clone()
@@ -277,6 +351,25 @@ fn addresses(
     witness_urls: Vec<String>,
 ) -> Addresses {
     let world = cloud.world();
+    let apps = world.tenants().iter().map(|tenant| {
+        let own = |name: SiteName, at: usize| AppSite {
+            group: tenant.groups[at].clone(),
+            database: tenant.databases[at].clone(),
+            database_endpoint: world
+                .database(&world.site(name).region, &tenant.databases[at])
+                .map(|d| d.endpoint.clone())
+                .unwrap_or_default(),
+        };
+        AppAddresses {
+            name: tenant.name.clone(),
+            front_door_url: format!("http://{}:{port}/healthz", tenant.front_door),
+            front_door_name: tenant.front_door.clone(),
+            database_name: tenant.database_name.clone(),
+            primary: own(SiteName::Primary, 0),
+            standby: own(SiteName::Standby, 1),
+        }
+    });
+    let apps = apps.collect();
     let site = |name: SiteName| {
         let site = world.site(name);
         let database = world.database(&site.region, &site.database);
@@ -313,5 +406,6 @@ fn addresses(
         bucket_region: world::SWITCH_REGION.to_owned(),
         health_check_ids: world.checks().iter().map(|c| c.id.clone()).collect(),
         topic_arn: world.topics().first().map(|t| t.arn.clone()).unwrap_or_default(),
+        apps,
     }
 }

@@ -1,23 +1,31 @@
-//! The table of scenarios: what is broken when, and how it has to end.
+//! What a scenario is: the world it plays in, what is broken when, what a person does, and how it has to end.
+
+mod table;
 
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::action::Action;
-use super::faults::Fault;
-use super::world::{PRIMARY_REGION, SiteName, Traffic};
+use super::world::Traffic;
+use super::{ConfigOptions, Setting};
+
+pub use table::all;
 
 /// How a scenario has to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Expected {
-    /// The app moved, and users are served at the standby.
+    /// Every app moved, and users are served at the standby.
     Moved,
+    /// Every app moved and came back by command, and users are served at the primary again.
+    Returned,
     /// Nothing was done, and nothing is pending.
     NoAction,
     /// The outage is confirmed, and a gate holds the move.
     Held,
+    /// The outage is confirmed, and a person is asked.
+    AwaitingApproval,
 }
 
 impl Expected {
@@ -25,9 +33,16 @@ impl Expected {
     pub fn word(self) -> &'static str {
         match self {
             Self::Moved => "moved",
+            Self::Returned => "returned",
             Self::NoAction => "no-action",
             Self::Held => "held",
+            Self::AwaitingApproval => "awaiting-approval",
         }
+    }
+
+    /// Whether something is changed at AWS; else nothing may be.
+    pub fn acts(self) -> bool {
+        matches!(self, Self::Moved | Self::Returned)
     }
 }
 
@@ -38,6 +53,72 @@ pub struct Crash {
     pub after_event: &'static str,
     /// How long until it is started again.
     pub away: Duration,
+}
+
+/// What something waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cue {
+    /// The daemon watches, and its gates say what they should.
+    Steady,
+    /// An app awaits approval.
+    Asked,
+    /// Every app has moved.
+    Moved,
+}
+
+/// An order of a person, given with the command line that anybody would use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// `failover --graceful` of the first app.
+    Failover,
+    /// `failback` of the first app.
+    Failback,
+    /// `approve` of the first app's incident.
+    Approve,
+}
+
+/// What is done on a cue.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Deed {
+    /// Something is broken or mended.
+    Break(Action),
+    /// A person gives an order.
+    Give(Order),
+}
+
+/// Something that waits for its cue.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Later {
+    /// What it waits for.
+    pub cue: Cue,
+    /// How long after that.
+    pub wait: Duration,
+    /// What is done then.
+    pub deed: Deed,
+}
+
+/// What must hold at the end of a scenario besides its outcome and the invariants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// The reported loss has no bound.
+    Unbounded,
+    /// After the move no second one began, and no front door pointed back.
+    NothingBack,
+    /// Status and metrics show that the site that was left answers again.
+    ReturnShows,
+    /// Not one request of a user failed.
+    NobodyNoticed,
+    /// No outage was ever confirmed, and the journal was not flooded with incidents: at most this many.
+    NeverConfirmed(usize),
+    /// Nothing was changed before a person had approved.
+    ApprovedFirst,
+    /// The gates stated a loss no smaller than a move would truly have had.
+    LossStated,
+    /// AWS throttled calls of each of these services, and they were made again.
+    ThrottleMet(&'static [&'static str]),
+    /// All apps moved as one event: every plan began before the first app was done, and Route 53 was asked in few batches,
+    /// within its pace.
+    OneEvent,
 }
 
 /// One scenario.
@@ -51,100 +132,26 @@ pub struct Scenario {
     pub expected: Expected,
     /// How traffic is moved in it.
     pub traffic: Traffic,
+    /// How its world is set up, where it is not the ordinary one.
+    pub setting: Setting,
+    /// How the daemon is configured, where it is not by the reference.
+    pub options: ConfigOptions,
+    /// What all gates together say before anything is broken: `go`, `ask` or `hold`.
+    pub steady: &'static str,
     /// What is broken or mended, by time since the daemon is steady.
     pub steps: Vec<(Duration, Action)>,
+    /// What is done on cues, each once, in this order.
+    pub later: Vec<Later>,
     /// Whether and when the daemon is killed.
     pub crash: Option<Crash>,
     /// How long to wait for the end; for those that expect none, how long to watch that nothing happens.
     pub watch: Duration,
+    /// How long to look on after the end.
+    pub linger: Duration,
     /// Whether not one acknowledged write may be lost.
     pub loses_nothing: bool,
-}
-
-/// All scenarios, in the order in which they are listed.
-pub fn all() -> Vec<Scenario> {
-    let at = Duration::from_secs;
-    let dark = || Action::Region { region: PRIMARY_REGION.to_owned(), dark: true };
-    let plain = |name, summary, expected, steps| Scenario {
-        name,
-        summary,
-        expected,
-        traffic: Traffic::Route53,
-        steps,
-        crash: None,
-        watch: if expected == Expected::Moved { at(60) } else { at(15) },
-        loses_nothing: expected != Expected::Moved,
-    };
-    vec![
-        plain(
-            "region-loss",
-            "The whole primary region goes dark: its load balancer, its database and its APIs accept and stay silent.",
-            Expected::Moved,
-            vec![(at(0), dark())],
-        ),
-        Scenario {
-            loses_nothing: true,
-            ..plain(
-                "app-stopped",
-                "The web server dies on every machine of the primary; the region and its APIs live. The old primary is fenced and drained, and nothing is lost.",
-                Expected::Moved,
-                vec![(at(0), Action::App { site: SiteName::Primary, running: false })],
-            )
-        },
-        plain(
-            "instance-terminated",
-            "One machine of the primary dies. The load balancer ejects it, its group replaces it, nobody else does anything.",
-            Expected::NoAction,
-            vec![(at(0), Action::Terminate { group: Some("shop-primary".to_owned()), id: None })],
-        ),
-        plain(
-            "bastion-isolated",
-            "The bastion is cut off from everything while users are served as ever. It has to hold.",
-            Expected::Held,
-            vec![(at(0), Action::Isolate { on: true })],
-        ),
-        plain(
-            "standby-down",
-            "The app in the standby is dead, and then the primary region goes dark. There is nowhere to go.",
-            Expected::Held,
-            vec![(at(0), Action::App { site: SiteName::Standby, running: false }), (at(4), dark())],
-        ),
-        Scenario {
-            traffic: Traffic::S3Switch,
-            ..plain(
-                "control-plane-down",
-                "The primary region goes dark and Route 53's API fails with it. An object in a third region still moves the users.",
-                Expected::Moved,
-                vec![
-                    (
-                        at(0),
-                        Action::Fault {
-                            service: "route53".to_owned(),
-                            region: "*".to_owned(),
-                            operation: "*".to_owned(),
-                            fault: Fault::Answer {
-                                status: 503,
-                                code: "ServiceUnavailable".to_owned(),
-                                message: "The service is unavailable.".to_owned(),
-                            },
-                            times: None,
-                            for_ms: None,
-                        },
-                    ),
-                    (at(0), dark()),
-                ],
-            )
-        },
-        Scenario {
-            crash: Some(Crash { after_event: "promotion-accepted", away: at(1) }),
-            ..plain(
-                "crash-mid-failover",
-                "As region-loss, and the daemon is killed right after the promotion was accepted, and started again.",
-                Expected::Moved,
-                vec![(at(0), dark())],
-            )
-        },
-    ]
+    /// What else must hold at its end.
+    pub checks: Vec<Check>,
 }
 
 /// One scenario by its name.
@@ -157,20 +164,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_issue_names_them() {
-        let names: Vec<&str> = all().iter().map(|s| s.name).collect();
-        assert_eq!(
-            names,
-            [
-                "region-loss",
-                "app-stopped",
-                "instance-terminated",
-                "bastion-isolated",
-                "standby-down",
-                "control-plane-down",
-                "crash-mid-failover"
-            ]
-        );
+    fn the_issues_name_them() {
+        let names: std::collections::BTreeSet<&str> = all().iter().map(|s| s.name).collect();
+        for name in [
+            "region-loss",
+            "app-stopped",
+            "instance-terminated",
+            "bastion-isolated",
+            "standby-down",
+            "control-plane-down",
+            "crash-mid-failover",
+            "instance-stopped",
+            "promote-only",
+            "dns-validation",
+            "flapping",
+            "lag-over-objective",
+            "replication-broken",
+            "api-throttled",
+            "brown-out",
+            "writers-survive",
+            "primary-returns",
+            "both-regions-down",
+            "approval-needed",
+            "many-apps",
+        ] {
+            assert!(names.contains(name), "{name} is not in {names:?}");
+        }
+        assert_eq!(names.len(), all().len(), "a name is used twice");
         assert!(find("region-loss").is_some() && find("none").is_none());
     }
 }

@@ -91,7 +91,12 @@ async fn answer(cloud: Arc<Cloud>, site: SiteName, request: Whole, peer: SocketA
         _ => return Reply::Answer(text(404, "text/plain", "no such page\n")),
     };
     let now = cloud.now();
-    let reply = cloud.world().site_request(site, ask, now);
+    let host = request.headers().get("host").and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let reply = {
+        let mut world = cloud.world();
+        let app = world.tenant_called(host);
+        world.app_request(app, site, ask, now)
+    };
     match reply {
         SiteReply::Database { marker, delay } => write(&cloud, site, marker, delay).await,
         SiteReply::Hang => Reply::Hang,

@@ -17,6 +17,7 @@ impl fmt::Display for Action {
             Action::Terminate { id: Some(id), .. } => write!(f, "machine {id} dies"),
             Action::Terminate { group: Some(group), id: None } => write!(f, "a machine of group {group} dies"),
             Action::Terminate { group: None, id: None } => write!(f, "a machine dies"),
+            Action::Stop { group } => write!(f, "somebody stops a machine of group {group}"),
             Action::NoCapacity { group, on: true } => write!(f, "no new machines are to be had for group {group}"),
             Action::NoCapacity { group, on: false } => write!(f, "new machines are to be had again for group {group}"),
             Action::Isolate { on: true } => write!(f, "the bastion is cut off from everything"),

@@ -23,6 +23,7 @@ mod route53;
 mod seeded;
 mod sites;
 mod snapshot;
+mod tenants;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -44,8 +45,10 @@ pub use real::Line;
 pub use records::{Alias, Change, ChangeAction, Failover, RecordSet, Zone, normal as normal_name, reversed as reversed_labels};
 pub use replication::{Ack, TrueLoss};
 pub use resolve::{Answer, AnswerRecord, Outcome};
+pub use seeded::Rules;
 pub use seeded::{ACCOUNT, PRIMARY_REGION, STANDBY_REGION, SWITCH_REGION, Traffic, WorldSpec, names};
 pub use sites::{Ask, SiteReply};
+pub use tenants::Tenant;
 
 use super::profile::Profile;
 
@@ -80,8 +83,9 @@ pub struct World {
     events: Vec<Event>,
     first_effect: Option<Millis>,
     busy: bool,
-    front_door: String,
-    front_door_points: BTreeSet<&'static str>,
+    rules: Rules,
+    tenants: Vec<Tenant>,
+    front_door_points: Vec<BTreeSet<&'static str>>,
     real: Option<real::Real>,
     route53_tokens: (f64, Millis),
 }
@@ -129,8 +133,9 @@ impl World {
             events: Vec::new(),
             first_effect: None,
             busy: false,
-            front_door: names::FRONT_DOOR.to_owned(),
-            front_door_points: BTreeSet::new(),
+            rules: spec.rules(),
+            tenants: (0..spec.apps.max(1)).map(Tenant::numbered).collect(),
+            front_door_points: Vec::new(),
             real: None,
             route53_tokens: (spec.profile.route53_burst as f64, 0),
         };
@@ -186,6 +191,11 @@ impl World {
     /// Whether the bastion is cut off from everything, users being unaffected.
     pub fn is_isolated(&self) -> bool {
         self.isolated
+    }
+
+    /// What the referee must know of how this world was born.
+    pub fn rules(&self) -> Rules {
+        self.rules
     }
 
     /// Both sites.

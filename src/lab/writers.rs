@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::cloud::{Cloud, USER_ADDRESS};
 use super::serve::Room;
-use super::world::Millis;
+use super::world::{Millis, SiteName};
 
 /// How often each user writes.
 const EVERY: Duration = Duration::from_millis(50);
@@ -68,18 +68,55 @@ impl Log {
     }
 }
 
-/// Starts this many users.
-pub fn start(room: &Room, cloud: &Arc<Cloud>, count: usize, dns: SocketAddr, name: &str, port: u16) {
-    for _ in 0..count {
-        let (token, cloud, name) = (room.token.clone(), cloud.clone(), name.to_owned());
+/// Who uses the apps, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Users {
+    /// How many; at least one for each app, if there are any.
+    pub count: usize,
+    /// The name server.
+    pub dns: SocketAddr,
+    /// The port of both sites.
+    pub port: u16,
+    /// They read instead of writing.
+    pub read: bool,
+}
+
+/// Starts the users, spread over the apps. The more they are, the less often each comes: all together stay the same.
+pub fn start(room: &Room, cloud: &Arc<Cloud>, users: &Users) {
+    let names: Vec<String> = cloud.world().tenants().iter().map(|tenant| tenant.front_door.clone()).collect();
+    let count = if users.count == 0 { 0 } else { users.count.max(names.len()) };
+    let every = EVERY.mul_f64(count as f64 / users.count.max(1) as f64);
+    for name in names.iter().cycle().take(count) {
+        let (token, cloud, name, users) = (room.token.clone(), cloud.clone(), name.clone(), *users);
         room.tasks.spawn(async move {
-            token.run_until_cancelled(write_for_ever(cloud, dns, name, port)).await;
+            token.run_until_cancelled(call_for_ever(cloud, users, name, every)).await;
         });
     }
 }
 
-async fn write_for_ever(cloud: Arc<Cloud>, dns: SocketAddr, name: String, port: u16) {
-    let mut clock = interval(EVERY);
+/// Starts this many writers who reach the primary's database past the front door: batch jobs, a forgotten host.
+pub fn start_past(room: &Room, cloud: &Arc<Cloud>, count: usize) {
+    for _ in 0..count {
+        let (token, cloud) = (room.token.clone(), cloud.clone());
+        room.tasks.spawn(async move {
+            let work = async {
+                let mut clock = interval(EVERY);
+                clock.set_missed_tick_behavior(MissedTickBehavior::Skip);
+                loop {
+                    clock.tick().await;
+                    let now = cloud.now();
+                    // Whether it was taken is the world's business; a job that fails comes again.
+                    let _taken = cloud.world().write(SiteName::Primary, now);
+                }
+            };
+            token.run_until_cancelled(work).await;
+        });
+    }
+}
+
+async fn call_for_ever(cloud: Arc<Cloud>, users: Users, name: String, every: Duration) {
+    let Users { dns, port, .. } = users;
+    let mut clock = interval(every);
     clock.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut cached: Option<(Vec<Ipv4Addr>, Instant)> = None;
     let mut turn: usize = 0;
@@ -92,7 +129,7 @@ async fn write_for_ever(cloud: Arc<Cloud>, dns: SocketAddr, name: String, port: 
             Some((addresses, _)) if !addresses.is_empty() => {
                 turn = turn.wrapping_add(1);
                 let to = SocketAddr::from((addresses[turn % addresses.len()], port));
-                timeout(PATIENCE, write(to, &name)).await.ok().flatten()
+                timeout(PATIENCE, call(to, &name, users.read)).await.ok().flatten()
             }
             _ => None,
         };
@@ -117,12 +154,13 @@ async fn resolve(dns: SocketAddr, name: &str) -> Option<(Vec<Ipv4Addr>, Duration
     Some((answer.answers.iter().filter_map(address).collect(), Duration::from_secs(u64::from(ttl))))
 }
 
-/// One write; the region that acknowledged it.
-async fn write(to: SocketAddr, host: &str) -> Option<String> {
+/// One write, or one read; the region that answered it well.
+async fn call(to: SocketAddr, host: &str, read: bool) -> Option<String> {
     let socket = TcpSocket::new_v4().ok()?;
     socket.bind((Ipv4Addr::from(USER_ADDRESS), 0).into()).ok()?;
     let mut stream = socket.connect(to).await.ok()?;
-    let request = format!("POST /write HTTP/1.1\r\nhost: {host}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    let what = if read { "GET /healthz" } else { "POST /write" };
+    let request = format!("{what} HTTP/1.1\r\nhost: {host}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.ok()?;

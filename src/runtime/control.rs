@@ -270,7 +270,9 @@ impl<H: Hands> Control<H> {
                 incident = Some(id.map_or_else(|| self.incident_id(name, now), str::to_owned));
             }
             let closes = matches!(entry, Entry::Closed { .. });
-            records.push(self.record(Some(name), incident.clone(), entry, now));
+            // It belongs to the move that left the site, be it over or not.
+            let of = if let Entry::OldSiteSeen { incident, .. } = &entry { Some(incident.clone()) } else { incident.clone() };
+            records.push(self.record(Some(name), of, entry, now));
             if closes {
                 incident = None;
             }

@@ -34,7 +34,7 @@ fn rebase(record: &mut Record, now: Moment) {
     place(&mut record.at);
     match &mut record.entry {
         Entry::Opened { first_failed: Some(at), .. } | Entry::Confirmed { first_failed: at, .. } => place(at),
-        Entry::FrontDoorLost { at } | Entry::FrontDoorBack { at } => place(at),
+        Entry::OldSiteSeen { at, .. } | Entry::FrontDoorLost { at } | Entry::FrontDoorBack { at } => place(at),
         Entry::MovedByOthers { at } | Entry::AuthorityMoved { at } | Entry::Proven { first: at } => place(at),
         _ => {}
     }

@@ -95,9 +95,15 @@ fn app(app: &App, Judged { ruling, gates, exposure }: &Judged, around: &Around, 
             "declined": incident.declined, "calling_off": incident.calling_off, "steps": steps,
         })
     });
+    // Alarming, not inviting: it gets users again only by a person's command.
+    let returned = ledger.active.filter(|_| ledger.incident.is_none()).map(SiteName::other).filter(|site| {
+        ledger.last_figures.as_ref().is_some_and(|(last, ..)| last.source() == *site)
+            && app.site(*site, now).health == crate::domain::model::Health::Up
+    });
     json!({
         "name": policy.name.as_ref(), "group": policy.group, "mode": policy.mode, "state": ledger.state, "since": since.rfc3339(),
         "active_site": ledger.active, "direction": direction, "ruling": ruling, "gates": gates,
+        "returned_site": returned,
         "paused": ledger.paused.as_ref().map(|pause| json!({"until": crate::domain::model::rfc3339(pause.until), "by": pause.by})),
         "rpo_exposure": {"seconds": rpo::unbounded::value(exposure.seconds), "objective_seconds": policy.rpo_objective.as_secs_f64(), "words": exposure.words(), "assumption": exposure.assumption},
         "rto_objective_seconds": policy.rto_objective.as_secs_f64(),

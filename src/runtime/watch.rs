@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -89,16 +90,36 @@ impl Watchers {
     pub fn start(&self, lookers: Lookers, seen: &Seen) {
         let witness = self.beats.begin_witness();
         let mut apps = BTreeMap::new();
-        for (label, whose, probe, pace) in lookers.probes {
+        let count = lookers.probes.len();
+        for (at, (label, whose, probe, pace)) in lookers.probes.into_iter().enumerate() {
             let (beat, running) = match &whose {
                 Whose::Witness(_) => witness.clone(),
                 Whose::App(app, _) => apps.entry(app.clone()).or_insert_with(|| self.beats.begin(app)).clone(),
             };
             let (to, clock) = (self.to.clone(), self.clock.clone());
             let prober = Prober { whose, probe, pace, beat, to, clock, seen: Some(Arc::clone(seen)) };
-            self.supervisor.vital(label, running.clone(), prober.run(running));
+            let (wait, stop) = (apart(at, count, pace.interval), running.clone());
+            self.supervisor.vital(label, running, async move {
+                if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
+                    prober.run(stop).await;
+                }
+            });
         }
     }
+}
+
+/// Lookers that are as few as one app has begin at once.
+const FEW: usize = 16;
+/// Nobody waits longer than this for a first look.
+const LAST_FIRST_LOOK: Duration = Duration::from_secs(2);
+
+/// When a looker begins: many are spread over a part of their interval, for looks that are all sent in one moment make
+/// each other late, and would do so again at every turn.
+fn apart(at: usize, count: usize, interval: Duration) -> Duration {
+    if count <= FEW {
+        return Duration::ZERO;
+    }
+    interval.min(LAST_FIRST_LOOK).mul_f64(at as f64 / count as f64)
 }
 
 fn front_door(app: &AppConfig) -> FrontDoorSpec {

@@ -70,7 +70,7 @@ impl Probe for SimProbe {
                     let mut stage = lock(&self.life.stage);
                     let now = stage.now();
                     stage.world.advance(now);
-                    stage.world.front_door_sites().into_iter().collect()
+                    stage.world.front_door_sites(0).into_iter().collect()
                 };
                 let mut finding = Finding::new(Verdict::Up, "zone");
                 if let [one] = sites.as_slice() {

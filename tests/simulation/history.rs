@@ -583,7 +583,7 @@ impl History {
         }
         *tries += 1;
         let lost = open.aborted || open.calling_off || *tries > 3;
-        let to_standby = lock(&self.stage).world.front_door_sites().contains("standby");
+        let to_standby = lock(&self.stage).world.front_door_sites(0).contains("standby");
         let site = if to_standby { SiteName::Standby } else { SiteName::Primary };
         let order =
             if lost { Order::Adopt { site, by: by("it is so") } } else { Order::Retry { incident: open.id.clone(), by: by("mended") } };
@@ -603,7 +603,7 @@ fn right_for_the_world(stage: &Stage, ledger: &Ledger) -> Result<(), String> {
     }
     let adopted =
         stage.rows.iter().any(|row| matches!(&row.entry, watchover::domain::ledger::Entry::Active { by, .. } if by.who != "watchover"));
-    let front: Vec<&str> = stage.world.front_door_sites().into_iter().collect();
+    let front: Vec<&str> = stage.world.front_door_sites(0).into_iter().collect();
     let active = ledger.active.map(|site| if site == SiteName::Primary { "primary" } else { "standby" });
     if !adopted && active.is_some_and(|active| front != [active]) {
         return Err(format!("settles: at rest with {active:?} active, and users are sent to {front:?}"));

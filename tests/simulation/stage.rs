@@ -141,7 +141,7 @@ impl Stage {
         {
             return Some(site);
         }
-        let sites: Vec<&'static str> = self.world.front_door_sites().into_iter().collect();
+        let sites: Vec<&'static str> = self.world.front_door_sites(0).into_iter().collect();
         let site = match sites.as_slice() {
             [] => return None,
             all => all[self.rng.random_range(0..all.len())],

@@ -13,17 +13,14 @@ import sys
 import tempfile
 import time
 
-SCENARIOS = [
-    "region-loss",
-    "app-stopped",
-    "instance-terminated",
-    "bastion-isolated",
-    "standby-down",
-    "control-plane-down",
-    "crash-mid-failover",
-]
 # A scenario takes under a minute alone; side by side with others, on few cores, somewhat more.
 LONGEST_SECONDS = 240
+
+
+def scenarios(binary):
+    """Every scenario that the binary lists."""
+    listed = subprocess.run([str(binary), "lab", "--list", "--json"], stdout=subprocess.PIPE, check=True)
+    return [one["name"] for one in json.loads(listed.stdout)["scenarios"]]
 
 
 def run(binary, scenario, seed, logs):
@@ -81,8 +78,12 @@ def main():
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1, help="the first seed; runs count up from it")
-    parser.add_argument("--only", action="append", choices=SCENARIOS, help="this scenario alone; may be repeated")
+    parser.add_argument("--only", action="append", metavar="SCENARIO", help="this scenario alone; may be repeated")
     args = parser.parse_args()
+    known = scenarios(args.binary.resolve())
+    unknown = sorted(set(args.only or []) - set(known))
+    if unknown:
+        parser.error(f"no scenario {', '.join(unknown)}; there is {', '.join(known)}")
     logs = pathlib.Path(tempfile.mkdtemp(prefix="watchover-lab-all-"))
     started = time.monotonic()
     row = "{:<22} {:>5} {:<10} {:>9} {:>9} {:>9} {:>9}  {}".format
@@ -90,7 +91,7 @@ def main():
     failed = ran = 0
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
         # One seed after the other, so that neighbours are different scenarios.
-        wanted = [(name, args.seed + turn) for turn in range(args.runs) for name in args.only or SCENARIOS]
+        wanted = [(name, args.seed + turn) for turn in range(args.runs) for name in args.only or known]
         runs = {pool.submit(run, args.binary.resolve(), name, seed, logs): (name, seed) for name, seed in wanted}
         for done in concurrent.futures.as_completed(runs):
             name, seed = runs[done]

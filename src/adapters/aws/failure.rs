@@ -8,6 +8,7 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use crate::domain::model::{Cause, Verdict};
+use crate::domain::report::THROTTLES;
 use crate::ports::{ErrorClass, StepError, chain};
 
 /// One call, as an error or a metric names it.
@@ -192,17 +193,7 @@ fn kind_of(code: &str, status: u16) -> Kind {
         | "RequestExpired"
         | "RequestTimeTooSkewed"
         | "AuthFailure" => Kind::NoCredentials,
-        "Throttling"
-        | "ThrottlingException"
-        | "ThrottledException"
-        | "RequestThrottled"
-        | "RequestThrottledException"
-        | "RequestLimitExceeded"
-        | "TooManyRequestsException"
-        | "SlowDown"
-        | "BandwidthLimitExceeded"
-        | "PriorRequestNotComplete"
-        | "LimitExceededException" => Kind::Throttled,
+        code if THROTTLES.contains(&code) => Kind::Throttled,
         "RequestTimeout" | "RequestTimeoutException" => Kind::Timeout,
         _ if status == 429 => Kind::Throttled,
         _ if status >= 500 => Kind::Server,

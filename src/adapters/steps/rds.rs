@@ -7,6 +7,8 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use tokio::time::Instant;
+
 use crate::adapters::Adapters;
 use crate::adapters::aws::rds::{self, Instance};
 use crate::adapters::aws::{Aws, Op, Purpose, shell_word};
@@ -25,6 +27,9 @@ const FOLLOWUP_PACE: Duration = Duration::from_secs(20);
 const LAG_PACE: i64 = 2_000_000;
 /// What a reading at the drain's very end may still take; a silent CloudWatch costs no more than this on top of `drain`.
 const LAST_READING: Duration = Duration::from_secs(1);
+/// How long and how often the old source is looked for while its replica is being promoted.
+const SOURCE_LIMIT: Duration = Duration::from_secs(15 * 60);
+const SOURCE_PACE: Duration = Duration::from_secs(5);
 
 /// The kind's entry in the registry.
 pub static KIND: StepKind<Adapters> = StepKind {
@@ -92,13 +97,21 @@ fn build(step: &PlannedStep, adapters: &Adapters) -> Result<Arc<dyn Step>, StepE
         keys: super::stored(step)?,
         seen: Mutex::default(),
         reading: Mutex::default(),
+        source: Arc::default(),
     }))
 }
 
 fn permissions(step: &PlannedStep) -> Vec<Permission> {
     let arn = rds::arn(&step.region, step.keys["db_instance"].as_str().unwrap_or("*"));
     let of = |action: &str, resource: &str| Permission { action: action.into(), resource: resource.into(), account: step.account.clone() };
-    let mut needed = vec![of("rds:DescribeDBInstances", &arn), of("rds:PromoteReadReplica", &arn), of("cloudwatch:GetMetricData", "*")];
+    // The source is known only from what RDS says of the replica: any instance of the regions that the plan may leave.
+    let sources = format!("arn:{}:rds:*:*:db:*", crate::adapters::aws::partition(&step.region));
+    let mut needed = vec![
+        of("rds:DescribeDBInstances", &arn),
+        of("rds:DescribeDBInstances", &sources),
+        of("rds:PromoteReadReplica", &arn),
+        of("cloudwatch:GetMetricData", "*"),
+    ];
     if step.keys["multi_az"].as_bool() == Some(true) {
         needed.push(of("rds:ModifyDBInstance", &arn));
     }
@@ -116,6 +129,17 @@ struct Seen {
 
 /// What CloudWatch said of the lag, or why it did not, in words.
 type Reading = Result<LagHistory, String>;
+/// What is seen of the old source while its replica is promoted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+enum Source {
+    /// Nobody looks.
+    #[default]
+    Unwatched,
+    /// No answer yet that means something.
+    Watched,
+    /// It takes writes: when it was seen (wall, microseconds), and in words.
+    Writable(i64, String),
+}
 
 struct Promote {
     aws: Aws,
@@ -126,6 +150,7 @@ struct Promote {
     seen: Mutex<Seen>,
     /// The newest reading of the lag, with the wall clock (microseconds) at which it was asked for.
     reading: Mutex<Option<(i64, Reading)>>,
+    source: Arc<Mutex<Source>>,
 }
 
 impl Promote {
@@ -203,6 +228,34 @@ impl Promote {
         reading
     }
 
+    /// Looks for the old source beside the promotion, which never waits for it: the region may be gone. Unfenced and
+    /// available, it can take writes that the promoted instance lacks.
+    fn watch_source(&self, cx: &StepContext) {
+        let Some((region, id)) = cx.before["source"].as_str().and_then(|source| source_of(source, &self.region)) else { return };
+        let mut known = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+        if cx.fenced_at().is_some() || *known != Source::Unwatched {
+            return;
+        }
+        *known = Source::Watched;
+        let (aws, account, found, start, now) = (self.aws.clone(), self.account.clone(), self.source.clone(), Instant::now(), cx.now);
+        self.followups.start(&cx.step_id, &format!("look at the old source {id}"), SOURCE_LIMIT, async move {
+            // Looked for until its replica is promoted and nobody holds the other end any more.
+            while Arc::strong_count(&found) > 1 {
+                let sent = now + i64::try_from(start.elapsed().as_micros()).unwrap_or(0);
+                if let Ok(Some(instance)) = rds::describe(&aws, account.as_deref(), &region, &id).await
+                    && instance.source.is_none()
+                    && instance.settled()
+                {
+                    let words = format!("rds: {id} in {region} is {} and stands alone", instance.status);
+                    *found.lock().unwrap_or_else(PoisonError::into_inner) = Source::Writable(sent, words.clone());
+                    return Ok(words);
+                }
+                tokio::time::sleep(SOURCE_PACE).await;
+            }
+            Ok("it was not seen to take writes".to_owned())
+        });
+    }
+
     fn start_multi_az(&self, cx: &StepContext) -> &'static str {
         let (aws, account, region, id) = (self.aws.clone(), self.account.clone(), self.region.clone(), self.keys.db_instance.clone());
         self.followups.start(&cx.step_id, &format!("multi-az of {id}"), FOLLOWUP_LIMIT, async move {
@@ -219,6 +272,15 @@ impl Promote {
                 tokio::time::sleep(FOLLOWUP_PACE).await;
             }
         })
+    }
+}
+
+/// Region and identifier of a source: RDS names one elsewhere by its ARN, one in the replica's own region by its identifier.
+fn source_of(source: &str, own: &str) -> Option<(String, String)> {
+    match source.split(':').collect::<Vec<_>>().as_slice() {
+        [id] if !id.is_empty() => Some((own.to_owned(), (*id).to_owned())),
+        ["arn", _, "rds", region, _, "db", id] => Some(((*region).to_owned(), (*id).to_owned())),
+        _ => None,
     }
 }
 
@@ -324,6 +386,7 @@ impl Step for Promote {
     }
 
     async fn verify(&self, cx: &StepContext) -> Result<Verification, StepError> {
+        self.watch_source(cx);
         let instance = self.instance().await?;
         let (passed, agreeing) = {
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -340,6 +403,9 @@ impl Step for Promote {
             return Ok(Verification::NotYet(format!("{} without source; one more read must agree", instance.status)));
         }
         let mut facts = json!({ "status": instance.status, "source": null, "multi_az": instance.multi_az, "backup_retention": instance.backup_retention, "drain": cx.before["drain"] });
+        if let Source::Writable(at, words) = &*self.source.lock().unwrap_or_else(PoisonError::into_inner) {
+            facts["old_writer"] = json!({ "at": at, "words": words });
+        }
         if self.keys.multi_az && !instance.multi_az {
             facts["multi_az_followup"] = self.start_multi_az(cx).into();
         }

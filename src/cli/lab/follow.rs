@@ -1,5 +1,6 @@
 //! The live view: the journal's entries and the world's events on one clock, as lines or as JSON.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anstyle::{AnsiColor, Style};
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 use super::judge::Verdict;
 use crate::adapters::sqlite::SqliteJournal;
 use crate::cli::Look;
-use crate::domain::ledger::{Entry, Record};
+use crate::domain::ledger::{Entry, Record, Ruling};
 use crate::domain::model::Outcome;
 use crate::lab::scenarios::Scenario;
 use crate::lab::{Action, Lab};
@@ -25,13 +26,24 @@ pub struct Teller {
     pub broken_at: Option<i64>,
     /// Rows before this belong to the daemon's start.
     pub steady_at: usize,
+    /// Requests of users that had failed by then.
+    pub failed_before: u64,
     quiet: usize,
 }
 
 impl Teller {
     /// Nothing has happened yet.
     pub fn new(look: Look, state_dir: &Path) -> Teller {
-        Teller { look, state_dir: state_dir.to_owned(), records: Vec::new(), events: Vec::new(), broken_at: None, steady_at: 0, quiet: 0 }
+        Teller {
+            look,
+            state_dir: state_dir.to_owned(),
+            records: Vec::new(),
+            events: Vec::new(),
+            broken_at: None,
+            steady_at: 0,
+            failed_before: 0,
+            quiet: 0,
+        }
     }
 
     /// The first words.
@@ -52,7 +64,8 @@ impl Teller {
         self.read(lab);
         self.steady_at = self.records.len();
         self.quiet = self.events.len();
-        self.say("lab", "the daemon watches; every gate is open; users write");
+        self.failed_before = lab.users().failed;
+        self.say("lab", "the daemon watches, its gates say what they should, and users come");
     }
 
     /// The hand broke something.
@@ -134,9 +147,16 @@ impl Teller {
         self.events.iter().any(|event| event.kind == kind)
     }
 
-    /// True once an incident ended with a move.
-    pub fn is_closed(&self) -> bool {
-        self.since_steady().iter().any(|record| matches!(record.entry, Entry::Closed { outcome: Outcome::Moved | Outcome::Returned, .. }))
+    /// How many apps have had an incident that ended so.
+    pub fn ended(&self, wanted: Outcome) -> usize {
+        let ended = |record: &&Record| matches!(record.entry, Entry::Closed { outcome, .. } if outcome == wanted);
+        self.since_steady().iter().filter(ended).filter_map(|record| record.app.as_deref()).collect::<BTreeSet<&str>>().len()
+    }
+
+    /// The incident for which a person was asked last.
+    pub fn asked(&self) -> Option<String> {
+        let asks = |record: &&Record| matches!(record.entry, Entry::Gated { ruling: Ruling::Ask, .. });
+        self.since_steady().iter().rev().find(asks).and_then(|record| record.incident.clone())
     }
 
     fn row(&self, at: i64, kind: &str, words: &str, style: Style) {
@@ -176,6 +196,7 @@ impl Teller {
                     | Entry::Proven { .. }
                     | Entry::Closed { .. }
                     | Entry::Stuck { .. }
+                    | Entry::OldSiteSeen { .. }
             ) {
                 self.row(record.at.wall, record.entry.kind(), &record.entry.words(), style(&record.entry));
             }
@@ -191,12 +212,17 @@ impl Teller {
         }
         anstream::println!(
             "RPO reported    {} ({})",
-            number("rpo_reported_seconds"),
+            if verdict.summary["rpo_reported_seconds"] == "+Inf" { "unbounded".to_owned() } else { number("rpo_reported_seconds") },
             verdict.summary["rpo_assumption"].as_str().unwrap_or("-")
         );
         anstream::println!("RPO true        {} ({} writes lost)", number("rpo_true_seconds"), verdict.summary["writes_lost"]);
         anstream::println!("first effect    {} after the first failed look", number("first_effect_seconds"));
         anstream::println!("own overhead    {}", number("own_overhead_seconds"));
+        let mut calls: BTreeMap<String, u64> = BTreeMap::new();
+        lab.calls().into_iter().for_each(|call| *calls.entry(call.operation).or_default() += call.count);
+        let all: u64 = calls.values().sum();
+        let words: Vec<String> = calls.iter().map(|(operation, count)| format!("{operation} {count}")).collect();
+        anstream::println!("AWS calls       {all}: {}", words.join(", "));
         anstream::println!(
             "memory          {} anonymous",
             verdict.summary["daemon_anonymous_bytes"]
@@ -227,7 +253,7 @@ fn since(start: i64, at: i64) -> f64 {
 
 fn style(entry: &Entry) -> Style {
     let colour = match entry {
-        Entry::Confirmed { .. } | Entry::StepFailed { .. } | Entry::Stuck { .. } => AnsiColor::Red,
+        Entry::Confirmed { .. } | Entry::StepFailed { .. } | Entry::Stuck { .. } | Entry::OldSiteSeen { .. } => AnsiColor::Red,
         Entry::Opened { .. } | Entry::StepTrouble { .. } | Entry::FrontDoorLost { .. } => AnsiColor::Yellow,
         Entry::StepVerified { .. } | Entry::Proven { .. } | Entry::Closed { .. } => AnsiColor::Green,
         _ => return Style::new(),

@@ -24,6 +24,13 @@ pub(super) fn chapters(records: &[Record]) -> Vec<Chapter<'_>> {
             let id = record.incident.as_deref().unwrap_or_default();
             chapters.push(Chapter { id, app, active_before: active.get(app).copied(), records: Vec::new() });
         }
+        if let Entry::OldSiteSeen { incident, .. } = &record.entry
+            && let Some(chapter) = chapters.iter_mut().find(|chapter| chapter.id == incident.as_str())
+        {
+            // It may come after the end of its incident, even within another one.
+            chapter.records.push(record);
+            continue;
+        }
         if let Some(chapter) = open.get(app).map(|place| &mut chapters[*place])
             && record.incident.as_deref().is_none_or(|id| id == chapter.id)
         {
@@ -100,6 +107,8 @@ impl Chapter<'_> {
             Some(Entry::Closed { outcome, figures, .. }) => (Some(*outcome), Some((**figures).clone())),
             _ => (None, None),
         };
+        // What was seen after the end changes the figures, not the end.
+        let figures = ledger.last_figures.take().map(|(_, _, figures)| figures).or(figures);
         let mut epochs: Vec<u64> = self.records.iter().map(|record| record.epoch).collect();
         epochs.dedup();
         let first_failed = incident.first_failed.map(|at| clock.when(at, &anchor.boot_id));

@@ -68,6 +68,9 @@ pub(super) fn words(entry: &Entry) -> String {
         Entry::Executed => "All steps verified; the proof begins".to_owned(),
         Entry::AuthorityMoved { at } => format!("The zone's own servers answer with the target, since {}", at.rfc3339()),
         Entry::Proven { first } => format!("Proven: the front door answers from the target, since {}", first.rfc3339()),
+        Entry::OldSiteSeen { site, at, words, .. } => {
+            format!("The {site}, left without a proven fence, was seen alive at {}: {words}; the loss has no bound", at.rfc3339())
+        }
         Entry::Stuck { words, waits_for } => format!("Stuck: {words}; waits for {waits_for}"),
         Entry::Retried { by } => format!("Failed steps are tried again, says {}: {}", by.who, by.reason),
         Entry::AbortedBy { by } => format!("Aborted by {}: {}", by.who, by.reason),

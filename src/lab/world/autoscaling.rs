@@ -115,6 +115,15 @@ impl World {
 
     /// The machine dies, as machines do: nobody asked, and its group learns of it later.
     pub fn kill_instance(&mut self, id: &str, now: Millis) -> Result<(), ApiError> {
+        self.machine_off(id, "instance-died", now)
+    }
+
+    /// Somebody stops the machine in EC2: to its load balancer and its group the same as a death.
+    pub fn stop_instance(&mut self, id: &str, now: Millis) -> Result<(), ApiError> {
+        self.machine_off(id, "instance-stopped", now)
+    }
+
+    fn machine_off(&mut self, id: &str, kind: &'static str, now: Millis) -> Result<(), ApiError> {
         self.advance(now);
         let replace = self.profile.replace;
         for index in 0..self.groups.len() {
@@ -122,7 +131,7 @@ impl World {
             if let Some(instance) = group.instances.iter_mut().find(|i| i.id == id) {
                 instance.alive = false;
                 let (region, site) = (group.region.clone(), group.site);
-                self.record("instance-died", Cause::Hand, &region, id, "");
+                self.record(kind, Cause::Hand, &region, id, "");
                 self.later(replace, Tick::Replace(id.to_owned()));
                 if let Some(site) = site {
                     self.later(self.profile.target_eject, Tick::Targets(site));

@@ -255,8 +255,14 @@ impl World {
         if let Some(replayed) = self.real_replayed(&database.id).filter(|_| at >= 0) {
             return replayed.map(|until| ((at - until) as f64 / 1_000.0).max(0.0));
         }
-        let applied = if at < 0 { at - self.natural_lag(at) } else { database.applied_ms };
-        Some(((at - self.last_transaction(applied)) as f64 / 1_000.0).max(0.0))
+        // History: a late link ran as late as it does at birth, and one that broke stood where it stands.
+        let flowed = at - self.natural_lag(at) - signed(database.extra_lag_ms);
+        let applied = match database.replication {
+            _ if at >= 0 => database.applied_ms,
+            Replication::Ok => flowed,
+            Replication::Broken | Replication::Paused => flowed.min(database.applied_ms),
+        };
+        Some(((at - self.last_transaction(self.tenant_of(&database.id), applied)) as f64 / 1_000.0).max(0.0))
     }
 }
 

@@ -74,7 +74,7 @@ impl World {
         self.advance(now);
         let out = !self.dark.contains(&self.site(site).region);
         if out {
-            self.acks.push(Ack { seq, at_ms: self.now, site });
+            self.acks.push(Ack { app: 0, seq, at_ms: self.now, site });
         }
         out
     }

@@ -11,6 +11,8 @@ pub struct Ack {
     pub seq: u64,
     /// When it was acknowledged.
     pub at_ms: Millis,
+    /// Of which app.
+    pub app: usize,
     /// Where.
     pub site: SiteName,
 }
@@ -32,31 +34,57 @@ const LAG_KNOT_MS: i64 = 2_000;
 impl World {
     /// The app at this site writes. `None` when its database takes no writes.
     pub fn write(&mut self, site: SiteName, now: Millis) -> Option<u64> {
+        self.write_of(0, site, now)
+    }
+
+    /// The same for one of several apps.
+    pub fn write_of(&mut self, app: usize, site: SiteName, now: Millis) -> Option<u64> {
         self.advance(now);
-        if !self.site_writable(site) {
+        if !self.writable_of(app, site) {
             return None;
         }
         let seq = self.acks.len() as u64 + 1;
-        self.acks.push(Ack { seq, at_ms: self.now, site });
+        self.acks.push(Ack { seq, at_ms: self.now, app, site });
         Some(seq)
     }
 
     /// Whether the database of a site takes writes.
     pub fn site_writable(&self, site: SiteName) -> bool {
-        let site = self.site(site);
-        !self.dark.contains(&site.region) && self.database(&site.region, &site.database).is_some_and(super::Database::writable)
+        self.writable_of(0, site)
     }
 
-    /// What a promotion lost, if there was one: the promoted database against its former source.
+    /// The same for one of several apps.
+    pub fn writable_of(&self, app: usize, site: SiteName) -> bool {
+        !self.dark.contains(&self.site(site).region) && self.database_of(app, site).is_some_and(super::Database::writable)
+    }
+
+    /// What a promotion lost, if there was one: of several, the worst.
     pub fn true_loss(&self) -> Option<TrueLoss> {
-        let survivor = self.databases.iter().find(|d| d.promotions > 0)?;
-        let (region, id) = survivor.was_replica_of.as_ref().or(survivor.source.as_ref())?;
-        let old = self.sites.iter().find(|s| s.region == *region && s.database == *id)?.name;
+        (0..self.tenants.len()).filter_map(|app| self.true_loss_of(app)).max_by(|a, b| a.seconds.total_cmp(&b.seconds))
+    }
+
+    /// What the promotion of an app's database lost, against its former source.
+    pub fn true_loss_of(&self, app: usize) -> Option<TrueLoss> {
+        SiteName::BOTH
+            .into_iter()
+            .find(|site| self.database_of(app, *site).is_some_and(|d| d.promotions > 0))
+            .and_then(|site| self.lacks(app, site))
+    }
+
+    /// What the standby of an app lacks right now: what a move would lose, or has lost.
+    pub fn standby_lacks(&self, app: usize) -> Option<TrueLoss> {
+        self.lacks(app, SiteName::Standby)
+    }
+
+    fn lacks(&self, app: usize, site: SiteName) -> Option<TrueLoss> {
+        let survivor = self.database_of(app, site)?;
+        let (region, _) = survivor.was_replica_of.as_ref().or(survivor.source.as_ref())?;
+        let old = self.sites.iter().find(|s| s.region == *region)?.name;
         if self.is_real() {
             return self.real_loss(old);
         }
         let held = survivor.applied_ms;
-        let mut missing = self.acks.iter().filter(|a| a.site == old && signed(a.at_ms) > held).peekable();
+        let mut missing = self.acks.iter().filter(|a| a.app == app && a.site == old && signed(a.at_ms) > held).peekable();
         if missing.peek().is_none() {
             return Some(TrueLoss { seconds: 0.0, writes: 0, held_until_ms: held });
         }
@@ -129,13 +157,13 @@ impl World {
 
     /// The last transaction of a source that is no later than this. A busy history has one at every
     /// moment; an idle PostgreSQL has one whenever it switches its log, about every five minutes.
-    pub(super) fn last_transaction(&self, until: i64) -> i64 {
+    pub(super) fn last_transaction(&self, app: usize, until: i64) -> i64 {
         const SWITCH: i64 = 300_000;
         let phase = (self.seed % 300) as i64 * 1_000;
         let idle = (until - phase).div_euclid(SWITCH) * SWITCH + phase;
         let history = if self.busy_history() { until.min(0) } else { idle };
         let written = self.acks.partition_point(|a| signed(a.at_ms) <= until);
-        let last_ack = written.checked_sub(1).map_or(i64::MIN, |i| signed(self.acks[i].at_ms));
+        let last_ack = self.acks[..written].iter().rfind(|a| a.app == app).map_or(i64::MIN, |a| signed(a.at_ms));
         history.max(idle).max(last_ack)
     }
 }

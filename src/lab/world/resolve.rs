@@ -173,9 +173,9 @@ impl World {
         check && target
     }
 
-    /// Which sites a user may be sent to right now by the front door.
-    pub fn front_door_sites(&self) -> BTreeSet<&'static str> {
-        let name = normal(&self.front_door);
+    /// Which sites a user of this app may be sent to right now by its front door.
+    pub fn front_door_sites(&self, app: usize) -> BTreeSet<&'static str> {
+        let name = self.tenants.get(app).map(|one| normal(&one.front_door)).unwrap_or_default();
         let Some(zone) = self.zone_of(&name) else {
             return BTreeSet::new();
         };
@@ -189,14 +189,17 @@ impl World {
         sites
     }
 
-    /// Notes when the front door begins to point elsewhere.
+    /// Notes when a front door begins to point elsewhere.
     pub(super) fn look_at_front_door(&mut self) {
-        let sites = self.front_door_sites();
-        if sites != self.front_door_points {
+        for app in 0..self.front_door_points.len() {
+            let sites = self.front_door_sites(app);
+            if sites == self.front_door_points[app] {
+                continue;
+            }
             let words: Vec<&str> = sites.iter().copied().collect();
             let words = if words.is_empty() { "nowhere".to_owned() } else { words.join("+") };
-            self.front_door_points = sites;
-            let name = self.front_door.clone();
+            self.front_door_points[app] = sites;
+            let name = self.tenants[app].front_door.clone();
             self.record("front-door", Cause::World, "global", &name, words);
         }
     }
@@ -249,7 +252,7 @@ mod tests {
         world.change_records(names::ZONE_ID, &[(ChangeAction::Upsert, primary)], 100).unwrap();
         let seen: BTreeSet<_> = (2_000..2_100).map(|at| addresses(&mut world, "shop.example.com.", at)).collect();
         assert_eq!(seen.len(), 2);
-        assert_eq!(world.front_door_sites().len(), 2);
+        assert_eq!(world.front_door_sites(0).len(), 2);
     }
 
     #[test]

@@ -48,6 +48,19 @@ pub enum Traffic {
     Route53,
     /// A failover pair whose check watches an object.
     S3Switch,
+    /// A failover pair that looks at its targets itself: Route 53 moves users, whoever fails over the rest.
+    Autonomous,
+}
+
+/// What the referee must know of how a world was born.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Users write: where they are sent the database must take writes.
+    pub writes: bool,
+    /// Others than the daemon move users.
+    pub autonomous: bool,
+    /// Somebody writes to the old database past everything, on purpose.
+    pub past_writers: bool,
 }
 
 /// From what a world is born.
@@ -63,12 +76,48 @@ pub struct WorldSpec {
     pub busy_history: bool,
     /// Wall clock at birth, in Unix milliseconds.
     pub base_unix_ms: u64,
+    /// How many apps live in it; 0 counts as 1.
+    pub apps: usize,
+    /// The primary is one machine that nothing replaces.
+    pub single_machine: bool,
+    /// By how much every replica runs late, throughout the history too, in milliseconds.
+    pub late_ms: u64,
+    /// For how long before birth every replica's link has been broken, in milliseconds; 0: it flows.
+    pub broken_ms: u64,
+    /// Users read instead of writing.
+    pub readers: bool,
+    /// Somebody writes to the old database past everything.
+    pub past_writers: bool,
+}
+
+impl WorldSpec {
+    pub(super) fn rules(&self) -> Rules {
+        Rules { writes: !self.readers, autonomous: self.traffic == Traffic::Autonomous, past_writers: self.past_writers }
+    }
+}
+
+impl Default for WorldSpec {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            profile: Profile::lab(),
+            traffic: Traffic::Route53,
+            busy_history: true,
+            base_unix_ms: 0,
+            apps: 1,
+            single_machine: false,
+            late_ms: 0,
+            broken_ms: 0,
+            readers: false,
+            past_writers: false,
+        }
+    }
 }
 
 impl WorldSpec {
     /// A lab world with this seed, at a fixed wall clock; for tests and for virtual time.
     pub fn lab(seed: u64) -> Self {
-        Self { seed, profile: Profile::lab(), traffic: Traffic::Route53, busy_history: true, base_unix_ms: 1_795_000_020_000 }
+        Self { seed, base_unix_ms: 1_795_000_020_000, ..Self::default() }
     }
 }
 
@@ -111,15 +160,9 @@ fn site(name: SiteName, region: &str, group: &str, database: &str, alb: &str, nu
 
 pub(super) fn furnish(world: &mut World, spec: &WorldSpec) {
     world.busy = spec.busy_history;
-    group(world, SiteName::Primary, 4, 4, 8);
-    group(world, SiteName::Standby, 1, 2, 4);
-    let primary = database(PRIMARY_REGION, "shop-primary", 31);
-    let mut replica = database(STANDBY_REGION, "shop-replica", 32);
-    replica.source = Some((primary.region.clone(), primary.id.clone()));
-    replica.backup_retention = 0;
-    replica.multi_az = false;
-    replica.applied_ms = -world.natural_lag(0);
-    world.databases.extend([primary, replica]);
+    for app in 0..world.tenants.len() {
+        own(world, app, spec);
+    }
     world.buckets.push(Bucket {
         name: names::BUCKET.to_owned(),
         region: SWITCH_REGION.to_owned(),
@@ -131,12 +174,42 @@ pub(super) fn furnish(world: &mut World, spec: &WorldSpec) {
     world.topics.push(Topic { arn, region: SWITCH_REGION.to_owned(), subscriptions: Vec::new(), messages: Vec::new() });
     zone(world, spec);
     world.start_metrics(15);
-    world.front_door_points = world.front_door_sites();
+    world.front_door_points = (0..world.tenants.len()).map(|app| world.front_door_sites(app)).collect();
     // What was there at birth is not something that happened.
     world.events.clear();
 }
 
-fn group(world: &mut World, site: SiteName, min: u32, desired: u32, max: u32) {
+/// What one app has for itself. The load balancers are common to all; their targets are the first app's machines.
+fn own(world: &mut World, app: usize, spec: &WorldSpec) {
+    let tenant = world.tenants[app].clone();
+    let [primary_group, standby_group] = &tenant.groups;
+    if spec.single_machine {
+        group(world, app, SiteName::Primary, primary_group, [1, 1, 1]);
+    } else {
+        group(world, app, SiteName::Primary, primary_group, [4, 4, 8]);
+    }
+    group(world, app, SiteName::Standby, standby_group, [1, 2, 4]);
+    if spec.single_machine {
+        let processes = ["HealthCheck", "ReplaceUnhealthy"].map(str::to_owned);
+        let found = world.groups.iter_mut().find(|one| one.name == *primary_group);
+        found.into_iter().for_each(|one| one.suspended.extend(processes.clone()));
+    }
+    let host = u8::try_from(31 + app * 2).unwrap_or(u8::MAX);
+    let primary = database(PRIMARY_REGION, &tenant.databases[0], host);
+    let mut replica = database(STANDBY_REGION, &tenant.databases[1], host.saturating_add(1));
+    replica.source = Some((primary.region.clone(), primary.id.clone()));
+    replica.backup_retention = 0;
+    replica.multi_az = false;
+    let (late, broken) = (super::replication::signed(spec.late_ms), super::replication::signed(spec.broken_ms));
+    replica.extra_lag_ms = spec.late_ms;
+    replica.applied_ms = -world.natural_lag(-broken) - late - broken;
+    if broken > 0 {
+        replica.replication = Replication::Broken;
+    }
+    world.databases.extend([primary, replica]);
+}
+
+fn group(world: &mut World, app: usize, site: SiteName, name: &str, [min, desired, max]: [u32; 3]) {
     let place = world.site(site).clone();
     let instances = (0..desired)
         .map(|n| Instance {
@@ -151,13 +224,13 @@ fn group(world: &mut World, site: SiteName, min: u32, desired: u32, max: u32) {
         .collect();
     world.groups.push(Group {
         region: place.region,
-        name: place.group,
+        name: name.to_owned(),
         min,
         desired,
         max,
         suspended: std::collections::BTreeSet::new(),
         instances,
-        site: Some(site),
+        site: (app == 0).then_some(site),
         no_capacity: false,
     });
 }
@@ -192,27 +265,30 @@ fn zone(world: &mut World, spec: &WorldSpec) {
         .collect::<Vec<_>>();
     let soa = format!("{} awsdns-hostmaster.amazon.com. 1 7200 900 1209600 60", servers[0]);
     let ttl = spec.profile.record_ttl_s;
-    let mut sets = vec![
-        plain(names::ZONE, "NS", 172_800, servers),
-        plain(names::ZONE, "SOA", 900, vec![soa]),
-        plain(names::DATABASE_NAME, "CNAME", ttl, vec![world.databases[0].endpoint.clone()]),
-    ];
-    for site in SiteName::BOTH {
-        let mut set = plain(names::FRONT_DOOR, "A", 0, Vec::new());
-        let balancer = &world.site(site).balancer;
-        set.ttl = None;
-        set.set_id = Some(site.word().to_owned());
-        set.alias = Some(Alias { zone_id: balancer.zone_id.clone(), dns_name: normal(&balancer.dns_name), evaluate: false });
-        match (spec.traffic, site) {
-            (Traffic::Route53, SiteName::Primary) => set.weight = Some(100),
-            (Traffic::Route53, SiteName::Standby) => set.weight = Some(0),
-            (Traffic::S3Switch, SiteName::Primary) => {
-                set.failover = Some(Failover::Primary);
-                set.health_check = Some(switch_check(world));
+    let mut sets = vec![plain(names::ZONE, "NS", 172_800, servers), plain(names::ZONE, "SOA", 900, vec![soa])];
+    for tenant in world.tenants.clone() {
+        let endpoint = world.database(PRIMARY_REGION, &tenant.databases[0]).map(|found| found.endpoint.clone());
+        sets.push(plain(&tenant.database_name, "CNAME", ttl, endpoint.into_iter().collect()));
+        for site in SiteName::BOTH {
+            let mut set = plain(&tenant.front_door, "A", 0, Vec::new());
+            let balancer = &world.site(site).balancer;
+            set.ttl = None;
+            set.set_id = Some(site.word().to_owned());
+            // The secondary is never judged: were both called sick, users would be sent back to a primary that is dead.
+            let evaluate = spec.traffic == Traffic::Autonomous && site == SiteName::Primary;
+            set.alias = Some(Alias { zone_id: balancer.zone_id.clone(), dns_name: normal(&balancer.dns_name), evaluate });
+            match (spec.traffic, site) {
+                (Traffic::Route53, SiteName::Primary) => set.weight = Some(100),
+                (Traffic::Route53, SiteName::Standby) => set.weight = Some(0),
+                (Traffic::S3Switch, SiteName::Primary) => {
+                    set.failover = Some(Failover::Primary);
+                    set.health_check = Some(switch_check(world));
+                }
+                (Traffic::Autonomous, SiteName::Primary) => set.failover = Some(Failover::Primary),
+                (Traffic::S3Switch | Traffic::Autonomous, SiteName::Standby) => set.failover = Some(Failover::Secondary),
             }
-            (Traffic::S3Switch, SiteName::Standby) => set.failover = Some(Failover::Secondary),
+            sets.push(set);
         }
-        sets.push(set);
     }
     let records: BTreeMap<_, _> = sets.into_iter().map(|s| (s.key(), s)).collect();
     world.zones.push(Zone {

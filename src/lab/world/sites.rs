@@ -38,16 +38,24 @@ pub enum SiteReply {
     Reset,
 }
 
+/// The step of the sequence that leaves no gaps, wherever one picks every n-th of it.
+const GOLDEN: f64 = 0.618_033_988_749_895;
+
 impl World {
     /// A request to a site's front.
     pub fn site_request(&mut self, name: SiteName, ask: Ask, now: Millis) -> SiteReply {
+        self.app_request(0, name, ask, now)
+    }
+
+    /// The same for one of several apps.
+    pub fn app_request(&mut self, app: usize, name: SiteName, ask: Ask, now: Millis) -> SiteReply {
         self.advance(now);
-        let reply = self.site_reply(name, ask, now);
+        let reply = self.site_reply(app, name, ask, now);
         self.count_request(name, &reply);
         reply
     }
 
-    fn site_reply(&mut self, name: SiteName, ask: Ask, now: Millis) -> SiteReply {
+    fn site_reply(&mut self, app: usize, name: SiteName, ask: Ask, now: Millis) -> SiteReply {
         if self.dark.contains(&self.site(name).region) {
             return SiteReply::Hang;
         }
@@ -60,11 +68,11 @@ impl World {
             SiteMode::WrongBody => return plain(200, "<html>It works!</html>", 0),
             SiteMode::Slow { millis } => delay = millis,
             SiteMode::Share { fraction } => {
-                // Spread evenly, so that a share of a half is every second request and not a lucky streak.
+                // Spread evenly, so that a share of a half is no lucky streak; by the golden ratio, so that it is a half
+                // for each of several callers who take turns, too.
                 let site = &mut self.sites[name.index()];
-                site.share += fraction.clamp(0.0, 1.0);
-                if site.share >= 1.0 {
-                    site.share -= 1.0;
+                site.share = (site.share + GOLDEN).fract();
+                if site.share < fraction {
                     return plain(500, "internal error", 0);
                 }
             }
@@ -84,7 +92,7 @@ impl World {
                 SiteReply::Database { marker: self.site(name).region.clone(), delay }
             }
             Ask::Health => SiteReply::Answer { status: 200, marker, body: "ok\n".to_owned(), delay },
-            Ask::Write => match (!self.is_real()).then(|| self.write(name, now)).flatten() {
+            Ask::Write => match (!self.is_real()).then(|| self.write_of(app, name, now)).flatten() {
                 Some(seq) => SiteReply::Answer { status: 200, marker, body: format!("{seq}\n"), delay },
                 None => SiteReply::Answer { status: 503, marker, body: "read-only\n".to_owned(), delay },
             },
@@ -123,7 +131,11 @@ mod tests {
     fn a_share_fails_evenly() {
         let mut world = World::new(&WorldSpec::lab(1));
         world.set_site_mode(SiteName::Primary, SiteMode::Share { fraction: 0.5 }, 1);
-        let failed = (0..100).filter(|i| status(&mut world, SiteName::Primary, Ask::Health, 10 + i) == 500).count();
-        assert_eq!(failed, 50);
+        let failed: Vec<bool> = (0..200).map(|i| status(&mut world, SiteName::Primary, Ask::Health, 10 + i) == 500).collect();
+        for turns in 1..5 {
+            let mine: Vec<bool> = failed.iter().copied().step_by(turns).collect();
+            let share = mine.iter().filter(|failed| **failed).count() as f64 / mine.len() as f64;
+            assert!((share - 0.5).abs() < 0.06, "every {turns}. request: {share}");
+        }
     }
 }

@@ -1,0 +1,123 @@
+//! What one entry changes in the open incident, and in the step that it names.
+
+use super::entry::{Entry, step_of};
+use super::ledger::{Incident, StepRun, StepState};
+use super::model::{Moment, Trigger};
+use super::report::THROTTLES;
+
+/// The part of the fold that concerns the open incident alone.
+pub(super) fn incident(incident: &mut Incident, entry: &Entry, at: Moment) {
+    match entry {
+        Entry::Commanded { wish } => {
+            incident.wish = Some(wish.clone());
+            incident.approved = false;
+            incident.trigger = Trigger::Operator;
+        }
+        Entry::Confirmed { first_failed, .. } => {
+            incident.first_failed = Some(*first_failed);
+            incident.confirmed = Some(at);
+        }
+        Entry::Gated { gates, exposure, .. } => {
+            incident.gates.clone_from(gates);
+            incident.exposure = Some(exposure.clone());
+        }
+        Entry::Approved { wish } => {
+            incident.approved = !incident.commanded();
+            incident.wish = Some(wish.clone());
+            incident.declined = false;
+        }
+        Entry::Declined { .. } => {
+            incident.declined = true;
+            // A no takes back the yes before it; a command is not a yes, and stands.
+            if std::mem::take(&mut incident.approved) {
+                incident.wish = None;
+            }
+        }
+        Entry::FrontDoorLost { at } => incident.front_door_lost = Some(*at),
+        Entry::FrontDoorBack { .. } => incident.front_door_lost = None,
+        Entry::MovedByOthers { at } => incident.moved_by_others = Some(*at),
+        Entry::Planned { plan } => {
+            incident.steps = plan.steps.iter().map(|step| (step.name.clone(), StepRun::default())).collect();
+            incident.plan = Some(plan.clone());
+            incident.planned = Some(at);
+        }
+        Entry::CallingOff { .. } => incident.calling_off = true,
+        Entry::AuthorityMoved { at } => incident.authority_moved = Some(*at),
+        Entry::Stuck { words, waits_for } => incident.stuck = Some((words.clone(), waits_for.clone())),
+        Entry::AbortedBy { by } => {
+            incident.aborted = true;
+            incident.stuck = Some((format!("aborted: {}", by.reason), "`watchover adopt APP --active SITE --reason TEXT`".to_owned()));
+        }
+        Entry::Retried { .. } => {
+            incident.stuck = None;
+            for run in incident.steps.values_mut().filter(|run| run.state != StepState::Verified && run.state != StepState::Skipped) {
+                let touched = StepRun { touched: run.touched, before: run.before.clone(), ..StepRun::default() };
+                *run = touched;
+            }
+        }
+        other => {
+            if let Some(run) = step_of(other).and_then(|name| incident.steps.get_mut(name)) {
+                step(run, other, at);
+            }
+            if matches!(other, Entry::StepSkipped { .. }) {
+                incident.stuck = None;
+            }
+        }
+    }
+}
+
+/// The part of the fold that concerns one step.
+fn step(run: &mut StepRun, entry: &Entry, at: Moment) {
+    match entry {
+        Entry::StepStarted { .. } => {
+            run.state = StepState::Running;
+            run.started = Some(at);
+        }
+        Entry::StepPermitted { .. } => run.permitted = Some(at),
+        Entry::StepWaits { words, waits_for, .. } => run.asks = Some((words.clone(), waits_for.clone())),
+        Entry::StepProgress { words, .. } => run.progress = Some(words.clone()),
+        Entry::StepIntent { attempt, found, .. } => {
+            run.state = StepState::Intended;
+            run.attempts = *attempt;
+            run.applying = true;
+            if !run.touched {
+                run.before = found.clone();
+            }
+            run.touched = true;
+        }
+        Entry::StepAsked { .. } => {
+            run.applying = false;
+            // An answer that was on its way brings back no step that came to its end.
+            if matches!(run.state, StepState::Running | StepState::Intended) {
+                run.state = StepState::Asked;
+            }
+        }
+        Entry::StepTrouble { code, words, .. } => {
+            run.trouble = Some(words.clone());
+            if std::mem::take(&mut run.applying) && THROTTLES.contains(&code.as_str()) {
+                run.turned_away += 1;
+            }
+        }
+        Entry::StepVerified { facts, .. } => {
+            run.state = StepState::Verified;
+            run.facts = facts.clone();
+            run.ended = Some(at);
+        }
+        Entry::StepFailed { words, needs_person, .. } => {
+            run.state = StepState::Failed;
+            run.trouble = Some(words.clone());
+            run.needs_person = *needs_person;
+            run.ended = Some(at);
+        }
+        Entry::StepSkipped { .. } => {
+            run.state = StepState::Skipped;
+            run.ended = Some(at);
+        }
+        Entry::StepUndone { words, .. } => {
+            run.state = StepState::Undone;
+            run.trouble = Some(words.clone());
+            run.ended = Some(at);
+        }
+        _ => {}
+    }
+}
