@@ -121,3 +121,26 @@ fn step(run: &mut StepRun, entry: &Entry, at: Moment) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn only_a_call_that_was_turned_away_for_its_rate_is_no_attempt() {
+        let mut run = StepRun::default();
+        let name = || "promote".to_owned();
+        let asks = |attempt| Entry::StepIntent { step: name(), attempt, found: Value::Null };
+        let trouble = |code: &str| Entry::StepTrouble { step: name(), code: code.to_owned(), words: String::new() };
+        step(&mut run, &asks(1), Moment::default());
+        step(&mut run, &trouble("Throttling"), Moment::default());
+        // The look before the next try is throttled as well: no call of ours was out.
+        step(&mut run, &trouble("Throttling"), Moment::default());
+        assert_eq!((run.attempts, run.turned_away), (1, 1));
+        step(&mut run, &asks(2), Moment::default());
+        step(&mut run, &trouble("timeout"), Moment::default());
+        assert_eq!((run.attempts, run.turned_away), (2, 1), "what may have been done is an attempt");
+    }
+}

@@ -135,3 +135,17 @@ fn front_door(app: &AppConfig) -> FrontDoorSpec {
         standby: proof(&app.standby),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_begin_at_once_and_many_within_a_part_of_their_interval() {
+        let second = Duration::from_secs(1);
+        assert!((0..FEW).all(|at| apart(at, FEW, second) == Duration::ZERO));
+        let begin: Vec<Duration> = (0..200).map(|at| apart(at, 200, second)).collect();
+        assert!(begin.windows(2).all(|pair| pair[0] < pair[1]) && begin[199] < second);
+        assert!(apart(199, 200, Duration::from_secs(60)) < LAST_FIRST_LOOK);
+    }
+}
