@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use super::front::{Answered, Front, PROOF};
 use super::gates::{Around, Preflight, View};
 use super::health::SignalHealth;
 use super::ledger::{Entry, Illegal, Ledger, Record};
@@ -16,8 +17,6 @@ use super::rpo;
 
 /// How far back lag samples are remembered: as far as CloudWatch is asked.
 const HISTORY: Duration = Duration::from_secs(15 * 60);
-/// Consecutive front-door answers from the target that prove a move.
-pub const PROOF: usize = 3;
 
 /// Something that was seen.
 #[derive(Debug, Clone, PartialEq)]
@@ -99,49 +98,6 @@ impl Decision {
     pub fn doing(mut self, step: &str, work: Work) -> Decision {
         self.work.push((step.to_owned(), work));
         self
-    }
-}
-
-/// What is seen of the front door.
-#[derive(Debug, Clone, Default)]
-pub struct Front {
-    /// The latest answer.
-    pub last: Option<Look>,
-    /// The end of the first failed look since it last answered from the site that is left.
-    pub lost: Option<Moment>,
-    /// Since when it answers from the site that is left (or does not say from where), after it had been lost.
-    pub back: Option<Moment>,
-    /// Consecutive answers proven to come from one site, and when they were known.
-    pub run: Vec<(SiteName, Moment, Moment)>,
-    /// What the zone's own servers answer, as last proven.
-    pub authority: Option<Answered>,
-}
-
-/// Whose addresses the zone's own servers give.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Answered {
-    /// Whose.
-    pub site: SiteName,
-    /// Since when, as far as this process saw.
-    pub since: Moment,
-    /// The latest look that said so.
-    pub seen: Moment,
-    /// This process saw them turn to it from the other site.
-    pub turned: bool,
-}
-
-impl Front {
-    fn answered(&mut self, site: SiteName, at: Moment) {
-        self.authority = Some(match self.authority {
-            Some(last) if last.site == site => Answered { seen: at, ..last },
-            last => Answered { site, since: at, seen: at, turned: last.is_some() },
-        });
-    }
-
-    fn returned(&mut self, at: Moment) {
-        if self.lost.take().is_some() || self.back.is_none() {
-            self.back = Some(at);
-        }
     }
 }
 
@@ -329,47 +285,16 @@ impl App {
                 };
                 health.take(policy, &look);
             }
-            Subject::FrontDoor => self.observe_front(look),
+            Subject::FrontDoor => {
+                let leaving = self.direction().source();
+                self.front.observe(look, leaving);
+            }
             Subject::Authority => {
                 if let Some(site) = look.finding.from {
                     self.front.answered(site, look.done);
                 }
             }
         }
-    }
-
-    fn observe_front(&mut self, look: Look) {
-        if self.front.last.as_ref().is_some_and(|last| look.sent.mono < last.sent.mono) {
-            return;
-        }
-        let leaving = self.direction().source();
-        match (look.finding.verdict, look.finding.from) {
-            (Verdict::Up, Some(site)) => {
-                if self.front.run.last().is_some_and(|(last, ..)| *last != site) {
-                    self.front.run.clear();
-                }
-                if self.front.run.len() >= PROOF * 4 {
-                    // The oldest stay: they are the proof, however long a last step takes after it.
-                    self.front.run.remove(PROOF);
-                }
-                self.front.run.push((site, look.sent, look.done));
-                // An answer from the target says nothing about the old site's writers.
-                if site == leaving {
-                    self.front.returned(look.done);
-                }
-            }
-            (Verdict::Up, None) => {
-                self.front.run.clear();
-                self.front.returned(look.done);
-            }
-            (Verdict::Down(_), _) => {
-                self.front.run.clear();
-                self.front.lost.get_or_insert(look.done);
-                self.front.back = None;
-            }
-            (Verdict::Unknown(_), _) => {}
-        }
-        self.front.last = Some(look);
     }
 
     /// Folds in what is durable now, and takes up the work.

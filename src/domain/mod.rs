@@ -2,9 +2,11 @@
 
 pub mod app;
 pub mod autonomy;
+mod calling_off;
 pub mod decide;
 pub mod entry;
 mod fold;
+pub mod front;
 pub mod gates;
 pub mod health;
 pub mod ledger;

@@ -11,7 +11,7 @@ use prometheus::{Registry, TextEncoder};
 use super::control::Fleet;
 pub use super::families::MetricDoc;
 use super::families::{DOCS, Families};
-use super::series::{LOOK_PHASES, REASONS, RTO_PHASES, Series, Wanted, count, flag, observe, one_hot, set, touch};
+use super::series::{LOOK_PHASES, REASONS, RTO_PHASES, Series, Wanted, calls_of, count, flag, observe, one_hot, set, touch};
 use super::status::Judged;
 use crate::domain::decide::App;
 use crate::domain::ledger::{Entry, Figures, GateState, Record};
@@ -366,19 +366,6 @@ impl Metrics {
             Ok(()) => text.replace(" inf\n", " +Inf\n").replace(" -inf\n", " -Inf\n"),
             Err(error) => format!("# the metrics could not be rendered: {error}\n"),
         }
-    }
-}
-
-/// The calls that an IAM action stands for, under the names that the AWS room gives them. Where the two differ: the
-/// service's prefix, S3's reads, and actions that no call of ours is named after.
-fn calls_of(action: &str) -> Vec<(&str, &str)> {
-    match action.split_once(':') {
-        Some(("s3", "GetObject")) => vec![("s3", "HeadObject")],
-        // Whoever writes an object looks at it first; being publicly readable, that needs no permission.
-        Some(("s3", "PutObject")) => vec![("s3", "PutObject"), ("s3", "HeadObject")],
-        Some(("s3", "ListBucket")) | None => Vec::new(),
-        Some(("elasticloadbalancing", operation)) => vec![("elbv2", operation)],
-        Some(call) => vec![call],
     }
 }
 

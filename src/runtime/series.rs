@@ -17,6 +17,19 @@ pub(super) const REASONS: &[&str] =
 /// One series: its family's name without the prefix, and its label values.
 pub(super) type Series = (&'static str, Vec<String>);
 
+/// The calls that an IAM action stands for, under the names that the AWS room gives them. Where the two differ: the
+/// service's prefix, S3's reads, and actions that no call of ours is named after.
+pub(super) fn calls_of(action: &str) -> Vec<(&str, &str)> {
+    match action.split_once(':') {
+        Some(("s3", "GetObject")) => vec![("s3", "HeadObject")],
+        // Whoever writes an object looks at it first; being publicly readable, that needs no permission.
+        Some(("s3", "PutObject")) => vec![("s3", "PutObject"), ("s3", "HeadObject")],
+        Some(("s3", "ListBucket")) | None => Vec::new(),
+        Some(("elasticloadbalancing", operation)) => vec![("elbv2", operation)],
+        Some(call) => vec![call],
+    }
+}
+
 /// Makes the series of the config, and notes them.
 pub(super) struct Wanted<'a> {
     pub families: &'a Families,

@@ -156,7 +156,7 @@ pub fn cbor(status: u16, fields: &Value, points: &[(i64, f64)]) -> Answer {
     if status == 200 {
         let times = points.iter().map(|(at, _)| Cbor::Tag(1, Box::new(Cbor::Float(*at as f64)))).collect();
         let values = points.iter().map(|(_, value)| Cbor::Float(*value)).collect();
-        map.push((text("Id"), text("lag")));
+        map.push((text("Id"), text("m0")));
         map.push((text("Timestamps"), Cbor::Array(times)));
         map.push((text("Values"), Cbor::Array(values)));
         map = vec![(text("MetricDataResults"), Cbor::Array(vec![Cbor::Map(map)]))];

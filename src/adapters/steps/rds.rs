@@ -7,8 +7,6 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use tokio::time::Instant;
-
 use crate::adapters::Adapters;
 use crate::adapters::aws::rds::{self, Instance};
 use crate::adapters::aws::{Aws, Op, Purpose, shell_word};
@@ -27,9 +25,9 @@ const FOLLOWUP_PACE: Duration = Duration::from_secs(20);
 const LAG_PACE: i64 = 2_000_000;
 /// What a reading at the drain's very end may still take; a silent CloudWatch costs no more than this on top of `drain`.
 const LAST_READING: Duration = Duration::from_secs(1);
-/// How long and how often the old source is looked for while its replica is being promoted.
-const SOURCE_LIMIT: Duration = Duration::from_secs(15 * 60);
-const SOURCE_PACE: Duration = Duration::from_secs(5);
+
+mod source;
+use source::Source;
 
 /// The kind's entry in the registry.
 pub static KIND: StepKind<Adapters> = StepKind {
@@ -129,18 +127,6 @@ struct Seen {
 
 /// What CloudWatch said of the lag, or why it did not, in words.
 type Reading = Result<LagHistory, String>;
-/// What is seen of the old source while its replica is promoted.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-enum Source {
-    /// Nobody looks.
-    #[default]
-    Unwatched,
-    /// No answer yet that means something.
-    Watched,
-    /// It takes writes: when it was seen (wall, microseconds), and in words.
-    Writable(i64, String),
-}
-
 struct Promote {
     aws: Aws,
     followups: Followups,
@@ -228,34 +214,6 @@ impl Promote {
         reading
     }
 
-    /// Looks for the old source beside the promotion, which never waits for it: the region may be gone. Unfenced and
-    /// available, it can take writes that the promoted instance lacks.
-    fn watch_source(&self, cx: &StepContext) {
-        let Some((region, id)) = cx.before["source"].as_str().and_then(|source| source_of(source, &self.region)) else { return };
-        let mut known = self.source.lock().unwrap_or_else(PoisonError::into_inner);
-        if cx.fenced_at().is_some() || *known != Source::Unwatched {
-            return;
-        }
-        *known = Source::Watched;
-        let (aws, account, found, start, now) = (self.aws.clone(), self.account.clone(), self.source.clone(), Instant::now(), cx.now);
-        self.followups.start(&cx.step_id, &format!("look at the old source {id}"), SOURCE_LIMIT, async move {
-            // Looked for until its replica is promoted and nobody holds the other end any more.
-            while Arc::strong_count(&found) > 1 {
-                let sent = now + i64::try_from(start.elapsed().as_micros()).unwrap_or(0);
-                if let Ok(Some(instance)) = rds::describe(&aws, account.as_deref(), &region, &id).await
-                    && instance.source.is_none()
-                    && instance.settled()
-                {
-                    let words = format!("rds: {id} in {region} is {} and stands alone", instance.status);
-                    *found.lock().unwrap_or_else(PoisonError::into_inner) = Source::Writable(sent, words.clone());
-                    return Ok(words);
-                }
-                tokio::time::sleep(SOURCE_PACE).await;
-            }
-            Ok("it was not seen to take writes".to_owned())
-        });
-    }
-
     fn start_multi_az(&self, cx: &StepContext) -> &'static str {
         let (aws, account, region, id) = (self.aws.clone(), self.account.clone(), self.region.clone(), self.keys.db_instance.clone());
         self.followups.start(&cx.step_id, &format!("multi-az of {id}"), FOLLOWUP_LIMIT, async move {
@@ -272,15 +230,6 @@ impl Promote {
                 tokio::time::sleep(FOLLOWUP_PACE).await;
             }
         })
-    }
-}
-
-/// Region and identifier of a source: RDS names one elsewhere by its ARN, one in the replica's own region by its identifier.
-fn source_of(source: &str, own: &str) -> Option<(String, String)> {
-    match source.split(':').collect::<Vec<_>>().as_slice() {
-        [id] if !id.is_empty() => Some((own.to_owned(), (*id).to_owned())),
-        ["arn", _, "rds", region, _, "db", id] => Some(((*region).to_owned(), (*id).to_owned())),
-        _ => None,
     }
 }
 
