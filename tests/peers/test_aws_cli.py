@@ -106,7 +106,7 @@ def test_the_break_glass_script_does_the_move(world, shell):
     printed = shell(f"watchover --config {shlex.quote(str(config))} plan shop --format aws-cli", AWS_ACCESS_KEY_ID="lab", AWS_SECRET_ACCESS_KEY="lab")
     assert printed.returncode == 0, printed.stderr
     script = printed.stdout
-    assert script.startswith("#!/bin/"), script
+    assert script.startswith("#!"), script
     world.control("/region", {"region": PRIMARY, "dark": True})
 
     ran = shell(script, AWS_ENDPOINT_URL=world.endpoint, AWS_ACCESS_KEY_ID="lab", AWS_SECRET_ACCESS_KEY="lab", AWS_EC2_METADATA_DISABLED="true")

@@ -64,7 +64,7 @@ def number(value):
     try:
         return None if value is None else float(value)
     except (TypeError, ValueError):
-        return float("inf") if "inf" in str(value).lower() else None
+        return float("inf") if str(value) == "unbounded" else None
 
 
 def figure(value):

@@ -212,7 +212,7 @@ impl Teller {
         }
         anstream::println!(
             "RPO reported    {} ({})",
-            if verdict.summary["rpo_reported_seconds"] == "+Inf" { "unbounded".to_owned() } else { number("rpo_reported_seconds") },
+            if verdict.summary["rpo_reported_seconds"] == "unbounded" { "unbounded".to_owned() } else { number("rpo_reported_seconds") },
             verdict.summary["rpo_assumption"].as_str().unwrap_or("-")
         );
         anstream::println!("RPO true        {} ({} writes lost)", number("rpo_true_seconds"), verdict.summary["writes_lost"]);
