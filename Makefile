@@ -9,8 +9,10 @@ LAB_JOBS ?= 2
 LAB_RUNS ?= 5
 LAB_SEED ?= 1
 RUNS ?= 20
+SEEDS ?= 20000
+JOBS ?= 2
 
-.PHONY: help test fmt lint unit docs shell lab-all lab-postgres rest
+.PHONY: help test fmt lint unit docs shell lab-all lab-postgres rest soak
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -55,3 +57,7 @@ rest: ## what the daemon costs while nothing happens: share of a core, memory
 lab-postgres: ## the loss of a region over a real PostgreSQL, RUNS times, LAB_JOBS side by side: what was reported and what was true
 	@cargo build --locked
 	python3 tests/tools/lab_postgres.py --binary "$(TARGET)/debug/watchover" --runs $(RUNS) --jobs $(LAB_JOBS) --seed $(LAB_SEED)
+
+soak: ## SEEDS histories against the pretend cloud in virtual time, from SEED on, on JOBS cores: every invariant, and what was hit
+	@cargo test --release --locked --quiet --test simulation --no-run
+	SEEDS=$(SEEDS) JOBS=$(JOBS) $(if $(SEED),SEED=$(SEED)) cargo test --release --locked --quiet --test simulation -- --nocapture

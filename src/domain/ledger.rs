@@ -398,6 +398,69 @@ mod tests {
         assert_eq!(diagram, expected.into_iter().map(|(state, leaves)| (state, leaves.to_owned())).collect());
     }
 
+    /// `docs/states.md` as the code has it.
+    fn states_document() -> String {
+        let mut arrows: BTreeMap<(State, State), Vec<&str>> = BTreeMap::new();
+        for entry in every_entry() {
+            for state in State::ALL {
+                if let Some(next) = entry.leads(*state).filter(|next| next != state) {
+                    let kinds = arrows.entry((*state, next)).or_default();
+                    if !kinds.contains(&entry.kind()) {
+                        kinds.push(entry.kind());
+                    }
+                }
+            }
+        }
+        let id = |state: &State| state.as_str().replace('-', "_");
+        let mut text = String::from(
+            "# States\n\nWritten by a test of `src/domain/ledger.rs` from `Entry::leads`, which the live daemon and the replay of a journal \
+             both obey. A pause is a flag beside the state.\n\n```mermaid\nstateDiagram-v2\n    [*] --> watching\n",
+        );
+        for ((from, to), kinds) in &arrows {
+            text += &format!("    {} --> {}: {}\n", id(from), id(to), kinds.join(", "));
+        }
+        text +=
+            "```\n\nWhat each entry of the journal does in each state: `=` stays, a name is where it leads, blank is refused.\n\n| entry |";
+        State::ALL.iter().for_each(|state| text += &format!(" {state} |"));
+        text += &format!("\n|---|{}\n", "---|".repeat(State::ALL.len()));
+        let mut rows: Vec<(&str, Vec<String>)> = Vec::new();
+        for entry in every_entry() {
+            let cells: Vec<String> = State::ALL
+                .iter()
+                .map(|state| match entry.leads(*state) {
+                    None => String::new(),
+                    Some(next) if next == *state => "=".to_owned(),
+                    Some(next) => next.to_string(),
+                })
+                .collect();
+            match rows.iter_mut().find(|(kind, _)| *kind == entry.kind()) {
+                // One kind with several contents, such as the rulings of `gated`.
+                Some((_, known)) => {
+                    known.iter_mut().zip(cells).filter(|(old, new)| !old.split(" or ").any(|one| one == new)).for_each(|(old, new)| {
+                        old.push_str(" or ");
+                        old.push_str(&new);
+                    })
+                }
+                None => rows.push((entry.kind(), cells)),
+            }
+        }
+        for (kind, cells) in rows {
+            text += &format!("| `{kind}` | {} |\n", cells.join(" | "));
+        }
+        text
+    }
+
+    #[test]
+    fn the_document_of_states_says_what_the_code_does() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/states.md");
+        let text = states_document();
+        if std::env::var_os("RECORD").is_some() {
+            std::fs::write(path, &text).unwrap();
+        }
+        let written = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(written == text, "docs/states.md is out of step; run RECORD=1 cargo nextest run --lib document_of_states");
+    }
+
     #[test]
     fn a35_every_state_is_reached_and_every_state_leaves() {
         let mut reached = BTreeSet::from([State::Watching]);

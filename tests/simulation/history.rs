@@ -7,7 +7,7 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
-use watchover::domain::ledger::{Ledger, Wish};
+use watchover::domain::ledger::{Ledger, StepState, Wish};
 use watchover::domain::model::{Actor, Direction, Mode, SiteName, State};
 use watchover::domain::orders::Order;
 use watchover::domain::plan::{Class, Plan};
@@ -58,7 +58,11 @@ pub enum Deed {
     Paused(Duration),
     Kill,
     KillAt(u64),
-    Boot { reboot: bool },
+    Boot {
+        reboot: bool,
+    },
+    /// The daemon is killed, its journal is gone, and it starts again.
+    JournalLost,
     Disk(Disk),
     Mode2(Mode),
     Person(u32),
@@ -184,7 +188,8 @@ fn deed(rng: &mut SmallRng) -> Deed {
         71..74 => Deed::Kill,
         74..79 => Deed::KillAt(rng.random_range(1..60)),
         79..84 => Deed::Boot { reboot: rng.random_bool(0.2) },
-        84..87 => Deed::Disk(if rng.random_bool(0.5) { Disk::Full } else { Disk::Well }),
+        84..86 => Deed::Disk(if rng.random_bool(0.5) { Disk::Full } else { Disk::Well }),
+        86 => Deed::JournalLost,
         87..88 => Deed::Mode2(*Mode::ALL.choose(rng).unwrap_or(&Mode::Automatic)),
         _ => Deed::Person(rng.random_range(0..14)),
     }
@@ -359,6 +364,16 @@ impl History {
                     self.boot(reboot)?;
                 }
             }
+            Deed::JournalLost => {
+                self.kill();
+                let mut stage = lock(&self.stage);
+                stage.rows.clear();
+                stage.requests.clear();
+                stage.coverage.fault("journal-lost");
+                drop(stage);
+                self.judged = (0, 0);
+                self.boot(false)?;
+            }
             Deed::Paused(length) => {
                 lock(&self.stage).coverage.fault("process-paused");
                 // Every timer of the process fires late by this; the world goes on meanwhile.
@@ -478,7 +493,13 @@ impl History {
                 stage.disk = disk;
                 if disk == Disk::Full { "disk-full" } else { "disk-mended" }
             }
-            Deed::ClockStep(_) | Deed::Paused(_) | Deed::Kill | Deed::Boot { .. } | Deed::Mode2(_) | Deed::Person(_) => return,
+            Deed::ClockStep(_)
+            | Deed::Paused(_)
+            | Deed::Kill
+            | Deed::JournalLost
+            | Deed::Boot { .. }
+            | Deed::Mode2(_)
+            | Deed::Person(_) => return,
         };
         stage.coverage.fault(name);
     }
@@ -486,15 +507,35 @@ impl History {
     /// An operator at three in the morning.
     async fn person(&mut self, which: u32) {
         let Some(daemon) = &self.daemon else { return };
-        let incident = daemon.ledger().incident.map(|open| open.id).unwrap_or_default();
+        let ledger = daemon.ledger();
+        // Mostly what the state calls for; else whatever a hand finds in the dark.
+        let which = match ledger.state {
+            _ if self.rng.random_bool(0.3) => which,
+            State::AwaitingApproval => *[2, 2, 2, 6].choose(&mut self.rng).unwrap_or(&2),
+            State::Stuck => *[7, 9, 9, 10, 11, 2].choose(&mut self.rng).unwrap_or(&7),
+            State::Watching => *[0, 12, 13].choose(&mut self.rng).unwrap_or(&0),
+            _ => which,
+        };
+        let failed = ledger
+            .incident
+            .iter()
+            .flat_map(|open| &open.steps)
+            .find(|(_, run)| run.state == StepState::Failed)
+            .map(|(name, _)| name.clone());
+        let home = ledger.active == Some(SiteName::Standby);
+        let incident = ledger.incident.map(|open| open.id).unwrap_or_default();
         let by = |reason: &str| Actor { who: "alice".into(), reason: reason.into() };
         let accept_loss = *[None, Some(200.0), Some(f64::INFINITY)].choose(&mut self.rng).unwrap_or(&None);
-        let step = || STEPS[..4].choose(&mut SmallRng::seed_from_u64(u64::from(which))).copied().unwrap_or("fence").to_owned();
+        let step = || {
+            failed
+                .clone()
+                .unwrap_or_else(|| STEPS[..4].choose(&mut SmallRng::seed_from_u64(u64::from(which))).copied().unwrap_or("fence").to_owned())
+        };
         let (name, order) = match which {
             0..2 => {
                 let (force, graceful) = (self.rng.random_bool(0.5), self.rng.random_bool(0.3));
                 let wish = Wish { by: by("drill"), accept_loss, shown: None, force, graceful };
-                ("move", Order::Move { to: if self.rng.random_bool(0.8) { SiteName::Standby } else { SiteName::Primary }, wish })
+                ("move", Order::Move { to: if self.rng.random_bool(0.8) == home { SiteName::Primary } else { SiteName::Standby }, wish })
             }
             2..6 => ("approve", Order::Approve { incident, by: by("go"), accept_loss }),
             6 => ("decline", Order::Decline { incident, by: by("no") }),
@@ -588,7 +629,12 @@ impl History {
         let order =
             if lost { Order::Adopt { site, by: by("it is so") } } else { Order::Retry { incident: open.id.clone(), by: by("mended") } };
         match daemon.order(order).await {
-            Some(Ok(_)) => Ok(()),
+            Some(Ok(_)) => {
+                if !lost {
+                    lock(&self.stage).coverage.order("retry", true);
+                }
+                Ok(())
+            }
             Some(Err(refusal)) => Err(format!("settles: a stuck incident takes no answer: {}", refusal.words)),
             None => Err("settles: no answer to an order".into()),
         }

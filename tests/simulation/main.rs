@@ -102,6 +102,9 @@ fn histories_keep_every_invariant() {
     );
     if count >= 1_000 {
         println!("{}", all.lines().join("\n"));
+    }
+    // With fewer, the rare ones are a matter of luck.
+    if count >= 20_000 {
         let missing = all.missing();
         assert!(missing.is_empty(), "never hit: {}", missing.join(", "));
     }
