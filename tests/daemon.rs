@@ -552,7 +552,9 @@ fn interrupted(signal: Signal) {
     let labels = [("direction", "to-standby"), ("trigger", "operator"), ("outcome", "moved")];
     until("it is counted after all", || (daemon.metrics().value("watchover_incidents_total", &labels) == 1.0).then_some(()));
     assert_eq!(world.count("promotion-accepted"), 1);
-    assert_eq!(world.calls("PromoteReadReplica"), 1);
+    // Killed between RDS's yes and the row that would have kept it, and back before RDS shows what it does: then it is asked
+    // once more, and RDS refuses. What counts is that it took effect once.
+    assert!((1..=2).contains(&world.calls("PromoteReadReplica")));
     assert_eq!(world.count("records-changed"), 1);
     world.is_as_it_should_be();
     let incident = only_incident(&world.config);
