@@ -15,6 +15,7 @@ use crate::domain::ledger::Record;
 use crate::domain::model::{Direction, Finding};
 use crate::domain::notice::Notice;
 pub use crate::domain::report::{ErrorClass, Inspection, StepError};
+use crate::domain::run::proven_fence;
 
 /// Looks at one thing.
 #[async_trait]
@@ -55,7 +56,7 @@ impl StepContext {
 
     /// When the old writers were proven gone, if a fence among the steps so far proved it (wall, microseconds).
     pub fn fenced_at(&self) -> Option<i64> {
-        self.facts.values().find_map(|facts| (facts.get("fence")?.as_str()? == "proven").then(|| facts.get("at")?.as_i64()).flatten())
+        self.facts.values().find_map(proven_fence)
     }
 }
 

@@ -304,10 +304,6 @@ impl App {
                 self.gates_written = Some(record.at);
             }
             self.ledger.apply(record)?;
-            if matches!(record.entry, Entry::Closed { active: Some(_), .. }) {
-                // What is left from here on is the other site: when that one was lost nobody has seen yet.
-                (self.front.lost, self.front.back) = (None, None);
-            }
             match &record.entry {
                 Entry::Closed { active, .. } => {
                     self.work.clear();
@@ -326,6 +322,11 @@ impl App {
                 // What a skipped step still reports is nobody's answer any more.
                 Entry::StepSkipped { step, .. } => {
                     self.work.remove(step);
+                }
+                // A site that was down by our own hand counts as down from here on only.
+                Entry::StepUndone { .. } => {
+                    self.signals.iter_mut().flatten().for_each(SignalHealth::forget);
+                    self.front.run.clear();
                 }
                 // What was looked at before or during the pause says nothing of now.
                 Entry::Resumed { .. } => self.work.retain(|_, work| !matches!(work, Work::Permit { .. })),

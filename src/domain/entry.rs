@@ -107,8 +107,6 @@ pub enum Entry {
     Resumed { by: Actor },
     /// What can move the app's traffic without us changed, as the plan's steps read it; empty: nothing can.
     Autonomous { found: Others },
-    /// A signal's health flipped.
-    Flipped { site: SiteName, signal: String, to: String, words: String },
 
     /// An incident began.
     Opened { trigger: Trigger, direction: Direction, first_failed: Option<Moment>, words: String },
@@ -187,7 +185,6 @@ impl Entry {
             Entry::Paused { .. } => "paused",
             Entry::Resumed { .. } => "resumed",
             Entry::Autonomous { .. } => "autonomous",
-            Entry::Flipped { .. } => "flipped",
             Entry::Opened { .. } => "opened",
             Entry::Commanded { .. } => "commanded",
             Entry::Confirmed { .. } => "confirmed",
@@ -235,7 +232,6 @@ impl Entry {
             | Entry::Paused { .. }
             | Entry::Resumed { .. }
             | Entry::Autonomous { .. }
-            | Entry::Flipped { .. }
             | Entry::OldSiteSeen { .. } => Some(state),
             Entry::Active { .. } => (!matches!(state, Moving | Proving)).then_some(state),
             Entry::Opened { .. } => (state == Watching).then_some(Suspect),
@@ -308,7 +304,6 @@ pub(super) fn needs_incident(entry: &Entry) -> bool {
             | Entry::Paused { .. }
             | Entry::Resumed { .. }
             | Entry::Autonomous { .. }
-            | Entry::Flipped { .. }
             | Entry::OldSiteSeen { .. }
             | Entry::Opened { .. }
     )

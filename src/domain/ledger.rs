@@ -10,6 +10,7 @@ use super::autonomy::Others;
 use super::model::{Actor, Direction, Moment, SiteName, State, Trigger};
 use super::plan::Plan;
 use super::rpo::Exposure;
+use super::run::proven_fence;
 
 use super::entry::needs_incident;
 pub use super::entry::{Entry, Figures, Gate, GateState, Record, Ruling, Wish, step_of};
@@ -113,8 +114,7 @@ impl Incident {
 
     /// When the old writers were proven gone (wall, microseconds).
     pub fn fenced_at(&self) -> Option<i64> {
-        let proven = |run: &StepRun| (run.facts.get("fence")?.as_str()? == "proven").then(|| run.facts.get("at")?.as_i64()).flatten();
-        self.steps.values().find_map(proven)
+        self.steps.values().find_map(|run| proven_fence(&run.facts))
     }
 
     /// The steps that wait for a person's yes, in the order of their names.
@@ -122,15 +122,18 @@ impl Incident {
         self.steps.iter().filter(|(_, run)| run.state == StepState::Running && run.asks.is_some())
     }
 
-    /// From when on an old site that is seen alive may take writes that the new one lacks: since the first data step was
-    /// permitted, unless its writers are proven gone or it was seen already.
-    pub fn unfenced_since(&self) -> Option<Moment> {
-        if self.fenced_at().is_some() || self.old_site_seen.is_some() {
+    /// From when on an old site that is seen alive may take writes that the new one lacks, unless it was seen already:
+    /// since the first data step was permitted, or, if its writers were proven gone, since that was read back. A fence
+    /// proves what was; a person or a policy may start writers again behind it.
+    pub fn strays_since(&self) -> Option<Moment> {
+        if self.old_site_seen.is_some() {
             return None;
         }
+        let fence = self.steps.values().find(|run| proven_fence(&run.facts).is_some()).and_then(|run| run.ended);
         let data = self.plan.iter().flat_map(|plan| &plan.steps).filter(|step| step.class == super::plan::Class::Data);
         let runs = data.filter_map(|step| self.steps.get(&step.name)).filter(|run| run.touched);
-        runs.filter_map(|run| run.permitted.or(run.started)).min_by_key(|at| at.mono)
+        let moved = runs.filter_map(|run| run.permitted.or(run.started)).min_by_key(|at| at.mono)?;
+        Some(fence.filter(|fence| fence.mono > moved.mono).unwrap_or(moved))
     }
 
     /// When a data step saw the old writer itself take writes, by what it left on record (wall, microseconds).
@@ -149,7 +152,7 @@ impl Incident {
     }
 }
 
-/// A site that a move has left with its data, while nobody proved its writers gone.
+/// A site that a move has left with its data.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Left {
     /// The move's incident.
@@ -274,7 +277,7 @@ impl Ledger {
                     self.last_move = Some(at);
                     if matches!(outcome, Outcome::Moved | Outcome::Returned) {
                         let site = incident.direction.source();
-                        let since = incident.unfenced_since();
+                        let since = incident.strays_since();
                         self.left = since.map(|since| Left { incident: incident.id.clone(), site, since, closed: at });
                         self.last_figures = Some((incident.direction, incident.trigger, (**figures).clone()));
                     }
@@ -325,7 +328,6 @@ mod tests {
             Entry::Active { site: SiteName::Primary, by: by() },
             Entry::Paused { until: 1, by: by() },
             Entry::Resumed { by: by() },
-            Entry::Flipped { site: SiteName::Primary, signal: words(), to: words(), words: words() },
             Entry::Opened { trigger: Trigger::Outage, direction: Direction::ToStandby, first_failed: Some(at), words: words() },
             Entry::Commanded { wish: wish() },
             Entry::Confirmed { first_failed: at, words: words() },

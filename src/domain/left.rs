@@ -1,6 +1,6 @@
-//! The site that a move has left: while nobody proved its writers gone, one sign of life takes the bound off the loss.
+//! The site that a move has left: one sign of life from it, behind its fence or without one, takes the bound off the loss.
 //!
-//! The bound of an unfenced move rests on the assumption that the old site took no write after its front went silent. A
+//! The bound rests on the old site taking no write after its proven fence or, unfenced, after its front went silent. A
 //! site that answers again, or a database that RDS calls available and standing alone, contradicts it: what it takes from
 //! then on the new one lacks. Whether anybody does write there cannot be read in time (RDS counts connections and writes
 //! by the minute, minutes late), and an upper bound must not rest on hope.
@@ -23,7 +23,7 @@ pub(super) fn old_site_seen(app: &App, now: Moment) -> Option<Decision> {
     let (incident, site, since) = match (&app.ledger.incident, &app.ledger.left) {
         // A fence that runs beside the data step may still prove itself: judged when every step has ended.
         (Some(open), _) if app.ledger.state == State::Proving => {
-            let (site, since) = (open.direction.source(), open.unfenced_since()?);
+            let (site, since) = (open.direction.source(), open.strays_since()?);
             if let Some((at, words)) = open.old_writer_seen() {
                 return Some(Decision::entry(entry(&open.id, site, now.at_wall(at), words.to_owned())));
             }

@@ -234,12 +234,9 @@ impl App {
             (Some(incident), State::Moving | State::Proving) => {
                 Err(Refusal::new(format!("{} is {}; `watchover abort {}` first", self.policy.name, self.ledger.state, incident.id)))
             }
-            (Some(_), State::Stuck) => {
-                let closed = Entry::Closed { outcome: Outcome::Aborted, active: Some(site), figures: Box::default(), by: Some(by.clone()) };
-                Ok(Decision::entry(closed).then(Entry::Active { site, by }))
-            }
-            // An incident that leaves this very site goes on with what it now knows; one that goes to it has nothing left to do.
-            (Some(incident), _) if incident.direction.target() == site => {
+            // A stuck incident ends here. Of the others, one that leaves this very site goes on with what it now knows, and
+            // one that goes to it has nothing left to do.
+            (Some(incident), state) if state == State::Stuck || incident.direction.target() == site => {
                 let closed = Entry::Closed { outcome: Outcome::Aborted, active: Some(site), figures: Box::default(), by: Some(by.clone()) };
                 Ok(Decision::entry(closed).then(Entry::Active { site, by }))
             }

@@ -20,7 +20,7 @@ words! {
         Drained = "fenced-and-drained",
         /// No data step: nothing changes hands.
         NoData = "no-data-moves",
-        /// None holds any more: unfenced, the old site was seen alive after its data had moved. No bound can be given.
+        /// None holds any more: the old site was seen alive after its data had moved, and after its fence if it had one. No bound can be given.
         OldSiteSeen = "old-site-seen-alive",
     }
 }
@@ -45,7 +45,7 @@ impl Exposure {
     pub fn words(&self) -> String {
         match (self.seconds, self.sample) {
             (Some(seconds), _) if seconds.is_infinite() && self.assumption == Assumption::OldSiteSeen => format!(
-                "unbounded ({}): the old site was seen alive at {}, after its data had moved, and nobody proved its writers gone",
+                "unbounded ({}): the old site was seen alive at {}, after its data had moved, and no proven fence held its writers back",
                 self.assumption,
                 rfc3339(self.end_of_writes)
             ),
@@ -128,13 +128,14 @@ pub struct Writes {
     pub fenced: Option<i64>,
     /// When the front door had stopped answering from the old site: the end of its first failed look.
     pub front_door_lost: Option<i64>,
-    /// When the old site was seen alive although its data had moved and no fence is proven.
+    /// When the old site was seen alive although its data had moved.
     pub old_site_seen: Option<i64>,
 }
 
 /// The bound as of `now`.
 pub fn exposure(samples: &[LagSample], writes: Writes, now: Moment) -> Exposure {
-    if let (None, Some(seen)) = (writes.fenced, writes.old_site_seen) {
+    // A fence that was proven later ends what was seen before it; one that was proven before did not hold.
+    if let Some(seen) = writes.old_site_seen.filter(|seen| writes.fenced.is_none_or(|fenced| fenced < *seen)) {
         return no_bound(samples.last().copied(), seen);
     }
     let (end_of_writes, assumption) = match (writes.fenced, writes.front_door_lost) {
@@ -224,12 +225,14 @@ mod tests {
     }
 
     #[test]
-    fn an_old_site_seen_alive_has_no_bound_unless_it_was_fenced() {
+    fn an_old_site_seen_alive_has_no_bound_unless_it_was_fenced_since() {
         let seen = Writes { first_failed: Some(90 * SECOND), old_site_seen: Some(130 * SECOND), ..Writes::default() };
         let found = exposure(&[sample(0, 1.0)], seen, now(300));
         assert_eq!((found.seconds, found.assumption), (Some(f64::INFINITY), Assumption::OldSiteSeen));
-        let fenced = Writes { fenced: Some(100 * SECOND), ..seen };
-        assert_eq!(exposure(&[sample(0, 1.0)], fenced, now(300)).seconds, Some(101.0));
+        let before = Writes { fenced: Some(100 * SECOND), ..seen };
+        assert_eq!(exposure(&[sample(0, 1.0)], before, now(300)).seconds, Some(f64::INFINITY), "the fence did not hold");
+        let since = Writes { fenced: Some(150 * SECOND), ..seen };
+        assert_eq!(exposure(&[sample(0, 1.0)], since, now(300)).seconds, Some(151.0));
     }
 
     #[test]

@@ -45,6 +45,11 @@ pub struct StepRun {
     pub asks: Option<(String, String)>,
 }
 
+/// When a fence that left these facts had read its writers back as gone (wall, microseconds).
+pub fn proven_fence(facts: &Value) -> Option<i64> {
+    (facts.get("fence")?.as_str()? == "proven").then(|| facts.get("at")?.as_i64()).flatten()
+}
+
 impl Default for StepRun {
     fn default() -> Self {
         StepRun {

@@ -24,7 +24,6 @@ impl Entry {
             }
             Entry::Autonomous { found } if found.is_empty() => "nothing moves its traffic without us any more".to_owned(),
             Entry::Autonomous { found } => format!("others can move its traffic (R53-AUTONOMOUS): {}", autonomy::words(found)),
-            Entry::Flipped { site, signal, to, words } => format!("{site}.{signal} is {to}: {words}"),
             Entry::Opened { trigger, direction, words, .. } => format!("{trigger}, {direction}: {words}"),
             Entry::Commanded { wish } => format!("by {} ({}){}", wish.by.who, wish.by.reason, if wish.force { ", forced" } else { "" }),
             Entry::Confirmed { first_failed, words } => format!("first failed look sent {}: {words}", first_failed.rfc3339()),
@@ -71,7 +70,7 @@ impl Entry {
             Entry::Proven { first } => format!("the front door answers from the target since {}", first.rfc3339()),
             Entry::Stuck { words, waits_for } => format!("{words}; waits for: {waits_for}"),
             Entry::OldSiteSeen { incident, site, at, words } => format!(
-                "the {site} was seen alive at {} ({words}): its data has moved and nobody proved its writers gone, so the loss of {incident} has no bound; fence it",
+                "the {site} was seen alive at {} ({words}): its data has moved and no proven fence holds its writers back, so the loss of {incident} has no bound; fence it",
                 at.rfc3339()
             ),
             Entry::Closed { outcome, active, figures, by } => {

@@ -10,11 +10,12 @@ use tokio::sync::mpsc;
 use super::clock::Clock;
 pub use super::message::{Fleet, Followed, Hands, Message};
 pub use super::replay::fold;
+use super::turns::Turns;
 use crate::domain::decide::{App, Decision, Effect, Input, Tempo};
 use crate::domain::gates::Around;
 use crate::domain::health::Last;
 use crate::domain::ledger::{Entry, Record};
-use crate::domain::model::{AppName, Health, Mode, Moment, State};
+use crate::domain::model::{AppName, Moment, State};
 use crate::domain::moving::Work;
 use crate::domain::orders::{Order, Refusal};
 use crate::domain::policy::{AppPolicy, FleetPolicy};
@@ -40,6 +41,7 @@ pub struct Control<H: Hands> {
     beat: Option<Moment>,
     /// Apps of which something was seen since they last decided.
     stirred: BTreeSet<AppName>,
+    turns: Turns,
     /// Apps that the config no longer names, and whose open incident goes on until it ends.
     pub(super) leaving: BTreeSet<AppName>,
 }
@@ -86,8 +88,8 @@ impl<H: Hands> Control<H> {
             tracing::warn!(%app, "incident {id} is open in the journal, but the config does not name its app, so nobody goes on with it; name it again");
         }
         let fleet = Fleet { apps, around };
-        let (stirred, leaving) = (BTreeSet::new(), BTreeSet::new());
-        let mut control = Control { fleet, journal, hands, clock, boot_id, epoch, beat: None, stirred, leaving };
+        let (stirred, leaving, turns) = (BTreeSet::new(), BTreeSet::new(), Turns::default());
+        let mut control = Control { fleet, journal, hands, clock, boot_id, epoch, beat: None, stirred, turns, leaving };
         // What an earlier life left open is looked at as fast as it was then.
         for (name, app) in control.fleet.apps.iter().filter(|(_, app)| app.tempo() > Tempo::Calm) {
             control.hands.pace(name, app.tempo());
@@ -209,6 +211,7 @@ impl<H: Hands> Control<H> {
 
     pub(super) fn settle_all(&mut self, now: Moment) {
         self.stirred.clear();
+        self.turns.rebuild(self.fleet.apps.values(), now);
         self.settle(self.fleet.apps.keys().cloned().collect(), now);
     }
 
@@ -233,30 +236,10 @@ impl<H: Hands> Control<H> {
 
     /// What surrounds this app right now: who moves, and who would go first.
     fn survey(&mut self, name: &AppName, now: Moment) {
-        let moving = |app: &App| matches!(app.ledger().state, State::Moving | State::Proving);
-        let mut groups: Vec<String> = self.fleet.apps.values().filter(|app| moving(app)).map(|app| app.policy().group.clone()).collect();
-        groups.sort();
-        groups.dedup();
-        let own = self.fleet.apps.get(name).map(|app| (app.policy().priority, app.policy().group.clone()));
-        let waits = |app: &&App| {
-            let incident = app.ledger().incident.as_ref();
-            // One that could not go even if it were its turn keeps nobody waiting.
-            let down = incident.is_some_and(|open| app.site(open.direction.source(), now).health == Health::Down);
-            // One that is down and about to be confirmed counts: who fails together is not ordered by whose look came first.
-            let soon = app.ledger().state == State::Suspect && app.policy().mode == Mode::Automatic;
-            (soon || matches!(app.ledger().state, State::Confirmed | State::Held))
-                && down
-                && incident.is_some_and(|open| {
-                    open.gates.iter().all(|gate| gate.name == "blast-radius" || gate.state == crate::domain::ledger::GateState::Open)
-                })
-        };
-        let ahead = own.and_then(|(priority, group)| {
-            let first =
-                self.fleet.apps.values().filter(waits).filter(|app| app.policy().group != group && app.policy().priority > priority);
-            first.max_by_key(|app| app.policy().priority).map(|app| app.policy().group.clone())
-        });
-        self.fleet.around.moving = groups;
-        self.fleet.around.ahead = ahead;
+        let Some(app) = self.fleet.apps.get(name) else { return };
+        self.turns.update(app, now);
+        self.fleet.around.moving = self.turns.moving();
+        self.fleet.around.ahead = self.turns.ahead(app);
     }
 
     /// Writes, then folds, then has it done. An error leaves the app as it was.

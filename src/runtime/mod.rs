@@ -24,4 +24,5 @@ pub mod status;
 mod steer;
 pub mod supervisor;
 pub mod systemd;
+mod turns;
 pub mod watch;

@@ -91,6 +91,8 @@ pub struct World {
     pub autonomous: Result<Vec<String>, String>,
     /// Where others point the public name, and since when; over what our own step did.
     pub others: Option<(SiteName, i64)>,
+    /// How the primary answered when its fence took its machines.
+    pub fenced_off: Option<Answer>,
 }
 
 impl World {
@@ -132,15 +134,20 @@ impl World {
             looks: [0; TARGETS],
             autonomous: Ok(Vec::new()),
             others: None,
+            fenced_off: None,
         }
     }
 
     fn settle(&mut self, now: i64) {
-        for step in self.steps.values_mut() {
+        for (name, step) in &mut self.steps {
             if let Some(until) = step.pending_until.filter(|until| *until <= now) {
                 step.on = true;
                 step.pending_until = None;
                 step.on_since = until;
+                // Its machines are gone with that: whoever answers there later was started again by somebody.
+                if name == "fence" && matches!(self.primary, Answer::Up | Answer::Half | Answer::Mostly) {
+                    self.fenced_off = Some(std::mem::replace(&mut self.primary, Answer::Down(Cause::Status)));
+                }
             }
         }
     }
@@ -727,6 +734,12 @@ impl Sim {
             What::Undo => {
                 step.on = false;
                 step.pending_until = None;
+                if name == "fence"
+                    && let Some(answer) = self.world.fenced_off.take()
+                    && matches!(self.world.primary, Answer::Down(_))
+                {
+                    self.world.primary = answer;
+                }
                 Report::Undone(Ok("put back".into()))
             }
         };
@@ -815,7 +828,7 @@ impl Sim {
 fn line(record: &Record) -> Option<String> {
     let at = record.at.mono as f64 / 1e6;
     let words = match &record.entry {
-        Entry::Started { .. } | Entry::Flipped { .. } => return None,
+        Entry::Started { .. } => return None,
         Entry::Opened { trigger, direction, .. } => format!("opened {trigger} {direction}"),
         Entry::Confirmed { first_failed, .. } => format!("confirmed, first failed look at {:.2}", first_failed.mono as f64 / 1e6),
         Entry::Gated { ruling, gates, exposure } => {

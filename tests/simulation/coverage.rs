@@ -59,6 +59,7 @@ pub const FAULTS: &[&str] = &[
     "reload",
     "journal-lost",
     "no-capacity",
+    "group-refilled",
 ];
 
 /// Every order that a person can give.

@@ -13,7 +13,7 @@ use watchover::domain::orders::Order;
 use watchover::domain::plan::{Class, Plan};
 use watchover::domain::policy::{AppPolicy, OnRpoExceeded, Window};
 use watchover::lab::faults::{Fault, Rule};
-use watchover::lab::world::{Ask, MetricMode, PRIMARY_REGION, Replication, STANDBY_REGION, SiteMode, SiteName as Site};
+use watchover::lab::world::{Ask, MetricMode, PRIMARY_REGION, Replication, STANDBY_REGION, SiteMode, SiteName as Site, Sizes};
 use watchover::runtime::metrics::Metrics;
 
 use crate::coverage::Coverage;
@@ -47,6 +47,8 @@ pub enum Deed {
     App(Site, bool),
     InstanceDies,
     NoCapacity(bool),
+    /// A person starts the primary's group again.
+    Refill,
     Isolated(bool),
     Cut(String, bool),
     Slow(u64),
@@ -143,7 +145,8 @@ fn deed(rng: &mut SmallRng) -> Deed {
         }
         20..25 => Deed::App(site, rng.random_bool(0.4)),
         25..27 => Deed::InstanceDies,
-        27..29 => Deed::NoCapacity(rng.random_bool(0.6)),
+        27 => Deed::NoCapacity(rng.random_bool(0.6)),
+        28 => Deed::Refill,
         29..33 => Deed::Isolated(rng.random_bool(0.6)),
         33..40 => {
             let peers = [
@@ -332,12 +335,16 @@ impl History {
             self.machine = Machine { boots, ..Machine::new(&self.stage, &self.step) };
             lock(&self.stage).coverage.fault("machine-rebooted");
         }
+        let life = lock(&self.stage).life;
         match Daemon::start(&self.stage, &self.machine, &self.policy, &self.metrics) {
             Ok(daemon) => self.daemon = Some(daemon),
             Err(words) => {
-                let full = lock(&self.stage).disk == Disk::Full;
+                let stage = lock(&self.stage);
+                // It may meet its death on the way up as well.
+                let excused = stage.disk == Disk::Full || stage.life != life;
+                drop(stage);
                 self.told.push(format!("{:>9.3} it does not start: {words}", self.now()));
-                if !full {
+                if !excused {
                     return Err(format!("start: refused with a well disk: {words}"));
                 }
             }
@@ -433,6 +440,10 @@ impl History {
             Deed::NoCapacity(on) => {
                 drop(stage.world.set_no_capacity("shop-standby", on, now));
                 "no-capacity"
+            }
+            Deed::Refill => {
+                drop(stage.world.update_group(PRIMARY_REGION, "shop-primary", Sizes { min: Some(2), desired: Some(2), max: Some(4) }, now));
+                "group-refilled"
             }
             Deed::Isolated(on) => {
                 stage.world.set_isolated(on, now);

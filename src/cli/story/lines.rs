@@ -17,7 +17,6 @@ pub(super) fn words(entry: &Entry) -> String {
         Entry::Resumed { by } => format!("Resumed by {}: {}", by.who, by.reason),
         Entry::Autonomous { found } if found.is_empty() => "Nothing moves its traffic without us any more".to_owned(),
         Entry::Autonomous { found } => format!("Others can move its traffic (R53-AUTONOMOUS): {}", crate::domain::autonomy::words(found)),
-        Entry::Flipped { site, signal, to, words } => format!("{site} {signal} is {to}: {words}"),
         Entry::Opened { trigger, direction, words, .. } => format!("Opened ({trigger}, {direction}): {words}"),
         Entry::Commanded { wish } => format!("Asked for by {}{}: {}", wish.by.who, terms(wish), wish.by.reason),
         Entry::Confirmed { words, .. } => format!("Outage confirmed: {words}"),
