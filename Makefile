@@ -18,9 +18,16 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
 test: ## everything: format, clippy, tests, documents in step, unit files; installs what it needs below target/
-	@tests/tools/setup "$(VENV)"
+	@mkdir -p "$(TARGET)"
 	cargo fmt --check
-	cargo clippy --all-targets --locked -- -D warnings
+	# What is fetched and unpacked comes in while the compiler works.
+	tests/tools/setup "$(VENV)" & setup=$$!
+	trap 'kill $$setup 2>/dev/null || true' EXIT
+	# One build is both judged and tested: clippy's driver is the compiler with more lints, and `cargo clippy` beside
+	# `cargo test` would build every dependency twice.
+	export RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__
+	cargo test --no-run --locked --all-targets
+	wait $$setup
 	export WATCHOVER_VENV="$$PWD/$(VENV)"; [[ "$(VENV)" != /* ]] || export WATCHOVER_VENV="$(VENV)"
 	if cargo nextest --version >/dev/null 2>&1; then
 	  cargo nextest run --locked --all-targets

@@ -16,7 +16,7 @@ use watchover::domain::ledger::{Entry, Wish, step_of};
 use watchover::domain::model::{Actor, Cause, Mode, SiteName};
 use watchover::domain::orders::Order;
 use watchover::domain::plan::{Class, OnFailure, Repeat, Reversibility};
-use watchover::domain::policy::{AppPolicy, OnRpoExceeded, SignalPolicy};
+use watchover::domain::policy::{AppPolicy, OnRpoExceeded, Required, SignalPolicy};
 
 #[test]
 fn every_scenario_ends_as_it_says() {
@@ -78,6 +78,7 @@ fn replay(script: &str, name: &str) -> String {
                 policy.front_door.interval = duration();
             }
             "min_outage" => policy.min_outage = duration(),
+            "standby_required" => policy.standby.signals[0].required = Required::parse(value).unwrap(),
             "second_signal" => {
                 let deep = SignalPolicy { name: value.into(), ..policy.primary.signals[0].clone() };
                 policy.primary.signals.push(deep);

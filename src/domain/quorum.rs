@@ -62,12 +62,23 @@ pub enum Point {
 ///
 /// `outage` is when the other site was first seen failing. A replica loses its source with it: that its link or its lag
 /// says so is the outage seen from the other side, and no reason to stay. What it was worth before is the data-loss gate's.
+///
+/// At the start of a move out of an outage, being up by count is not enough: what took the other site may have taken this
+/// one as well, and a site that is failing is counted up until it has failed often enough.
 pub fn missing(policy: &SitePolicy, signals: &[SignalHealth], point: Point, outage: Option<Moment>, now: Moment) -> Vec<String> {
     let good = |policy: &SignalPolicy, signal: &SignalHealth| {
-        signal.health(policy, now) == Health::Up || (policy.replica && outage.is_some_and(|at| orphaned(policy, signal, at)))
+        let up = signal.health(policy, now) == Health::Up;
+        let failing = point == Point::Start && !policy.replica && outage.is_some_and(|at| !answered_since(policy, signal, at));
+        (up && !failing) || (policy.replica && outage.is_some_and(|at| orphaned(policy, signal, at)))
     };
     let required = required_at(policy, point).into_iter().map(|at| (&policy.signals[at], &signals[at]));
     required.filter(|(policy, signal)| !good(policy, signal)).map(|(policy, signal)| said(policy, signal, now)).collect()
+}
+
+/// The latest look was good, and sent since then, or so shortly before that no other was due yet.
+fn answered_since(policy: &SignalPolicy, signal: &SignalHealth, outage: Moment) -> bool {
+    let soon_enough = |sent: Moment| sent.mono >= outage.mono || outage.since(sent) <= policy.interval;
+    signal.last().is_some_and(|last| last.verdict == Verdict::Up && soon_enough(last.sent))
 }
 
 /// Well until the outage, and since then wanting nothing but its source.
@@ -175,6 +186,22 @@ mod tests {
     fn sites(down_when: DownWhen, min_known: usize) -> SitePolicy {
         let signals = ["a", "b", "c"].map(|name| signal(name, Required::Start)).to_vec();
         SitePolicy { region: "ap-south-1".into(), down_when, min_known, signals }
+    }
+
+    #[test]
+    fn a_target_that_began_to_fail_with_the_outage_is_not_good_enough() {
+        let policy = sites(DownWhen::All, 1);
+        let with = |last: &[Verdict]| {
+            let looks = [&[UP; 6], last].concat();
+            policy.signals.iter().map(|policy| health(policy, &looks)).collect::<Vec<_>>()
+        };
+        let found = |signals: &[SignalHealth], point, outage| missing(&policy, signals, point, outage, at(8)).len();
+        let failing = with(&[DOWN, DOWN]);
+        assert_eq!(found(&failing, Point::Start, Some(at(7))), 3, "counted up, and failing");
+        assert_eq!(found(&failing, Point::Start, None), 0, "no outage: the count alone decides");
+        assert_eq!(found(&with(&[UP, UP]), Point::Start, Some(at(7))), 0);
+        assert_eq!(found(&with(&[]), Point::Start, Some(at(7))), 0, "no look was due since");
+        assert_eq!(found(&with(&[]), Point::Start, Some(at(8))), 3, "one was due since, and is out");
     }
 
     /// One look of that kind a second, from second 1.
