@@ -12,7 +12,7 @@ RUNS ?= 20
 SEEDS ?= 20000
 JOBS ?= 2
 
-.PHONY: help test fmt lint unit docs shell lab-all lab-postgres rest soak
+.PHONY: help test fmt lint unit docs shell lab-all lab-postgres rest soak mutants
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -68,3 +68,6 @@ lab-postgres: ## the loss of a region over a real PostgreSQL, RUNS times, LAB_JO
 soak: ## SEEDS histories against the pretend cloud in virtual time, from SEED on, on JOBS cores: every invariant, and what was hit
 	@cargo test --release --locked --quiet --test simulation --no-run
 	SEEDS=$(SEEDS) JOBS=$(JOBS) $(if $(SEED),SEED=$(SEED)) cargo test --release --locked --quiet --test simulation -- --nocapture
+
+mutants: ## plants faults one by one, and prints what found each
+	@python3 tests/mutants/run.py --build "$(TARGET)/mutants" --seeds $(SEEDS)

@@ -204,15 +204,16 @@ fn permitted(rows: &[Record]) -> Checked {
     Ok(())
 }
 
-/// A move soon after another needs a person.
+/// A move soon after another needs a person, also if the other was called off.
 fn cooldown(rows: &[Record], policy: &AppPolicy) -> Checked {
-    let (mut last, mut by_person) = (None, false);
+    let (mut last, mut by_person, mut planned) = (None, false, false);
     for row in rows {
         match &row.entry {
             Entry::Opened { .. } => by_person = false,
             Entry::Commanded { .. } | Entry::Approved { .. } => by_person = true,
-            Entry::Closed { active: Some(_), .. } => last = Some((row.at, row.boot_id.clone())),
+            Entry::Closed { .. } if planned => (last, planned) = (Some((row.at, row.boot_id.clone())), false),
             Entry::Planned { .. } => {
+                planned = true;
                 if let Some((ended, boot)) = &last
                     && *boot == row.boot_id
                 {
@@ -260,6 +261,14 @@ fn figures(stage: &Stage) -> Checked {
                         total <= true_total + 1e-6 && total >= true_total - 30.0,
                         "figures: RTO {total} where {true_total} passed since the failed look"
                     );
+                    // The clock stops with a good answer of the front door, and with nothing else.
+                    let end = at.mono + (total * 1e6) as i64;
+                    let served = stage.seen.iter().any(|look| {
+                        look.subject == Some(Subject::FrontDoor)
+                            && look.verdict == Verdict::Up
+                            && (end - 1_000_000..=end + 1).contains(&look.sent)
+                    });
+                    holds!(served, "figures: RTO {total} ends where nobody was answered at the front door");
                 }
                 if *active == Some(SiteName::Standby)
                     && let Some(exposure) = &figures.rpo
