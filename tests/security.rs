@@ -389,7 +389,7 @@ fn a_page_of_another_site_reads_nothing_and_orders_nothing() {
             assert!(code == 421 && !body.contains("shop"), "{host} {path}: {code} {body}");
         }
     }
-    let two = format!("GET /api/v1/status HTTP/1.1\r\nhost: localhost\r\nhost: evil.example\r\nconnection: close\r\n\r\n");
+    let two = "GET /api/v1/status HTTP/1.1\r\nhost: localhost\r\nhost: evil.example\r\nconnection: close\r\n\r\n";
     let answer = say(tcp(&daemon), two.as_bytes());
     assert!(matches!(status(&answer), 400 | 421), "{answer}");
     for host in [own.as_str(), "localhost", "[::1]:9750", observer.as_str()] {

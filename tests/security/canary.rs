@@ -306,20 +306,18 @@ fn no_secret_stands_in_anything_that_a_move_leaves() {
         keep(&format!("watchover {} ", args.join(" ")), &both(&said), &must);
     }
     let state = world.dir.path().join("state");
-    let files = |keep: &mut dyn FnMut(&str, &[u8], &[&'static str]), when: &str| {
-        let mut all = Vec::new();
-        for file in fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().path()) {
-            all.extend(fs::read(&file).unwrap());
-        }
-        keep(&format!("the journal's files, {when}"), &all, &["SQLite format 3", "step-failed", "the token is …", "url_file"]);
+    let files = || -> Vec<u8> {
+        let each = fs::read_dir(&state).unwrap().map(|entry| fs::read(entry.unwrap().path()).unwrap());
+        each.flatten().collect()
     };
-    files(&mut keep, "while it runs");
+    let written = &["SQLite format 3", "step-failed", "the token is …", "url_file"];
+    keep("the journal's files, while it runs", &files(), written);
     daemon.process.signal(rustix::process::Signal::HUP);
     until("the reload is over", || daemon.said().contains("reload").then_some(()));
     let log = daemon.log.clone();
     daemon.stop();
     listener.join().unwrap();
-    files(&mut keep, "afterwards");
+    keep("the journal's files, afterwards", &files(), written);
     keep("the log", &fs::read(log).unwrap(), &["TRACE", "dead man", "relay", "proxied", "desk", "step"]);
     keep("the stream of events", &stream.lock().unwrap(), &["event: step-failed", "the token is …"]);
     keep("what systemd is told", &words.lock().unwrap(), &["READY=1", "STATUS="]);
