@@ -12,7 +12,7 @@ RUNS ?= 20
 SEEDS ?= 20000
 JOBS ?= 2
 
-.PHONY: help test fmt lint unit docs shell lab-all lab-postgres rest soak mutants
+.PHONY: help test fmt lint unit docs shell deny sbom lab-all lab-postgres rest soak mutants
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -35,7 +35,7 @@ test: ## everything: format, clippy, tests, documents in step, unit files; insta
 	  cargo test --locked --all-targets
 	fi
 	cargo test --locked --doc
-	$(MAKE) --no-print-directory docs unit shell
+	$(MAKE) --no-print-directory docs unit shell deny sbom
 
 fmt: ## lay the source out
 	cargo fmt
@@ -52,6 +52,14 @@ unit: ## the unit files: sound, and little exposed
 
 shell: ## shell scripts
 	@tests/tools/shell
+
+deny: ## licences, bans and sources of every dependency
+	@tests/tools/deny "$(TARGET)/audit"
+
+sbom: ## what the binary is made of, as CycloneDX in target/
+	@python="$(TARGET)/audit/bin/python"
+	[[ -x $$python ]] || python=python3
+	"$$python" tests/tools/sbom "$(TARGET)/watchover.cdx.json"
 
 lab-all: ## every scenario of the lab, LAB_RUNS times with other seeds, LAB_JOBS side by side
 	cargo build --release --locked

@@ -2,6 +2,7 @@
 //!
 //! The layers, downwards only: `cli > runtime > adapters > config > ports > domain`. The `lab` stands beside
 //! them and sees `ports` and `domain::model` alone.
+#![forbid(unsafe_code)]
 
 pub mod adapters;
 pub mod cli;

@@ -83,6 +83,19 @@ pub fn wrong_argv(argv: &[String]) -> Option<String> {
     }
 }
 
+/// What is wrong with names of variables to pass, if anything is. They are not quoted: whoever takes them for settings
+/// writes the secret itself here.
+pub fn wrong_names(names: &[String]) -> Option<String> {
+    let place = names.iter().position(|name| !is_name(name))?;
+    let words = "is not the name of a variable (not shown, it may hold a secret); give names alone, like \"HTTPS_PROXY\"";
+    Some(format!("its entry {} {words}", place + 1))
+}
+
+/// True for the name of a variable.
+pub fn is_name(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
 impl Program {
     /// Whether it could be run.
     ///

@@ -105,7 +105,7 @@ impl Table {
         let value = self.raw(key)?;
         let found = read(value);
         if found.is_none() {
-            self.fault(key, format!("{} is not {form}", shown(value)));
+            self.fault(key, format!("{} is not {form}", kind(value)));
         }
         found
     }
@@ -252,18 +252,25 @@ impl Table {
     /// The same for a text that stands in a list or elsewhere.
     pub fn judge_url(&self, key: &str, text: &str, schemes: &[&str]) -> Option<url::Url> {
         let form = format!("an absolute URL such as {}://shop.example.com/healthz", schemes.last().copied().unwrap_or("https"));
-        match url::Url::parse(text) {
+        let parsed = url::Url::parse(text);
+        // What stands before an @ or behind a ? may be a secret, and problems are printed.
+        let text = if text.contains(['@', '?']) { "the text (not shown, it may hold a secret)".to_owned() } else { format!("{text:?}") };
+        match parsed {
+            Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+                self.fault(key, "carries a user name or a password; looks and calls send none of a URL's, so give one without");
+                None
+            }
             Ok(url) if !schemes.contains(&url.scheme()) => {
-                self.fault(key, format!("{text:?} has the scheme {:?}; give {form}", url.scheme()));
+                self.fault(key, format!("{text} has the scheme {:?}; give {form}", url.scheme()));
                 None
             }
             Ok(url) if url.host_str().is_none_or(str::is_empty) => {
-                self.fault(key, format!("{text:?} names no host; give {form}"));
+                self.fault(key, format!("{text} names no host; give {form}"));
                 None
             }
             Ok(url) => Some(url),
             Err(cause) => {
-                self.fault(key, format!("{text:?} is not a URL ({cause}); give {form}"));
+                self.fault(key, format!("{text} is not a URL ({cause}); give {form}"));
                 None
             }
         }
@@ -275,7 +282,7 @@ impl Table {
             Some(Value::Object(map)) => map.clone(),
             None => Map::new(),
             Some(other) => {
-                self.fault(key, format!("{} is not a table; write [{}] or {{ … }}", shown(other), self.at(key)));
+                self.fault(key, format!("{} is not a table; write [{}] or {{ … }}", kind(other), self.at(key)));
                 Map::new()
             }
         };
@@ -288,14 +295,14 @@ impl Table {
             None => return Vec::new(),
             Some(Value::Array(items)) => items.clone(),
             Some(other) => {
-                self.fault(key, format!("{} is not a list of tables; write [[{}]]", shown(other), self.at(key)));
+                self.fault(key, format!("{} is not a list of tables; write [[{}]]", kind(other), self.at(key)));
                 return Vec::new();
             }
         };
         let mut found = Vec::new();
         for (place, item) in items.into_iter().enumerate() {
             let Value::Object(map) = item else {
-                self.fault(key, format!("entry {place} ({}) is not a table", shown(&item)));
+                self.fault(key, format!("entry {place} ({}) is not a table", kind(&item)));
                 continue;
             };
             let name = map.get("name").and_then(Value::as_str).map_or_else(|| place.to_string(), str::to_owned);
@@ -347,7 +354,19 @@ fn parse_size(text: &str) -> Option<u64> {
     number.checked_mul(factor)
 }
 
-/// A value as a problem shows it: never the text of what may be a secret at length.
+/// What a value is, where it should be something else altogether: what was written there may be a secret in the wrong place.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Object(_) => "a table",
+        Value::Array(_) => "a list",
+        Value::String(_) => "a text",
+        Value::Number(_) => "a number",
+        Value::Bool(_) => "a truth value",
+        Value::Null => "nothing",
+    }
+}
+
+/// A value as a problem shows it, under a key that holds no secret.
 fn shown(value: &Value) -> String {
     match value {
         Value::Object(_) => "a table".to_owned(),

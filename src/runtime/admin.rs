@@ -10,11 +10,11 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use axum::extract::{Path, Query, Request, State as Held};
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
 use futures_util::stream;
 use serde::Deserialize;
@@ -101,9 +101,31 @@ pub fn read_only(state: &State, stop: &CancellationToken) -> Router {
 
 /// The router for the Unix socket: the same, and orders.
 pub fn steering(state: &State, stop: &CancellationToken) -> Router {
-    let orders =
-        Router::new().route("/api/v1/orders", post(steer::orders)).route("/api/v1/reload", post(steer::reload)).with_state(state.clone());
-    routes(state, stop).merge(orders).layer(from_fn(harden))
+    let orders = ORDERS.iter().fold(Router::new(), |router, (path, way)| router.route(path, way()));
+    routes(state, stop).merge(orders.with_state(state.clone())).layer(from_fn(harden))
+}
+
+/// A path and what is done there.
+type Way<S> = (&'static str, fn() -> MethodRouter<S>);
+
+/// What stands at both doors: looks.
+const LOOKS: &[Way<Shared>] = &[
+    ("/", || get(page)),
+    ("/metrics", || get(metrics)),
+    ("/livez", || get(livez)),
+    ("/readyz", || get(readyz)),
+    ("/api/v1/status", || get(status)),
+    ("/api/v1/incidents", || get(incidents)),
+    ("/api/v1/incidents/{id}", || get(incident)),
+    ("/api/v1/events", || get(events)),
+];
+
+/// What changes something, and stands on the Unix socket alone.
+const ORDERS: &[Way<State>] = &[("/api/v1/orders", || post(steer::orders)), ("/api/v1/reload", || post(steer::reload))];
+
+/// Every path that only looks, and every path that changes something: the very tables that the doors are made of.
+pub fn paths() -> (Vec<&'static str>, Vec<&'static str>) {
+    (LOOKS.iter().map(|way| way.0).collect(), ORDERS.iter().map(|way| way.0).collect())
 }
 
 /// What handlers share besides the state.
@@ -122,16 +144,7 @@ fn routes(state: &State, stop: &CancellationToken) -> Router {
         listeners: Arc::new(Semaphore::new(MAX_LISTENERS)),
         readings: Arc::new(Semaphore::new(MAX_READINGS)),
     };
-    Router::new()
-        .route("/", get(page))
-        .route("/metrics", get(metrics))
-        .route("/livez", get(livez))
-        .route("/readyz", get(readyz))
-        .route("/api/v1/status", get(status))
-        .route("/api/v1/incidents", get(incidents))
-        .route("/api/v1/incidents/{id}", get(incident))
-        .route("/api/v1/events", get(events))
-        .with_state(shared)
+    LOOKS.iter().fold(Router::new(), |router, (path, way)| router.route(path, way())).with_state(shared)
 }
 
 fn own_names() -> impl Iterator<Item = String> {
@@ -142,14 +155,44 @@ fn own_names() -> impl Iterator<Item = String> {
 /// A page elsewhere that points a name of its own at this address (DNS rebinding) must not read us: names are answered
 /// only if they are ours. An address cannot be rebound.
 async fn guard(Held(hosts): Held<Arc<Vec<String>>>, request: Request, next: Next) -> Response {
-    let header = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or("?"));
-    let asked = [header, request.uri().authority().map(|authority| authority.as_str())];
+    // All of them: whoever stands before us may go by another one than we do.
+    let headers = request.headers().get_all(header::HOST).into_iter().map(|host| host.to_str().unwrap_or("?"));
+    let mut asked = headers.chain(request.uri().authority().map(|authority| authority.as_str()));
     // A client without a Host header (HTTP/1.0, a hand-written probe) is no browser.
-    let ours = asked.into_iter().flatten().all(|host| is_ours(host, &hosts));
+    let ours = asked.all(|host| is_ours(host, &hosts));
     if !ours {
         return (StatusCode::MISDIRECTED_REQUEST, "ask by address, as localhost, or by this machine's own name\n").into_response();
     }
+    if is_from_elsewhere(request.headers()) {
+        return (StatusCode::FORBIDDEN, "pages of other sites are not answered\n").into_response();
+    }
     next.run(request).await
+}
+
+/// What browsers say of a request that a page made; nobody else says it.
+const FETCH_SITE: &str = "sec-fetch-site";
+
+/// True for what a browser asks on behalf of a page of another origin. That page could not read the answer, but it could
+/// have us work, and tell by time or size what we hold. A link that a person follows is answered: nothing is behind it that
+/// the page they come from could see.
+fn is_from_elsewhere(headers: &HeaderMap) -> bool {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let is_link = || text("sec-fetch-mode") == Some("navigate") && text("sec-fetch-dest") == Some("document");
+    match (text(FETCH_SITE), text("origin")) {
+        (Some("same-origin" | "none"), _) => false,
+        (Some(_), _) => !is_link(),
+        // Browsers leave the other headers out where neither end of a plain connection is this machine.
+        (None, Some(origin)) => {
+            let from = origin.split_once("://").map(|(_, host)| host.to_lowercase());
+            from.is_none() || from != text("host").map(str::to_lowercase)
+        }
+        (None, None) => false,
+    }
+}
+
+/// True for what a browser asks on behalf of any page, our own included.
+pub(super) fn is_from_page(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::ORIGIN) || headers.contains_key(FETCH_SITE)
 }
 
 fn is_ours(host: &str, hosts: &[String]) -> bool {
@@ -166,7 +209,8 @@ fn is_ours(host: &str, hosts: &[String]) -> bool {
 async fn harden(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
-    let fixed: [(HeaderName, &'static str); 4] = [
+    let fixed: [(HeaderName, &'static str); 5] = [
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::CACHE_CONTROL, "no-store"),
         (header::REFERRER_POLICY, "no-referrer"),

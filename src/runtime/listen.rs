@@ -53,7 +53,8 @@ pub fn bind_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     use std::os::unix::net::UnixListener;
     let named = |what: &str, cause: io::Error| io::Error::new(cause.kind(), format!("{}: {what}: {cause}", path.display()));
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(dir).map_err(|cause| named("its directory cannot be made", cause))?;
+    // Whoever may write there may put a socket of their own in this one's place; so not by the umask's leave.
+    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(dir).map_err(|cause| named("its directory cannot be made", cause))?;
     must_be_free(path)?;
     // Short, as a socket's path may have 107 bytes; two daemons in one directory differ by process.
     let hidden = dir.join(format!(".wo{}", std::process::id()));

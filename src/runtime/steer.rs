@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Extension, Request, State as Held};
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use super::admin::{Fault, State, apps, fault, problem};
+use super::admin::{Fault, State, apps, fault, is_from_page, problem};
 use super::control::{Followed, Message};
 use super::listen::Peer;
 use super::order::{self, Ordered};
@@ -50,7 +50,7 @@ async fn actor(peer: Peer, from_page: bool) -> Result<String, Fault> {
 }
 
 pub(super) async fn orders(Held(state): Held<State>, Extension(peer): Extension<Peer>, request: Request) -> Response {
-    let who = match actor(peer, request.headers().contains_key(header::ORIGIN)).await {
+    let who = match actor(peer, is_from_page(request.headers())).await {
         Ok(who) => who,
         Err(fault) => return fault.into(),
     };
@@ -115,7 +115,7 @@ async fn give(state: &State, app: &str, order: crate::domain::orders::Order) -> 
 }
 
 pub(super) async fn reload(Held(state): Held<State>, Extension(peer): Extension<Peer>, request: Request) -> Response {
-    match actor(peer, request.headers().contains_key(header::ORIGIN)).await {
+    match actor(peer, is_from_page(request.headers())).await {
         Ok(who) => tracing::info!(who, "asked to read the config anew"),
         Err(fault) => return fault.into(),
     }

@@ -1,5 +1,10 @@
 //! What systemd is told. Outside systemd nobody listens, and nothing is told.
 
+use std::ffi::OsStr;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -14,9 +19,23 @@ use super::clock::Clock;
 const LATE: i64 = 5_000_000;
 
 fn tell(states: &[NotifyState<'_>]) {
-    if let Err(cause) = sd_notify::notify(states) {
+    let Some(place) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let words: Vec<String> = states.iter().map(ToString::to_string).collect();
+    if let Err(cause) = send(&place, &words.join("\n")) {
         tracing::debug!(%cause, "systemd was not reached");
     }
+}
+
+/// One datagram, without waiting: a manager that hangs, and lets its queue fill, must not hold up who watches. What is
+/// lost then is said again soon, or is worth nothing to a manager that does not listen. (`sd_notify::notify` waits.)
+fn send(place: &OsStr, words: &str) -> io::Result<()> {
+    let address = match place.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        _ => SocketAddr::from_pathname(place)?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket.send_to_addr(words.as_bytes(), &address).map(drop)
 }
 
 /// Watching.
@@ -56,5 +75,33 @@ pub async fn keep(mut summary: watch::Receiver<String>, beat: Arc<AtomicI64>, cl
         if clock.now().mono - beat.load(Ordering::SeqCst) < LATE {
             tell(&[NotifyState::Watchdog]);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manager_that_takes_nothing_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("notify");
+        let manager = UnixDatagram::bind(&place).unwrap();
+        send(place.as_os_str(), "READY=1").unwrap();
+        let full = (0..100_000).find_map(|_| send(place.as_os_str(), "WATCHDOG=1").err()).unwrap();
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        let mut heard = [0; 64];
+        let count = manager.recv(&mut heard).unwrap();
+        assert_eq!(&heard[..count], b"READY=1");
+    }
+
+    #[test]
+    fn an_abstract_name_is_reached() {
+        let name = format!("watchover-test-{}", std::process::id());
+        let manager = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        send(OsStr::new(&format!("@{name}")), "READY=1\nSTATUS=well").unwrap();
+        let mut heard = [0; 64];
+        let count = manager.recv(&mut heard).unwrap();
+        assert_eq!(&heard[..count], b"READY=1\nSTATUS=well");
     }
 }

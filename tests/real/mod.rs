@@ -210,9 +210,13 @@ pub struct Daemon {
 impl Daemon {
     /// Starts one and waits until it listens.
     pub fn start(config: &Path) -> Daemon {
+        Daemon::by(watchover(), config)
+    }
+
+    /// The same by a command of the caller's, which has its own environment, or is a program that becomes the daemon.
+    pub fn by(mut start: Command, config: &Path) -> Daemon {
         // Each start has a log of its own, so that no old address is read for the new one.
         let log = (0..).map(|turn| config.with_file_name(format!("daemon-{turn}.log"))).find(|path| !path.exists()).unwrap();
-        let mut start = watchover();
         start.arg("--config").arg(config).arg("run");
         let mut process = Process::start(start, &log);
         let listen = until("the daemon listens", || {
@@ -226,9 +230,14 @@ impl Daemon {
     /// Starts one, and waits until it would move if it had to.
     pub fn steady(config: &Path) -> Daemon {
         let daemon = Daemon::start(config);
-        until("the daemon is ready", || (daemon.get("/readyz").0 == 200).then_some(()));
-        until("every gate is open", || (daemon.app()["ruling"] == "go").then_some(()));
+        daemon.settles();
         daemon
+    }
+
+    /// Waits until it would move if it had to.
+    pub fn settles(&self) {
+        until("the daemon is ready", || (self.get("/readyz").0 == 200).then_some(()));
+        until("every gate is open", || (self.app()["ruling"] == "go").then_some(()));
     }
 
     pub fn get(&self, path: &str) -> (u16, String) {

@@ -26,7 +26,7 @@ use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use aws_sdk_sts::config::retry::RetryPartition;
 use aws_smithy_http_client::Builder as HttpBuilder;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
@@ -72,6 +72,24 @@ pub struct AccountSpec {
     pub role_arn: String,
     /// The external id that the role demands; treated as a secret.
     pub external_id: Option<String>,
+}
+
+/// A role's credentials. The SDK logs every client's parts by their `Debug`, and the provider's own tells the external id.
+struct Assumed(AssumeRoleProvider);
+
+impl fmt::Debug for Assumed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Assumed(…)")
+    }
+}
+
+impl ProvideCredentials for Assumed {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        self.0.provide_credentials()
+    }
 }
 
 impl fmt::Debug for AccountSpec {
@@ -253,7 +271,7 @@ impl Aws {
             if let Some(id) = &spec.external_id {
                 role = role.external_id(id);
             }
-            config = config.to_builder().credentials_provider(SharedCredentialsProvider::new(role.build().await)).build();
+            config = config.to_builder().credentials_provider(SharedCredentialsProvider::new(Assumed(role.build().await))).build();
         }
         self.0.configs.lock().unwrap_or_else(PoisonError::into_inner).insert(key, config.clone());
         Ok(config)

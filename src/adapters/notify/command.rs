@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::adapters::Adapters;
-use crate::adapters::process::{Ended, GRACE, Program, wrong_argv};
+use crate::adapters::process::{Ended, GRACE, Program, wrong_argv, wrong_names};
 use crate::adapters::registry::{KeyDoc, NotifyKind};
 use crate::config::NotifyConfig;
 use crate::config::judge::Table;
@@ -58,6 +58,10 @@ fn judge(table: &Table) -> Option<Value> {
         return None;
     }
     let pass_env = table.strings("pass_env").unwrap_or_default();
+    if let Some(wrong) = wrong_names(&pass_env) {
+        table.fault("pass_env", wrong);
+        return None;
+    }
     serde_json::to_value(Keys { argv, pass_env }).ok()
 }
 

@@ -89,13 +89,9 @@ const KEYS: &[KeyDoc] = &[
 
 fn judge(table: &Table, _place: &SignalPlace) -> Option<Value> {
     let before = table.problems().len();
-    let url = table.need_string("url", "an absolute URL such as https://shop.example.com/healthz").and_then(|text| {
-        let url = table.judge_url("url", &text, &["http", "https"])?;
-        if !url.username().is_empty() || url.password().is_some() {
-            table.fault("url", "carries a user name or a password; looks send no credentials, so point it at a path that needs none");
-        }
-        Some(url)
-    });
+    let url = table
+        .need_string("url", "an absolute URL such as https://shop.example.com/healthz")
+        .and_then(|text| table.judge_url("url", &text, &["http", "https"]));
     let connect_to =
         table.string("connect_to").and_then(|text| Target::parse(&text).map_err(|problem| table.fault("connect_to", problem)).ok());
     let server_name = table.string("server_name");

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::adapters::Adapters;
 use crate::adapters::aws::shell_word;
-use crate::adapters::process::{Ended, GRACE, Program, Run, wrong_argv};
+use crate::adapters::process::{Ended, GRACE, Program, Run, is_name, wrong_argv, wrong_names};
 use crate::adapters::registry::{KeyDoc, Place, StepKind, StepTraits};
 use crate::config::judge::Table;
 use crate::domain::model::words;
@@ -120,8 +120,8 @@ fn judge(table: &Table, _: &Place) -> Option<Value> {
     let timeout = table.has("timeout").then(|| table.some_duration("timeout", Duration::from_secs(60)));
     let env = environment(table);
     let pass_env = table.strings("pass_env").unwrap_or_default();
-    for name in pass_env.iter().filter(|name| !is_name(name)) {
-        table.fault("pass_env", format!("{name:?} is not the name of a variable; give names like \"HTTPS_PROXY\""));
+    if let Some(wrong) = wrong_names(&pass_env) {
+        table.fault("pass_env", wrong);
     }
     if table.problems().len() > before {
         return None;
@@ -166,10 +166,6 @@ fn environment(table: &Table) -> BTreeMap<String, String> {
         }
     }
     found
-}
-
-fn is_name(name: &str) -> bool {
-    !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 fn refine(keys: &Value, traits: StepTraits) -> StepTraits {
