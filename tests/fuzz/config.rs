@@ -268,6 +268,17 @@ fn overrides() {
 }
 
 #[test]
+fn a_plan_of_any_length_is_judged_in_time_and_on_the_stack() {
+    let step = |turn| format!("[[app.failover]]\nname = \"s{turn}\"\nkind = \"approval\"\nafter = [\"s{}\"]\n", turn + 1);
+    let text = format!("{REFERENCE}\n{}", (0..5_000).map(step).collect::<String>());
+    in_bounds(|| match judge_text(Path::new("fuzz.toml"), &text, Vec::new(), &Kinds) {
+        Err(errors) if errors.to_string().contains("a plan has at most") => Ok(()),
+        other => Err(format!("{:?}", other.map(|_| ()).map_err(|errors| errors.problems.len()))),
+    })
+    .unwrap();
+}
+
+#[test]
 fn nesting_that_no_stack_holds_is_refused() {
     let dots = "x.".repeat(70);
     for deep in [
