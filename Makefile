@@ -10,9 +10,10 @@ LAB_RUNS ?= 5
 LAB_SEED ?= 1
 RUNS ?= 20
 SEEDS ?= 20000
+CASES ?= 20000
 JOBS ?= 2
 
-.PHONY: help test fmt lint unit docs shell deny sbom lab-all lab-postgres rest soak mutants
+.PHONY: help test fmt lint unit docs shell deny sbom fuzz lab-all lab-postgres rest soak mutants
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -77,5 +78,12 @@ soak: ## SEEDS histories against the pretend cloud in virtual time, from SEED on
 	@cargo test --release --locked --quiet --test simulation --no-run
 	SEEDS=$(SEEDS) JOBS=$(JOBS) $(if $(SEED),SEED=$(SEED)) cargo test --release --locked --quiet --test simulation -- --nocapture
 
+<<<<<<< HEAD
 mutants: ## plants faults one by one, and prints what found each
 	@python3 tests/mutants/run.py --build "$(TARGET)/mutants" --seeds $(SEEDS)
+=======
+fuzz: ## CASES inputs for each reader of foreign bytes, from SEED on (default: the clock), and how many of each were tried
+	@cargo test --locked --quiet --test fuzz --no-run
+	export CASES=$(CASES) SEED=$(or $(SEED),$$(date +%s))
+	cargo test --locked --quiet --test fuzz -- --nocapture | grep -E '^[a-z]+::|tried|passed|failed|taken|took|replay'
+>>>>>>> fuzz

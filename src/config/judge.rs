@@ -330,8 +330,15 @@ impl Table {
     }
 }
 
+/// Bytes of a word that may be meant for another one.
+const LONGEST_WORD: usize = 100;
+
 /// The known word nearest to `text`, if one is near enough to be meant.
 pub fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    // Nobody mistypes a word into this; and to compare costs the product of both lengths.
+    if text.len() > LONGEST_WORD {
+        return None;
+    }
     known
         .map(|word| (strsim::jaro_winkler(&text.to_lowercase(), word), word))
         .filter(|(score, _)| *score > 0.8)

@@ -22,6 +22,7 @@ use crate::domain::policy::{AppPolicy, FleetPolicy, Pace};
 
 mod app;
 mod check;
+mod depth;
 pub mod judge;
 mod kinds;
 mod notify;

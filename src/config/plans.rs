@@ -9,13 +9,20 @@ use super::signals::{known_kind, label, region};
 use super::{Place, StepTraits};
 use crate::domain::plan::{Class, OnFailure, Only, Plan, PlannedStep, Repeat, Reversibility};
 
+/// Steps of one plan. The order of steps is judged by walks along it, whose time and stack grow with the plan.
+const MOST_STEPS: usize = 100;
+
 /// Judges one plan. Steps that could not be judged stand in it by their names, so that the order can be judged all
 /// the same; their problems keep the plan from being used.
 pub(super) fn plan(judge: &Judge<'_>, app: &Table, key: &str, place: &Place) -> Plan {
     let mut steps: Vec<PlannedStep> = Vec::new();
     let mut names = BTreeSet::new();
     let mut first: Vec<String> = Vec::new();
-    let tables = app.tables(key);
+    let mut tables = app.tables(key);
+    if tables.len() > MOST_STEPS {
+        app.fault(key, format!("has {} steps; a plan has at most {MOST_STEPS}, and the rest is not judged", tables.len()));
+        tables.truncate(MOST_STEPS);
+    }
     for table in &tables {
         let name = label(table, "a step's name").unwrap_or_default();
         if !name.is_empty() && !names.insert(name.clone()) {

@@ -6,7 +6,7 @@ use config::{Environment, FileFormat};
 use serde_json::{Map, Value};
 
 use super::judge::Problem;
-use super::{ConfigErrors, judge};
+use super::{ConfigErrors, depth, judge};
 
 /// Prefix of every override.
 const PREFIX: &str = "WATCHOVER__";
@@ -70,6 +70,9 @@ pub(super) fn environment() -> Vec<(String, String)> {
 /// File and overrides as one tree.
 pub(super) fn tree(path: &Path, text: &str, environment: &[(String, String)]) -> Result<Map<String, Value>, ConfigErrors> {
     let fail = |problems: Vec<Problem>| ConfigErrors { file: path.to_owned(), problems };
+    if let Some((line, words)) = depth::fault(text) {
+        return Err(fail(vec![Problem { path: String::new(), message: format!("TOML syntax, line {line}: {words}") }]));
+    }
     let mut problems = syntax(text);
     for (name, _) in environment.iter().filter(|(name, _)| name.starts_with("WATCHOVER__APP")) {
         problems.push(Problem {

@@ -27,12 +27,12 @@ pub struct Moment {
 impl Moment {
     /// Time passed since `earlier`; zero if `earlier` lies ahead.
     pub fn since(self, earlier: Moment) -> Duration {
-        Duration::from_micros(u64::try_from(self.mono - earlier.mono).unwrap_or(0))
+        Duration::from_micros(u64::try_from(self.mono.saturating_sub(earlier.mono)).unwrap_or(0))
     }
 
     /// The moment of `wall` on the timeline of `self`, which both clocks describe.
     pub fn at_wall(self, wall: i64) -> Moment {
-        Moment { mono: self.mono - (self.wall - wall), wall }
+        Moment { mono: self.mono.saturating_sub(self.wall.saturating_sub(wall)), wall }
     }
 
     /// This moment's wall clock in RFC 3339, to the millisecond.
@@ -269,7 +269,7 @@ pub struct LagSample {
 impl LagSample {
     /// The moment (wall, microseconds) up to which everything is known to be replicated.
     pub fn replicated_until(&self) -> i64 {
-        self.at - (self.seconds * 1e6) as i64
+        self.at.saturating_sub((self.seconds * 1e6) as i64)
     }
 }
 

@@ -103,8 +103,10 @@ pub(super) fn permit(
 fn tolerate(incident: &Incident, exposure: &Exposure, gate: Gate, now: Moment) -> Gate {
     let judged = incident.exposure.as_ref().and_then(|judged| judged.seconds);
     let passed = now.since(incident.planned.unwrap_or(incident.opened)).as_secs_f64();
-    let since_lost =
-        incident.front_door_lost.zip(incident.fenced_at()).map_or(0.0, |(lost, fenced)| ((fenced - lost.wall).max(0) as f64) / 1e6);
+    let since_lost = incident
+        .front_door_lost
+        .zip(incident.fenced_at())
+        .map_or(0.0, |(lost, fenced)| (fenced.saturating_sub(lost.wall).max(0) as f64) / 1e6);
     let grown = judged.zip(exposure.seconds).is_some_and(|(judged, seconds)| seconds <= judged + passed.max(since_lost));
     let unknown_accepted = incident.exposure.is_some() && judged.is_none() && exposure.seconds.is_none();
     if gate.name != "data-loss" || gate.state == GateState::Open || !(grown || unknown_accepted) {

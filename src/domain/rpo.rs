@@ -148,9 +148,9 @@ pub fn exposure(samples: &[LagSample], writes: Writes, now: Moment) -> Exposure 
     {
         return Exposure { seconds: Some(0.0), sample: Some(*sample), end_of_writes: fenced, assumption: Assumption::Drained };
     }
-    let usable = |sample: &&LagSample| writes.first_failed.is_none_or(|first| sample.at + sample.period <= first);
+    let usable = |sample: &&LagSample| writes.first_failed.is_none_or(|first| sample.at.saturating_add(sample.period) <= first);
     let sample = samples.iter().filter(usable).max_by_key(|sample| sample.at).copied();
-    let seconds = sample.map(|sample| ((end_of_writes - sample.replicated_until()).max(0) as f64) / 1e6);
+    let seconds = sample.map(|sample| (end_of_writes.saturating_sub(sample.replicated_until()).max(0) as f64) / 1e6);
     Exposure { seconds, sample, end_of_writes, assumption }
 }
 
@@ -193,6 +193,14 @@ mod tests {
         let found = exposure(&samples, writes, now(400));
         assert_eq!(found.seconds, Some(152.0 - 58.0), "the sample of 120 s straddles the first failed look");
         assert_eq!(found.assumption, Assumption::NoWritesPastFrontDoor);
+    }
+
+    #[test]
+    fn a_lag_beyond_all_clocks_is_a_loss_and_not_none() {
+        for lag in [1e13, 1e300, f64::INFINITY] {
+            let found = exposure(&[sample(0, lag)], Writes::default(), now(400));
+            assert!(found.seconds.is_some_and(|seconds| seconds > 9e12), "{lag}: {found:?}");
+        }
     }
 
     #[test]

@@ -182,7 +182,7 @@ impl Metrics {
                 // A signal that lies dormant has no lag, and its old one must not be called stale.
                 let newest = app.samples().last().filter(|_| link != ReplicaState::Dormant);
                 let lag = newest.filter(|_| link.has_lag()).map_or(f64::NAN, |sample| sample.seconds);
-                let age = newest.map_or(f64::NAN, |sample| (now.wall - sample.at) as f64 / 1e6);
+                let age = newest.map_or(f64::NAN, |sample| now.wall.saturating_sub(sample.at) as f64 / 1e6);
                 set(&all.replication_lag, &[name, &signal.name], lag);
                 set(&all.replication_age, &[name, &signal.name], age);
             }

@@ -6,6 +6,7 @@
 
 #[cfg(feature = "autoscaling")]
 pub mod autoscaling;
+mod bounded;
 mod failure;
 #[cfg(feature = "rds")]
 pub mod rds;
@@ -164,7 +165,7 @@ impl Aws {
         Aws(Arc::new(Inner {
             spec: spec.clone(),
             hook,
-            http,
+            http: bounded::bounded(http),
             base: OnceCell::new(),
             configs: Mutex::default(),
             clients: Mutex::default(),

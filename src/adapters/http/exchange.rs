@@ -17,13 +17,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::bound::{Allowance, Bounded};
 use super::certificate::not_after;
 use super::{Bad, HttpSpec, Phase, Trace, tls};
 use crate::domain::model::{Cause, Verdict};
 use crate::ports::chain;
 
 /// Bytes of an answer's head; an honest one has a tenth of it.
-const HEAD: usize = 64 * 1024;
+pub(super) const HEAD: usize = 64 * 1024;
 
 /// Header lines of an answer.
 const HEADERS: usize = 100;
@@ -32,6 +33,7 @@ const HEADERS: usize = 100;
 pub struct Open {
     sender: SendRequest<Empty<Bytes>>,
     driver: Pin<Box<dyn Future<Output = ()> + Send>>,
+    allowance: Allowance,
     certificate: Option<i64>,
 }
 
@@ -45,8 +47,13 @@ impl Open {
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
-/// Connects, and does the TLS handshake if settings for it are given.
-pub async fn open(address: SocketAddr, tls: Option<(Arc<ClientConfig>, ServerName<'static>)>, trace: &mut Trace) -> Result<Open, Bad> {
+/// Connects, and does the TLS handshake if settings for it are given. Each answer may take `most` bytes on the wire.
+pub async fn open(
+    address: SocketAddr,
+    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    most: u64,
+    trace: &mut Trace,
+) -> Result<Open, Bad> {
     trace.enter(Phase::Connect);
     let tcp = TcpStream::connect(address).await.map_err(|cause| io_classed(&cause, "connecting"))?;
     // Only a delay would come of it if this failed.
@@ -64,12 +71,13 @@ pub async fn open(address: SocketAddr, tls: Option<(Arc<ClientConfig>, ServerNam
         }
     };
     trace.enter(Phase::Wait);
+    let (bounded, allowance) = Bounded::new(stream, most);
     let mut builder = http1::Builder::new();
     builder.max_buf_size(HEAD).max_header_size(HEAD).max_headers(HEADERS);
-    let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|cause| classed(&cause))?;
+    let (sender, connection) = builder.handshake(TokioIo::new(bounded)).await.map_err(|cause| classed(&cause))?;
     // The connection's own error reaches the look through its request or body, so nothing is lost here.
     let driver = Box::pin(async move { connection.await.unwrap_or_else(|cause| tracing::trace!(%cause, "connection ended")) });
-    Ok(Open { sender, driver, certificate })
+    Ok(Open { sender, driver, allowance, certificate })
 }
 
 /// Sends the request, and hands the answer to `judge`. Gives the connection back if it can carry another request.
@@ -78,7 +86,8 @@ pub async fn exchange<T>(
     request: Request<Empty<Bytes>>,
     judge: impl AsyncFnOnce(Response<Incoming>) -> Result<(T, bool), Bad>,
 ) -> Result<(T, Option<Open>), Bad> {
-    let Open { mut sender, mut driver, certificate } = open;
+    let Open { mut sender, mut driver, allowance, certificate } = open;
+    allowance.renew();
     let mut alive = true;
     let (found, whole) = {
         let talk = async {
@@ -97,7 +106,7 @@ pub async fn exchange<T>(
             }
         }?
     };
-    Ok((found, (alive && whole && !sender.is_closed()).then_some(Open { sender, driver, certificate })))
+    Ok((found, (alive && whole && !sender.is_closed()).then_some(Open { sender, driver, allowance, certificate })))
 }
 
 /// Reads the body as far as the expectations and `max_body` ask for it; `true` if it was read to its end.
@@ -187,6 +196,7 @@ pub fn io_classed(error: &io::Error, doing: &str) -> Bad {
             Verdict::Down(Cause::Reset)
         }
         Kind::TimedOut => Verdict::Down(Cause::TimedOut),
+        Kind::FileTooLarge => Verdict::Down(Cause::TooLarge),
         Kind::InvalidData | Kind::InvalidInput => Verdict::Down(Cause::Malformed),
         // No way out of this machine: no route, no source address or port, or a firewall of our own.
         Kind::NetworkUnreachable

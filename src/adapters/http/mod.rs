@@ -3,6 +3,7 @@
 //! Everything that asks HTTP questions about health stands on this file: the `http` signal, the front door, witnesses.
 //! Bodies are never decompressed, nothing outlives the look but kept-alive connections, and no look owns a task.
 
+mod bound;
 mod certificate;
 mod exchange;
 mod expect;
@@ -243,7 +244,7 @@ impl Client {
             }
             _ => None,
         };
-        let open = exchange::open(address, tls, trace).await?;
+        let open = exchange::open(address, tls, bound::on_the_wire(self.spec.max_body), trace).await?;
         self.ask(open, url, method, followed, trace).await
     }
 

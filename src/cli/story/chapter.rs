@@ -60,8 +60,8 @@ impl Clock<'_> {
     fn when(&self, at: Moment, boot: &str) -> When {
         When {
             wall: rfc3339(at.wall),
-            boot_clock_seconds: (boot == self.boot).then(|| micros(at.mono - self.start.mono)),
-            wall_clock_seconds: micros(at.wall - self.start.wall),
+            boot_clock_seconds: (boot == self.boot).then(|| micros(at.mono.saturating_sub(self.start.mono))),
+            wall_clock_seconds: micros(at.wall.saturating_sub(self.start.wall)),
         }
     }
 

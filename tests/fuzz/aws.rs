@@ -1,0 +1,266 @@
+//! Answers of AWS through the real SDK and the real kinds: what the lab's cloud answered once, spoilt, and what no cloud
+//! would ever answer.
+//!
+//! The credentials of the SDK's own chain come from the environment, which a test cannot set for itself: it runs itself
+//! once more with them.
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use proptest::sample::select;
+use watchover::adapters::Adapters;
+use watchover::config::Config;
+use watchover::domain::model::Verdict;
+use watchover::lab::{Lab, LabSpec};
+use watchover::ports::{StepError, Verification};
+
+use super::between::{Between, Recorded, Spoilt, serve, spoilt};
+use super::ground;
+use super::hostile::{Answer, listen};
+use super::tally::tried;
+
+const KEY: &str = "AKIAFUZZFUZZFUZZFUZZ";
+/// What must never be seen in any words.
+const SECRET: &str = "hushhushhushhushhushhushhushhushhushhush";
+/// One call, all in all, as the config says it.
+const CALL: Duration = Duration::from_millis(400);
+/// What one part may ask one after the other: the owner of the records reads and pages, the switch asks three services.
+const CALLS: u32 = 12;
+const MARGIN: Duration = Duration::from_secs(2);
+/// An answer's body is read up to 8 MiB, and no further. The kernel lets a quick reader's buffer grow with what was read: as
+/// much again twice may lie there unread. Without a bound it was more than a gigabyte.
+const TAKEN: u64 = 3 * (8 << 20);
+
+/// Which part is asked, and how.
+#[derive(Debug, Clone)]
+struct Case {
+    part: &'static str,
+    verb: Verb,
+    spoilt: Spoilt,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Verb {
+    Look,
+    Inspect,
+    Apply,
+    Verify,
+    Undo,
+    Autonomy,
+}
+
+const SIGNALS: &[&str] = &["replica", "errors", "alarm", "targets"];
+const STEPS: &[&str] = &["fence", "promote", "capacity", "traffic", "publish", "switch"];
+
+fn cases() -> impl Strategy<Value = Case> {
+    let verbs = select(vec![Verb::Inspect, Verb::Inspect, Verb::Apply, Verb::Verify, Verb::Verify, Verb::Undo, Verb::Autonomy]);
+    let parts = prop_oneof![select(SIGNALS.to_vec()).prop_map(|part| (part, Verb::Look)), (select(STEPS.to_vec()), verbs),];
+    (parts, spoilt()).prop_map(|((part, verb), spoilt)| Case { part, verb, spoilt })
+}
+
+/// The lab's own config, led through us, with every kind that asks AWS.
+fn config(lab: &Lab, at: SocketAddr) -> Config {
+    let a = lab.addresses();
+    let dir = tempfile::tempdir().unwrap();
+    let text = lab.daemon_config(dir.path(), &watchover::lab::ConfigOptions::default());
+    let text = text
+        .replace(&a.aws_endpoint_url, &format!("http://{at}"))
+        .replace("call_timeout = \"5s\"\nattempts = 3", "call_timeout = \"400ms\"\nattempts = 1");
+    assert!(text.contains("attempts = 1") && text.contains(&at.to_string()), "{text}");
+    let more = format!(
+        r#"
+[[app.failover]]
+name = "publish"
+kind = "sns"
+topic_arn = "{topic}"
+[[app.failover]]
+name = "switch"
+kind = "s3-switch"
+after = ["promote", "capacity"]
+bucket = "{bucket}"
+key = "{key}"
+region = "{region}"
+health_check_id = "{check}"
+zone_id = "{zone}"
+record = "{record}"
+[[app.standby.signal]]
+name = "errors"
+kind = "cloudwatch"
+namespace = "AWS/RDS"
+metric = "ReplicaLag"
+dimensions = {{ DBInstanceIdentifier = "shop-replica" }}
+down_when = "> 100"
+[[app.standby.signal]]
+name = "alarm"
+kind = "alarm"
+alarm = "shop-primary-unhealthy"
+[[app.standby.signal]]
+name = "targets"
+kind = "elb-target-health"
+target_groups = ["{group}"]
+"#,
+        topic = a.topic_arn,
+        bucket = a.bucket,
+        key = a.key,
+        region = a.bucket_region,
+        check = a.health_check_ids.first().map_or("01234567-89ab-cdef-0123-456789abcdef", String::as_str),
+        zone = a.zone_id,
+        record = a.front_door_name,
+        group = a.standby.target_group_arn,
+    );
+    ground::judged(&(text + &more))
+}
+
+/// What a part said: words, and whether it called the thing well, down or done.
+#[derive(Debug)]
+struct Told {
+    words: String,
+    /// It holds that it knows.
+    knows: bool,
+}
+
+fn told<T: std::fmt::Debug>(found: Result<T, StepError>, knows: impl FnOnce(&T) -> bool) -> Told {
+    match found {
+        Ok(found) => Told { knows: knows(&found), words: format!("{found:?}") },
+        Err(error) => Told { knows: false, words: format!("{} {}", error.code, error.message) },
+    }
+}
+
+async fn ask(config: &Config, ground: &Adapters, part: &str, verb: Verb) -> Told {
+    if verb == Verb::Look {
+        let found = ground::probe(config, ground, part).look(CALL, ground::NOW).await;
+        return Told { knows: !matches!(found.verdict, Verdict::Unknown(_)), words: found.detail };
+    }
+    let (step, mut cx) = (ground::step(config, ground, part), ground::context(CALL));
+    cx.before = serde_json::json!({"min_size": 1, "desired": 2, "max_size": 4});
+    match verb {
+        Verb::Look | Verb::Inspect => {
+            let found = step.inspect(&cx).await;
+            if let Ok(found) = &found {
+                drop((step.describe(found), step.script(found, CALL)));
+            }
+            told(found, |_| true)
+        }
+        Verb::Apply => told(step.apply(&cx).await, |_| true),
+        Verb::Verify => told(step.verify(&cx).await, |found| matches!(found, Verification::So(_))),
+        Verb::Undo => told(step.undo(&cx).await, |_| true),
+        Verb::Autonomy => told(step.autonomy(&cx).await, |found| found.is_some()),
+    }
+}
+
+/// Asks every part everything once, and keeps what came back.
+fn record(config: &Config, runtime: &tokio::runtime::Runtime) {
+    runtime.block_on(async {
+        let ground = ground::adapters(config);
+        for part in SIGNALS {
+            let said = ask(config, &ground, part, Verb::Look).await;
+            println!("aws: {part} looks: {} {}", said.knows, said.words);
+        }
+        for verb in [Verb::Inspect, Verb::Autonomy, Verb::Apply, Verb::Verify, Verb::Undo] {
+            for part in STEPS {
+                let said = ask(config, &ground, part, verb).await;
+                println!("aws: {part} {verb:?}: {} {}", said.knows, said.words.chars().take(160).collect::<String>());
+            }
+        }
+    });
+}
+
+#[test]
+fn answers_through_the_sdk() {
+    let name = "aws::answers_through_the_sdk";
+    if std::env::var("AWS_ACCESS_KEY_ID").as_deref() != Ok(KEY) {
+        let again = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture"])
+            .envs([("AWS_ACCESS_KEY_ID", KEY), ("AWS_SECRET_ACCESS_KEY", SECRET), ("AWS_EC2_METADATA_DISABLED", "true")])
+            .envs([("AWS_CONFIG_FILE", "/dev/null"), ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")])
+            .env_remove("AWS_SESSION_TOKEN")
+            .env_remove("AWS_PROFILE")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&again.stdout);
+        said.lines().filter(|line| line.starts_with(name)).for_each(|line| println!("{line}"));
+        assert!(again.status.success(), "{said}\n{}", String::from_utf8_lossy(&again.stderr));
+        assert!(said.contains("inputs tried"), "{said}");
+        return;
+    }
+    let servers = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let lab = servers.block_on(Lab::start(LabSpec { writers: 0, ..LabSpec::default() })).unwrap();
+    let cloud = lab.addresses().aws_endpoint_url.trim_start_matches("http://").parse().unwrap();
+    let between = Arc::new(Mutex::new(Between { cloud, recorded: Recorded::new(), spoilt: None, written: Arc::default() }));
+    let held = Arc::clone(&between);
+    let at = listen("127.0.0.1:0".parse().unwrap(), move |stream| serve(stream, &held)).unwrap();
+    let (config, runtime) = (config(&lab, at), ground::runtime());
+    record(&config, &runtime);
+    let calls: Vec<String> = between.lock().unwrap().recorded.keys().cloned().collect();
+    println!("aws: recorded {calls:?}");
+    assert!(calls.len() >= 12, "{calls:?}");
+    servers.block_on(lab.shutdown());
+
+    let say = |spoilt: &Spoilt| {
+        let written = Arc::new(AtomicU64::new(0));
+        let mut between = between.lock().unwrap_or_else(PoisonError::into_inner);
+        (between.spoilt, between.written) = (Some(spoilt.clone()), Arc::clone(&written));
+        written
+    };
+    endless(&config, &runtime, &say);
+    tried(name, 100, 4, cases(), |case| {
+        let written = say(&case.spoilt);
+        let began = Instant::now();
+        let said = runtime.block_on(async { ask(&config, &ground::adapters(&config), case.part, case.verb).await });
+        let took = began.elapsed();
+        let allowed = if case.verb == Verb::Look { CALL } else { CALL * CALLS };
+        if took > allowed + MARGIN {
+            return Err(format!("it took {took:?}, {allowed:?} are allowed: {said:?}"));
+        }
+        if said.words.is_empty() || said.words.contains(SECRET) {
+            return Err(format!("bad words: {said:?}"));
+        }
+        let (taken, bound) = (written.load(Ordering::SeqCst), u64::from(CALLS) * TAKEN);
+        if taken > bound {
+            return Err(format!("{taken} bytes were taken, at most {bound} may be"));
+        }
+        // A document that answers another question is no evidence of anything. A HEAD of S3 has no document.
+        let foreign = matches!(case.spoilt, Spoilt::Foreign(..))
+            && !matches!(case.verb, Verb::Apply | Verb::Undo)
+            && case.part != "switch"
+            && case.part != "publish";
+        if foreign && said.knows { Err(format!("it knows by a document that says nothing: {said:?}")) } else { Ok(()) }
+    });
+}
+
+/// Bodies without end: each service's parser gets no more than its share.
+fn endless(config: &Config, runtime: &tokio::runtime::Runtime, say: &dyn Fn(&Spoilt) -> Arc<AtomicU64>) {
+    let piece = vec![b'x'; 64 << 10];
+    for (part, verb) in
+        [("replica", Verb::Look), ("targets", Verb::Look), ("alarm", Verb::Look), ("traffic", Verb::Inspect), ("publish", Verb::Apply)]
+    {
+        for head in
+            ["HTTP/1.1 200 OK\r\n\r\n<a>", "HTTP/1.1 500 No\r\n\r\n<a>", "HTTP/1.1 200 OK\r\ncontent-length: 9000000000000000000\r\n\r\n"]
+        {
+            let written = say(&Spoilt::Http(Answer::Endless(head.as_bytes().to_vec(), piece.clone())));
+            let slow = Config {
+                aws: watchover::config::AwsConfig { call_timeout: Duration::from_secs(10), ..config.aws.clone() },
+                ..config.clone()
+            };
+            let said = runtime.block_on(async {
+                let ground = ground::adapters(&slow);
+                match verb {
+                    Verb::Look => {
+                        let found = ground::probe(&slow, &ground, part).look(Duration::from_secs(10), ground::NOW).await;
+                        Told { knows: !matches!(found.verdict, Verdict::Unknown(_)), words: found.detail }
+                    }
+                    _ => ask(&slow, &ground, part, verb).await,
+                }
+            });
+            // The signal of the replica asks two services.
+            let (taken, bound) = (written.load(Ordering::SeqCst), 2 * TAKEN);
+            println!("aws: {part} took {taken} bytes of a body without end: {}", said.words.chars().take(120).collect::<String>());
+            assert!(!said.knows, "{said:?}");
+            assert!(taken <= bound, "{part}: {taken} bytes were taken, at most {bound} may be");
+        }
+    }
+}
