@@ -78,12 +78,10 @@ soak: ## SEEDS histories against the pretend cloud in virtual time, from SEED on
 	@cargo test --release --locked --quiet --test simulation --no-run
 	SEEDS=$(SEEDS) JOBS=$(JOBS) $(if $(SEED),SEED=$(SEED)) cargo test --release --locked --quiet --test simulation -- --nocapture
 
-<<<<<<< HEAD
 mutants: ## plants faults one by one, and prints what found each
 	@python3 tests/mutants/run.py --build "$(TARGET)/mutants" --seeds $(SEEDS)
-=======
+
 fuzz: ## CASES inputs for each reader of foreign bytes, from SEED on (default: the clock), and how many of each were tried
 	@cargo test --locked --quiet --test fuzz --no-run
 	export CASES=$(CASES) SEED=$(or $(SEED),$$(date +%s))
 	cargo test --locked --quiet --test fuzz -- --nocapture | grep -E '^[a-z]+::|tried|passed|failed|taken|took|replay'
->>>>>>> fuzz
