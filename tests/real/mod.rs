@@ -210,10 +210,15 @@ pub struct Daemon {
 impl Daemon {
     /// Starts one and waits until it listens.
     pub fn start(config: &Path) -> Daemon {
-        // Each start has a log of its own, so that no old address is read for the new one.
-        let log = (0..).map(|turn| config.with_file_name(format!("daemon-{turn}.log"))).find(|path| !path.exists()).unwrap();
         let mut start = watchover();
         start.arg("--config").arg(config).arg("run");
+        Daemon::launch(config, start)
+    }
+
+    /// The same by a command of the caller's, which becomes the daemon.
+    pub fn launch(config: &Path, start: Command) -> Daemon {
+        // Each start has a log of its own, so that no old address is read for the new one.
+        let log = (0..).map(|turn| config.with_file_name(format!("daemon-{turn}.log"))).find(|path| !path.exists()).unwrap();
         let mut process = Process::start(start, &log);
         let listen = until("the daemon listens", || {
             let said = std::fs::read_to_string(&log).unwrap();
@@ -225,10 +230,14 @@ impl Daemon {
 
     /// Starts one, and waits until it would move if it had to.
     pub fn steady(config: &Path) -> Daemon {
-        let daemon = Daemon::start(config);
-        until("the daemon is ready", || (daemon.get("/readyz").0 == 200).then_some(()));
-        until("every gate is open", || (daemon.app()["ruling"] == "go").then_some(()));
-        daemon
+        Daemon::start(config).until_steady()
+    }
+
+    /// Waits until it would move if it had to.
+    pub fn until_steady(self) -> Daemon {
+        until("the daemon is ready", || (self.get("/readyz").0 == 200).then_some(()));
+        until("every gate is open", || (self.app()["ruling"] == "go").then_some(()));
+        self
     }
 
     pub fn get(&self, path: &str) -> (u16, String) {
