@@ -13,7 +13,7 @@ SEEDS ?= 20000
 CASES ?= 20000
 JOBS ?= 2
 
-.PHONY: help test fmt lint unit docs shell deny sbom fuzz lab-all lab-postgres rest soak mutants
+.PHONY: help test fmt lint unit docs shell deny sbom lab-all lab-postgres rest soak mutants fuzz
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12

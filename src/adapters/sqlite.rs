@@ -51,6 +51,7 @@ pub struct SqliteJournal {
     /// `None` until the whole chain was checked once; nothing is appended to an unchecked one.
     head: Option<Head>,
     reserve: space::Reserve,
+    anchor: place::Anchor,
     _lock: File,
     /// Stands for a disk on which released space can be used.
     #[cfg(test)]
@@ -76,11 +77,13 @@ impl SqliteJournal {
         };
         let db = opened.map_err(Trouble::plain)?;
         reserve.refill();
+        let anchor = place::Anchor::drop_at(state_dir, &file)?;
         Ok(SqliteJournal {
             db,
             file,
             head: None,
             reserve,
+            anchor,
             _lock: lock,
             #[cfg(test)]
             pages_after_release: None,
@@ -202,6 +205,7 @@ impl Journal for SqliteJournal {
         if records.is_empty() {
             return Ok(first);
         }
+        self.anchor.check(&self.file)?;
         let mut after = before.clone();
         let mut rows = Vec::with_capacity(records.len());
         for record in records {

@@ -127,8 +127,9 @@ fn job(app: &App, step: &str, action: Action, now: Moment) -> Option<Job> {
     // And a step whose deadline passed while we were not running is looked at once more.
     let time_left = match action {
         Action::Undo => planned.deadline.max(Duration::from_secs(30)),
-        Action::Inspect => planned.deadline.saturating_sub(running).max(LAST_LOOK),
-        Action::Apply | Action::Verify => planned.deadline.saturating_sub(running),
+        // What was asked for and is final is read back instead of inspected: that look is its last one.
+        Action::Inspect | Action::Verify => planned.deadline.saturating_sub(running).max(LAST_LOOK),
+        Action::Apply => planned.deadline.saturating_sub(running),
     };
     Some(Job {
         app: app.policy().name.clone(),

@@ -213,11 +213,16 @@ impl Daemon {
         Daemon::by(watchover(), config)
     }
 
-    /// The same by a command of the caller's, which has its own environment, or is a program that becomes the daemon.
+    /// The same by a command of the caller's, which has its own environment.
     pub fn by(mut start: Command, config: &Path) -> Daemon {
+        start.arg("--config").arg(config).arg("run");
+        Daemon::launch(config, start)
+    }
+
+    /// The same by a command of the caller's, which becomes the daemon.
+    pub fn launch(config: &Path, start: Command) -> Daemon {
         // Each start has a log of its own, so that no old address is read for the new one.
         let log = (0..).map(|turn| config.with_file_name(format!("daemon-{turn}.log"))).find(|path| !path.exists()).unwrap();
-        start.arg("--config").arg(config).arg("run");
         let mut process = Process::start(start, &log);
         let listen = until("the daemon listens", || {
             let said = std::fs::read_to_string(&log).unwrap();
@@ -229,9 +234,13 @@ impl Daemon {
 
     /// Starts one, and waits until it would move if it had to.
     pub fn steady(config: &Path) -> Daemon {
-        let daemon = Daemon::start(config);
-        daemon.settles();
-        daemon
+        Daemon::start(config).until_steady()
+    }
+
+    /// The same of one that was started otherwise.
+    pub fn until_steady(self) -> Daemon {
+        self.settles();
+        self
     }
 
     /// Waits until it would move if it had to.

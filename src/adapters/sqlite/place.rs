@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -102,6 +102,31 @@ pub(super) fn make_file(file: &Path) -> Result<(), Trouble> {
 pub(super) fn sync_dir(state_dir: &Path, file: &Path) -> Result<(), Trouble> {
     let synced = File::open(state_dir).and_then(|dir| dir.sync_all());
     synced.map_err(|cause| refused(file, "making its name durable", state_dir, &cause))
+}
+
+/// The files as they were when they were opened. What is written into one that was since deleted is taken by the system
+/// and gone with the process: no error would ever tell.
+pub(super) struct Anchor(Vec<(PathBuf, u64, u64)>);
+
+impl Anchor {
+    /// The lock, by which a second daemon is kept out, the file, and the log that holds its newest rows.
+    pub(super) fn drop_at(state_dir: &Path, file: &Path) -> Result<Anchor, JournalError> {
+        let seen = |path: PathBuf| fs::metadata(&path).map(|found| (path, found.dev(), found.ino()));
+        let all = [state_dir.join("lock"), file.to_owned(), beside(file, "-wal")].map(seen);
+        let all = all.into_iter().collect::<io::Result<_>>();
+        Ok(Anchor(all.map_err(|cause| refused(file, "opening", state_dir, &cause).plain())?))
+    }
+
+    /// That they still stand where they stood.
+    pub(super) fn check(&self, file: &Path) -> Result<(), JournalError> {
+        let holds = |one: &&(PathBuf, u64, u64)| fs::metadata(&one.0).is_ok_and(|found| (found.dev(), found.ino()) == (one.1, one.2));
+        let Some((lost, ..)) = self.0.iter().find(|one| !holds(one)) else { return Ok(()) };
+        let cause = format!(
+            "{} was removed or replaced beneath us; put back the very files, or start it again and state the active site with `watchover adopt`",
+            lost.display()
+        );
+        Err(unwritable(file, "writing", cause))
+    }
 }
 
 /// One connection, bounded in what it waits for.

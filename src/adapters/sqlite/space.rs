@@ -50,6 +50,11 @@ impl Reserve {
             file.sync_all()?;
             fs::remove_file(&self.file)
         });
+        // Somebody else made room with it and used that up: what the caller found wrong is the full disk, not this.
+        if freed.as_ref().is_err_and(|cause| cause.kind() == io::ErrorKind::NotFound) {
+            self.held = false;
+            return Ok(false);
+        }
         freed.map_err(|cause| unwritable(journal, "releasing the reserved space", format!("{}: {cause}", self.file.display())))?;
         self.held = false;
         Ok(true)

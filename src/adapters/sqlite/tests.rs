@@ -280,6 +280,24 @@ fn a_full_disk_takes_the_reserve_once_and_is_then_named() {
 }
 
 #[test]
+fn a_file_that_is_gone_beneath_us_takes_nothing_until_it_is_back() {
+    for name in [FILE, "journal.sqlite-wal", "lock"] {
+        let state = dir();
+        let mut journal = filled(state.path(), 2);
+        let (file, away) = (state.path().join(name), state.path().join("away"));
+        fs::rename(&file, &away).unwrap();
+        let said = unwritable(journal.append(&[record(3)]));
+        assert!(said.contains("removed or replaced") && said.contains(name), "{said}");
+        fs::copy(&away, &file).unwrap();
+        let said = unwritable(journal.append(&[record(3)]));
+        assert!(said.contains("removed or replaced"), "a copy is another file: {said}");
+        fs::rename(&away, &file).unwrap();
+        journal.append(&[record(3)]).unwrap();
+        assert_eq!(SqliteJournal::read(state.path()).unwrap(), numbered(3));
+    }
+}
+
+#[test]
 fn a_figure_that_would_not_read_back_is_refused_when_it_is_written() {
     let state = dir();
     let mut journal = filled(state.path(), 1);

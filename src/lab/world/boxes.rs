@@ -87,9 +87,13 @@ impl World {
         let etag = format!("{:016x}{:016x}", fnv(&body, 0), fnv(&body, 0x5bd1_e995));
         let object = Object { body, content_type: kind.to_owned(), etag: etag.clone(), modified: self.now };
         let bucket = self.bucket_mut(bucket)?;
+        let same = |before: &Object| before.etag == etag && before.content_type == kind;
+        let effective = !bucket.objects.get(key).is_some_and(same);
         bucket.objects.insert(key.to_owned(), object);
         let (region, subject) = (bucket.region.clone(), format!("{}/{key}", bucket.name));
-        self.record("object-put", Cause::Api, &region, &subject, "");
+        if effective {
+            self.record("object-put", Cause::Api, &region, &subject, "");
+        }
         Ok(etag)
     }
 

@@ -1,0 +1,191 @@
+//! SIGKILL behind every kind of row that a move writes, and between inspect, apply and verify of every step.
+
+use std::collections::BTreeSet;
+
+use watchover::lab::faults::Fault;
+use watchover::lab::world::Traffic;
+
+use crate::real::{Daemon, until};
+use crate::stage::{CAPACITY, Change, FENCE, NAME, PROMOTE, RECORDS, SWITCH, Stage};
+
+/// Rows of the decision.
+const DECIDING: &[&str] = &["opened", "front-door-lost", "confirmed", "gated", "planned"];
+/// Rows of a step. Only what is final, and traffic, is looked at again and permitted.
+const STEP: &[&str] = &["step-started", "step-permitted", "step-intent", "step-asked", "step-verified"];
+/// Rows of the proof.
+const PROVING: &[&str] = &["executed", "authority-moved", "proven", "closed"];
+
+fn rows_of(step: &str) -> impl Iterator<Item = String> {
+    let permitted = matches!(step, "promote" | "traffic");
+    STEP.iter().filter(move |kind| permitted || **kind != "step-permitted").map(move |kind| format!("{kind} {step}"))
+}
+
+/// Kills the daemon behind that row, which `prepare` may have to provoke, and starts it again.
+fn killed_behind(name: &str, traffic: Traffic, prepare: impl FnOnce(&Stage)) {
+    let stage = Stage::of(traffic, 400);
+    let daemon = Daemon::steady(&stage.config);
+    let epoch = stage.epoch();
+    prepare(&stage);
+    stage.hold_behind(name);
+    stage.break_primary();
+    let row = until(name, || stage.rows().into_iter().find(|row| row.name == name));
+    stage.kill(daemon);
+
+    let later: Vec<_> = stage.rows().into_iter().filter(|later| later.seq > row.seq).collect();
+    assert!(later.iter().all(|later| later.mono == row.mono), "{name} was the last transaction: {later:?}");
+    assert_eq!(row.epoch, epoch);
+    stage.ends_well(Daemon::start(&stage.config));
+    // A restarted daemon goes on with what was open, and opens nothing twice.
+    let incidents: BTreeSet<_> = stage.rows().into_iter().filter_map(|row| row.incident).collect();
+    assert_eq!(incidents.len(), 1, "{name}: {incidents:?}");
+}
+
+fn killed_behind_each(names: impl IntoIterator<Item = impl AsRef<str>>, traffic: Traffic) {
+    for name in names {
+        killed_behind(name.as_ref(), traffic, |_| ());
+    }
+}
+
+#[test]
+fn killed_at_every_row_of_the_decision() {
+    killed_behind_each(DECIDING, Traffic::Route53);
+}
+
+#[test]
+fn killed_at_every_row_of_the_fence() {
+    killed_behind_each(rows_of("fence"), Traffic::Route53);
+}
+
+#[test]
+fn killed_at_every_row_of_the_promotion() {
+    killed_behind_each(rows_of("promote"), Traffic::Route53);
+}
+
+#[test]
+fn killed_at_every_row_of_the_capacity() {
+    killed_behind_each(rows_of("capacity"), Traffic::Route53);
+}
+
+#[test]
+fn killed_at_every_row_of_the_records() {
+    killed_behind_each(rows_of("traffic"), Traffic::Route53);
+}
+
+#[test]
+fn killed_at_every_row_of_the_switch() {
+    killed_behind_each(rows_of("traffic"), Traffic::S3Switch);
+}
+
+#[test]
+fn killed_at_every_row_of_the_proof() {
+    killed_behind_each(PROVING, Traffic::Route53);
+}
+
+#[test]
+fn killed_at_the_rows_of_a_step_that_does_not_go_smoothly() {
+    let refused = |code: &str| Fault::Answer { status: 400, code: code.to_owned(), message: "not now".to_owned() };
+    killed_behind("step-trouble promote", Traffic::Route53, |stage| stage.fault(PROMOTE, refused("Throttling"), Some(3)));
+    killed_behind("step-trouble capacity", Traffic::Route53, |stage| stage.fault(CAPACITY, refused("Throttling"), Some(3)));
+    // Behind its proven fence the promotion waits for the lag that shows no writes any more.
+    killed_behind("step-progress promote", Traffic::Route53, |_| ());
+}
+
+/// Kills one daemon after the other, each behind its first row of a name that no earlier one wrote.
+#[test]
+fn one_move_survives_a_kill_behind_every_one_of_its_rows() {
+    let stage = Stage::new();
+    // Each life may ask once more, and a step's attempts count over restarts: the usual three are for calls that fail.
+    for kind in ["fence-primary", "rds-promote-replica", "autoscaling-capacity", "route53-records"] {
+        stage.edit(&[(&format!("kind = \"{kind}\""), &format!("kind = \"{kind}\"\nattempts = 20"))]);
+    }
+    let mut daemon = Daemon::steady(&stage.config);
+    let mut seen: BTreeSet<String> = BTreeSet::new();
+    let mut lives = 0;
+    while !seen.contains("closed") {
+        let epoch = stage.epoch();
+        if lives == 0 {
+            stage.hold(epoch, "true");
+            stage.break_primary();
+        }
+        let fresh = || -> BTreeSet<String> {
+            let own = |row: &crate::stage::Row| row.epoch == epoch && row.incident.is_some() && !seen.contains(&row.name);
+            stage.rows().into_iter().filter(own).map(|row| row.name).collect()
+        };
+        until("a row of a new name", || (!fresh().is_empty()).then_some(()));
+        stage.kill(daemon);
+        let fresh = fresh();
+        seen.extend(fresh);
+        lives += 1;
+        assert!(lives < 64 && !seen.contains("stuck"), "it does not come to an end: {seen:?}");
+        let names: Vec<String> = seen.iter().map(|name| format!("'{name}'")).collect();
+        stage.hold(epoch + 1, &format!("{NAME} NOT IN ({})", names.join(", ")));
+        daemon = Daemon::start(&stage.config);
+    }
+    stage.ends_well(daemon);
+    // Whatever a move writes, this file kills behind it in a world of its own too. The other way round is left to those: what
+    // a short life did not see done, the next one finds done. Trouble of a step comes and goes with the machine's pace.
+    let steps = ["fence", "promote", "capacity", "traffic"];
+    let table: BTreeSet<String> =
+        DECIDING.iter().chain(PROVING).map(|kind| (*kind).to_owned()).chain(steps.into_iter().flat_map(rows_of)).collect();
+    seen.retain(|name| !name.starts_with("step-progress") && !name.starts_with("step-trouble"));
+    assert!(seen.is_subset(&table), "{seen:?}");
+    assert!(lives > 15, "{lives} lives");
+}
+
+/// Kills the daemon while its request is on the way: never done, or done and unanswered.
+fn killed_within(change: Change, traffic: Traffic) {
+    for (fault, effect) in [(Fault::Hang, 0), (Fault::Latency { millis: 600_000 }, 1)] {
+        let stage = Stage::of(traffic, 400);
+        let daemon = Daemon::steady(&stage.config);
+        stage.fault(change, fault.clone(), None);
+        stage.break_primary();
+        until("the request is on its way", || (stage.calls(change) > 0 && stage.effect(change) == effect).then_some(()));
+        stage.kill(daemon);
+        assert_eq!(stage.effect(change), effect, "{change:?} {fault:?}");
+        let rows = stage.rows();
+        let of_step: Vec<&str> = rows.iter().filter_map(|row| row.name.strip_suffix(change.step)).map(str::trim_end).collect();
+        assert_eq!(of_step.last(), Some(&"step-intent"), "{change:?} {fault:?}: written before done: {of_step:?}");
+        stage.act(&watchover::lab::Action::ClearFaults);
+        stage.ends_well(Daemon::start(&stage.config));
+    }
+}
+
+#[test]
+fn killed_within_the_request_of_the_fence() {
+    killed_within(FENCE, Traffic::Route53);
+}
+
+#[test]
+fn killed_within_the_request_of_the_promotion() {
+    killed_within(PROMOTE, Traffic::Route53);
+}
+
+#[test]
+fn killed_within_the_request_of_the_capacity() {
+    killed_within(CAPACITY, Traffic::Route53);
+}
+
+#[test]
+fn killed_within_the_request_of_the_records() {
+    killed_within(RECORDS, Traffic::Route53);
+}
+
+#[test]
+fn killed_within_the_request_of_the_switch() {
+    killed_within(SWITCH, Traffic::S3Switch);
+}
+
+/// It was asked for and has come true, and the row that says so is not durable.
+#[test]
+fn killed_between_what_came_true_and_its_row() {
+    for (change, done) in [(PROMOTE, "promoted"), (RECORDS, "change-insync")] {
+        let stage = Stage::new();
+        let daemon = Daemon::steady(&stage.config);
+        stage.hold_behind(&format!("step-asked {}", change.step));
+        stage.break_primary();
+        until(done, || (stage.happened(done) > 0).then_some(()));
+        stage.kill(daemon);
+        assert!(!stage.rows().iter().any(|row| row.name == format!("step-verified {}", change.step)), "{change:?}");
+        stage.ends_well(Daemon::start(&stage.config));
+    }
+}

@@ -1,0 +1,276 @@
+//! A quick world, a configuration with short thresholds for it, and a look into the journal past the daemon.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+use rustix::process::Signal;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use watchover::adapters::sqlite::SqliteJournal;
+use watchover::lab::faults::Fault;
+use watchover::lab::profile::Profile;
+use watchover::lab::referee::Expect;
+use watchover::lab::world::{Cause, PRIMARY_REGION, STANDBY_REGION, SWITCH_REGION, SiteName, Traffic, names};
+use watchover::lab::{Action, ConfigOptions, Lab, LabSpec};
+
+use crate::real::{Daemon, command, until};
+
+/// One kind of change at AWS that a plan makes: its call, and the event by which the world counts it.
+#[derive(Clone, Copy, Debug)]
+pub struct Change {
+    pub step: &'static str,
+    pub service: &'static str,
+    pub region: &'static str,
+    pub operation: &'static str,
+    pub event: &'static str,
+}
+
+pub const FENCE: Change = Change {
+    step: "fence",
+    service: "autoscaling",
+    region: PRIMARY_REGION,
+    operation: "UpdateAutoScalingGroup",
+    event: "group-size shop-primary",
+};
+pub const PROMOTE: Change = Change {
+    step: "promote",
+    service: "rds",
+    region: STANDBY_REGION,
+    operation: "PromoteReadReplica",
+    event: "promotion-accepted shop-replica",
+};
+pub const CAPACITY: Change = Change {
+    step: "capacity",
+    service: "autoscaling",
+    region: STANDBY_REGION,
+    operation: "UpdateAutoScalingGroup",
+    event: "group-size shop-standby",
+};
+pub const RECORDS: Change =
+    Change { step: "traffic", service: "route53", region: "*", operation: "ChangeResourceRecordSets", event: "records-changed zone" };
+pub const SWITCH: Change =
+    Change { step: "traffic", service: "s3", region: SWITCH_REGION, operation: "PutObject", event: "object-put switch" };
+
+/// One row, as far as these tests look.
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub seq: i64,
+    pub epoch: i64,
+    /// The moment of its decision: rows of one transaction share it.
+    pub mono: i64,
+    pub incident: Option<String>,
+    /// Its kind, and behind a space its step if it has one.
+    pub name: String,
+}
+
+/// A world in this process and the daemon's configuration for it. The daemon itself is the real binary.
+pub struct Stage {
+    // Declared before its runtime: it ends on it.
+    lab: Lab,
+    _runtime: Runtime,
+    pub traffic: Traffic,
+    pub config: PathBuf,
+    pub dir: TempDir,
+}
+
+impl Stage {
+    pub fn new() -> Stage {
+        Stage::of(Traffic::Route53, 400)
+    }
+
+    /// `modifying` is how long a promotion shows that status, milliseconds.
+    pub fn of(traffic: Traffic, modifying: u64) -> Stage {
+        let dir = TempDir::new().unwrap();
+        let profile = Profile {
+            record_ttl_s: 1,
+            balancer_ttl_s: 1,
+            insync: 300,
+            promote_delay: 100,
+            promote_modifying: modifying,
+            promote_rebooting: 200,
+            promote_backing_up: 200,
+            database_change: 200,
+            launch: 300,
+            target_register: 100,
+            target_eject: 100,
+            terminate: 300,
+            ..Profile::lab()
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let lab = runtime.block_on(Lab::start(LabSpec { profile, traffic, ..LabSpec::default() })).unwrap();
+        let text = str::to_owned;
+        let options = ConfigOptions {
+            startup_grace: text("300ms"),
+            interval: (text("300ms"), text("60ms")),
+            drain: text("300ms"),
+            ..ConfigOptions::default()
+        };
+        let config = dir.path().join("config.toml");
+        std::fs::write(&config, lab.daemon_config(dir.path(), &options)).unwrap();
+        let stage = Stage { lab, _runtime: runtime, traffic, config, dir };
+        // The fence keeps its deadline over a restart: a slow one must not cost it.
+        stage.edit(&[
+            ("min_outage = \"3s\"", "min_outage = \"200ms\""),
+            ("rise = 5", "rise = 2"),
+            ("deadline = \"5s\"", "deadline = \"40s\""),
+        ]);
+        stage
+    }
+
+    /// Changes the config's text; each change must apply.
+    pub fn edit(&self, changes: &[(&str, &str)]) {
+        let mut text = std::fs::read_to_string(&self.config).unwrap();
+        for (from, to) in changes {
+            assert!(text.contains(from), "{from:?} is not in the config");
+            text = text.replacen(from, to, 1);
+        }
+        std::fs::write(&self.config, text).unwrap();
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
+    /// What the plan changes, in its order.
+    pub fn changes(&self) -> [Change; 4] {
+        [FENCE, PROMOTE, CAPACITY, if self.traffic == Traffic::S3Switch { SWITCH } else { RECORDS }]
+    }
+
+    // The world.
+
+    pub fn act(&self, action: &Action) {
+        self.lab.act(action).unwrap();
+    }
+
+    /// The app dies on every machine of the primary; its region lives, so that the fence is one.
+    pub fn break_primary(&self) {
+        self.act(&Action::App { site: SiteName::Primary, running: false });
+    }
+
+    pub fn fault(&self, change: Change, fault: Fault, times: Option<u32>) {
+        let [service, region, operation] = [change.service, change.region, change.operation].map(str::to_owned);
+        self.act(&Action::Fault { service, region, operation, fault, times, for_ms: None });
+    }
+
+    /// Every change that somebody made through an API: how often each took effect.
+    pub fn effects(&self) -> BTreeMap<String, usize> {
+        let mut effects = BTreeMap::new();
+        for event in self.lab.events_since(0).into_iter().filter(|event| event.by == Cause::Api) {
+            let subject = match event.kind {
+                "records-changed" if event.subject == names::ZONE_ID => "zone",
+                "object-put" => "switch",
+                _ => event.subject.as_str(),
+            };
+            *effects.entry(format!("{} {subject}", event.kind)).or_default() += 1;
+        }
+        effects
+    }
+
+    pub fn effect(&self, change: Change) -> usize {
+        self.effects().get(change.event).copied().unwrap_or(0)
+    }
+
+    /// How often that was called, whatever became of it.
+    pub fn calls(&self, change: Change) -> u64 {
+        let fits = |region: &str| change.region == "*" || change.region == region;
+        self.lab.calls().into_iter().filter(|call| call.operation == change.operation && fits(&call.region)).map(|call| call.count).sum()
+    }
+
+    /// How often the world did that.
+    pub fn happened(&self, kind: &str) -> usize {
+        self.lab.events_since(0).iter().filter(|event| event.kind == kind).count()
+    }
+
+    // The journal.
+
+    /// Every row.
+    pub fn rows(&self) -> Vec<Row> {
+        let db = Connection::open_with_flags(self.state().join("journal.sqlite"), OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+        let mut select = db
+            .prepare(
+                "SELECT seq, epoch, mono, incident, kind || coalesce(' ' || json_extract(json, '$.step'), '') FROM entries ORDER BY seq",
+            )
+            .unwrap();
+        let rows = select.query_map([], |row| {
+            Ok(Row { seq: row.get(0)?, epoch: row.get(1)?, mono: row.get(2)?, incident: row.get(3)?, name: row.get(4)? })
+        });
+        rows.unwrap().map(Result::unwrap).collect()
+    }
+
+    /// The takeover that wrote last.
+    pub fn epoch(&self) -> i64 {
+        self.rows().last().unwrap().epoch
+    }
+
+    /// Refuses every transaction of that takeover behind the first row for which the SQL `condition` holds. Later takeovers
+    /// are not bound, so that nothing needs to be undone before the restart, and the log stays as the crash left it.
+    pub fn hold(&self, epoch: i64, condition: &str) {
+        let db = Connection::open(self.state().join("journal.sqlite")).unwrap();
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
+        db.busy_timeout(crate::real::LONG).unwrap();
+        // Only the first row of a transaction follows the recorded head: the rest of the one that is held on to passes.
+        let trigger = format!(
+            "BEGIN IMMEDIATE; DROP TRIGGER IF EXISTS hold;
+             CREATE TRIGGER hold BEFORE INSERT ON entries
+             WHEN NEW.epoch = {epoch} AND NEW.prev_hash = (SELECT hash FROM head) AND EXISTS (
+                 SELECT 1 FROM entries WHERE epoch = {epoch} AND incident IS NOT NULL AND ({condition}))
+             BEGIN SELECT RAISE(ABORT, 'held by the test'); END; COMMIT;"
+        );
+        db.execute_batch(&trigger).unwrap();
+    }
+
+    /// The same behind the row of that name.
+    pub fn hold_behind(&self, name: &str) {
+        self.hold(self.epoch(), &format!("{NAME} = '{name}'"));
+    }
+
+    // The end.
+
+    /// Ends the daemon as the power would.
+    pub fn kill(&self, mut daemon: Daemon) {
+        daemon.process.signal(Signal::KILL);
+        let (status, _) = daemon.process.end();
+        assert_eq!(status.code(), None, "it ended by itself: {}", daemon.said());
+    }
+
+    /// Waits for the end of the only move.
+    pub fn moved(&self, daemon: &Daemon) {
+        until("the move is over", || {
+            let app = daemon.app();
+            assert_ne!(app["state"], "stuck", "{app:#}\n{}", daemon.said());
+            (app["active_site"] == "standby" && app["incident"].is_null()).then_some(())
+        });
+    }
+
+    /// Every step of the plan took effect once, and nothing else did; the referee has nothing to say.
+    pub fn one_effect_each(&self) {
+        let mut effects = self.effects();
+        // Follow-ups: nothing waits for them, and they are lost with the process.
+        let mut follow_ups = vec!["database-modified shop-replica"];
+        if self.traffic == Traffic::S3Switch {
+            follow_ups.push(RECORDS.event);
+        }
+        for event in follow_ups {
+            assert!(effects.remove(event).unwrap_or(0) <= 1, "{:#?}", self.effects());
+        }
+        let wanted: BTreeMap<String, usize> = self.changes().iter().map(|change| (change.event.to_owned(), 1)).collect();
+        assert_eq!(effects, wanted, "{:#?}", self.lab.events_since(0));
+        assert_eq!(self.lab.violations(Expect::Anything), []);
+    }
+
+    /// The move ends as every one has to: the standby serves, one effect a step, one incident, a whole journal.
+    pub fn ends_well(&self, daemon: Daemon) {
+        self.moved(&daemon);
+        self.one_effect_each();
+        daemon.stop();
+        let history = command(&self.config, &["history", "--json"]).json();
+        let outcomes: Vec<_> = history["incidents"].as_array().unwrap().iter().map(|incident| &incident["outcome"]).collect();
+        assert_eq!(outcomes, ["moved"], "{history:#}");
+        SqliteJournal::read(&self.state()).unwrap();
+    }
+}
+
+/// A row's name in SQL, as [`Row::name`] has it.
+pub const NAME: &str = "kind || coalesce(' ' || json_extract(json, '$.step'), '')";
