@@ -340,3 +340,20 @@ fn size_tasks_and_clocks_are_watched() {
 fn an_unknown_layer_must_be_named() {
     assert_eq!(of("helpers/x.rs", "use crate::domain::model;").len(), 1);
 }
+
+#[test]
+fn planted_faults_are_in_date() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let faults: toml::Table = std::fs::read_to_string(root.join("tests/mutants/faults.toml")).unwrap().parse().unwrap();
+    let mut stale = Vec::new();
+    for fault in faults["fault"].as_array().unwrap() {
+        for edit in fault["edits"].as_array().unwrap() {
+            let file = edit["file"].as_str().unwrap();
+            let times = std::fs::read_to_string(root.join(file)).unwrap().matches(edit["find"].as_str().unwrap()).count();
+            if times != 1 {
+                stale.push(format!("{}: {file} holds its text {times} times", fault["name"]));
+            }
+        }
+    }
+    assert!(stale.is_empty(), "{stale:#?}");
+}
