@@ -177,6 +177,11 @@ impl Lab {
         self.cloud.world().first_effect()
     }
 
+    /// Requests that Route 53 refused because the account was above its pace.
+    pub fn route53_too_fast(&self) -> u64 {
+        self.cloud.world().route53_too_fast()
+    }
+
     /// Wall clock at a time of the world, in Unix milliseconds.
     pub fn unix_ms(&self, at: Millis) -> u64 {
         self.cloud.world().unix_ms(at)

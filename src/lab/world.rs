@@ -88,6 +88,7 @@ pub struct World {
     front_door_points: Vec<BTreeSet<&'static str>>,
     real: Option<real::Real>,
     route53_tokens: (f64, Millis),
+    route53_too_fast: u64,
 }
 
 /// What waits in the queue. The order of the variants breaks ties, so it is part of the determinism.
@@ -138,6 +139,7 @@ impl World {
             front_door_points: Vec::new(),
             real: None,
             route53_tokens: (spec.profile.route53_burst as f64, 0),
+            route53_too_fast: 0,
         };
         seeded::furnish(&mut world, spec);
         world
@@ -251,6 +253,11 @@ impl World {
     /// When the first API call took effect.
     pub fn first_effect(&self) -> Option<Millis> {
         self.first_effect
+    }
+
+    /// Requests that Route 53 refused because the account was above its pace.
+    pub fn route53_too_fast(&self) -> u64 {
+        self.route53_too_fast
     }
 
     fn later(&mut self, delay: u64, tick: Tick) {

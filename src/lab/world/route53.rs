@@ -24,6 +24,7 @@ impl World {
         let tokens = (tokens + grown).min(self.profile.route53_burst as f64);
         let enough = tokens >= 1.0;
         self.route53_tokens = (if enough { tokens - 1.0 } else { tokens }, now.max(since));
+        self.route53_too_fast += u64::from(!enough);
         if enough { Ok(()) } else { Err(ApiError::new(400, "Throttling", "Rate exceeded")) }
     }
 
@@ -287,5 +288,6 @@ mod tests {
         assert_eq!(passed, 10);
         assert!(world.route53_pace(5_200).is_ok());
         assert_eq!(world.route53_pace(5_200).unwrap_err().code, "Throttling");
+        assert_eq!(world.route53_too_fast(), 31);
     }
 }
