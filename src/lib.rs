@@ -4,8 +4,11 @@
 //! them and sees `ports` and `domain::model` alone.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "daemon")]
 pub mod adapters;
+#[cfg(feature = "daemon")]
 pub mod cli;
+#[cfg(feature = "daemon")]
 pub mod config;
 pub mod domain;
 pub mod lab;

@@ -3,7 +3,7 @@
 //! Adapters implement them for the real world, the simulation for a pretend one; nothing above this file
 //! knows which it talks to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::domain::ledger::Record;
 use crate::domain::model::{Direction, Finding};
-use crate::domain::notice::Notice;
+use crate::domain::notice::{Event, Notice};
 pub use crate::domain::report::{ErrorClass, Inspection, StepError};
 use crate::domain::run::proven_fence;
 
@@ -131,6 +131,28 @@ pub trait Step: Send + Sync {
     /// The words say what was put back, or why leaving it is right.
     async fn undo(&self, cx: &StepContext) -> Result<String, StepError>;
 }
+
+/// One receiver of messages, judged.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NotifyConfig {
+    /// Its name: a metric label.
+    pub name: String,
+    /// Its kind.
+    pub kind: String,
+    /// What it is told of.
+    pub events: BTreeSet<Event>,
+    /// How often it is reminded while a person is waited for; `None`: never.
+    pub remind_every: Option<Duration>,
+    /// How long one attempt may take.
+    pub timeout: Duration,
+    /// Account of the config; `None`: our own.
+    pub account: Option<String>,
+    /// The kind's own keys, complete. They hold no secrets: these are in files.
+    pub keys: Value,
+}
+
+/// A receiver: what its config says, and the way to it.
+pub type Receiver = (NotifyConfig, std::sync::Arc<dyn Notifier>);
 
 /// Tells one receiver of messages.
 #[async_trait]

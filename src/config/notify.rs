@@ -3,34 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::check::Judge;
 use super::judge::{Table, nearest};
 use super::signals::{known_kind, label};
 use crate::domain::notice::Event;
+pub use crate::ports::NotifyConfig;
 
 /// More receivers than this are a mistake: each costs a task and a queue.
 const MOST: usize = 32;
-
-/// One receiver of messages, judged.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NotifyConfig {
-    /// Its name: a metric label.
-    pub name: String,
-    /// Its kind.
-    pub kind: String,
-    /// What it is told of.
-    pub events: BTreeSet<Event>,
-    /// How often it is reminded while a person is waited for; `None`: never.
-    pub remind_every: Option<Duration>,
-    /// How long one attempt may take.
-    pub timeout: Duration,
-    /// Account of the config; `None`: our own.
-    pub account: Option<String>,
-    /// The kind's own keys, complete. They hold no secrets: these are in files.
-    pub keys: Value,
-}
 
 /// Judges all receivers; those with problems are left out.
 pub(super) fn receivers(judge: &Judge<'_>, root: &Table) -> Vec<NotifyConfig> {

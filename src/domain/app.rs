@@ -224,12 +224,18 @@ impl App {
             preflight: self.preflights.get(&self.direction()),
             around,
             now,
+            telling: true,
         }
     }
 
     /// A site by its own rule.
     pub fn site(&self, site: SiteName, now: Moment) -> SiteView {
         quorum::site(self.policy.site(site), self.signals(site), now)
+    }
+
+    /// What its signals say, in words.
+    pub fn site_words(&self, site: SiteName, now: Moment) -> String {
+        quorum::words(self.policy.site(site), self.signals(site), now).join(", ")
     }
 
     /// Takes in what was seen. Writes nothing, decides nothing.

@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use super::gates::{Around, Found, View};
-use super::ledger::{Entry, Figures, GateState, Ruling};
+use super::gates::{Around, Found, NAMES, View};
+use super::ledger::{Entry, Figures, Ruling};
 use super::model::{Actor, Direction, Health, Moment, Outcome, SiteName, State, Trigger};
 use super::moving::{self, Work};
 use super::plan::{Class, Plan};
@@ -53,6 +53,21 @@ impl App {
             State::Proving => self.proving(now),
             State::Stuck => moving::settle_stuck(self),
         })
+    }
+
+    /// When time alone will change what should happen next, of what is urgent and known ahead: an outage is old enough, a
+    /// step's wait is over. What else time changes is met with the next pulse.
+    pub fn wakes(&self, around: &Around, now: Moment) -> Option<Moment> {
+        let urgent = match self.ledger.state {
+            State::Suspect => {
+                let failed = self.site(self.direction().source(), now).first_failed?;
+                Some(self.since_before(failed, around) + self.policy.min_outage)
+            }
+            State::Held => Some(around.started + self.policy.startup_grace),
+            State::Moving => self.work.values().filter_map(|work| work.idle_until(now)).min_by_key(|until| until.mono),
+            State::Watching | State::Confirmed | State::AwaitingApproval | State::Proving | State::Stuck => None,
+        };
+        urgent.filter(|at| at.mono > now.mono)
     }
 
     /// Which site is active, once the inspections agree on it. They may agree late: an outage that is already there when a
@@ -103,7 +118,8 @@ impl App {
             return None;
         }
         let view = self.site(source, now);
-        let opened = Entry::Opened { trigger: Trigger::Outage, direction, first_failed: view.first_failed, words: view.words.join(", ") };
+        let opened =
+            Entry::Opened { trigger: Trigger::Outage, direction, first_failed: view.first_failed, words: self.site_words(source, now) };
         Some(Decision::entry(opened).and(Effect::LookNow))
     }
 
@@ -134,7 +150,7 @@ impl App {
             && let Some(first_failed) = view.first_failed.map(|at| self.since_before(at, around))
             && now.since(first_failed) >= self.policy.min_outage
         {
-            return Some(Decision::entry(Entry::Confirmed { first_failed, words: view.words.join(", ") }));
+            return Some(Decision::entry(Entry::Confirmed { first_failed, words: self.site_words(source, now) }));
         }
         let doubt = quorum::in_doubt(self.policy.site(source), self.signals(source), now);
         // A restart forgets what was counted: no news is not good news until there was time for some.
@@ -160,7 +176,7 @@ impl App {
             let outcome = if incident.declined { Outcome::Declined } else { Outcome::CalledOff };
             return Some(self.close(outcome, None));
         }
-        let (mut ruling, gates, exposure) = self.view(around, now).gates(incident.direction, Point::Start);
+        let (mut ruling, states) = self.view(around, now).states(incident.direction, Point::Start);
         // An approval that no longer covers the figures is asked for again, and that question ends by its time, too.
         let asks = state == State::AwaitingApproval && (!incident.approved || ruling == Ruling::Ask);
         if asks && now.since(self.ledger.since) >= self.policy.approval_timeout {
@@ -187,24 +203,22 @@ impl App {
         } else if self.work.contains_key(MOVE) && self.work.get(MOVE) != Some(&Work::default()) {
             return Some(Decision::default().doing(MOVE, Work::default()));
         }
-        let gated = Entry::Gated { ruling, gates: gates.clone(), exposure };
         let entered = match (state, ruling) {
             (_, Ruling::Go) => true,
             (State::Held, Ruling::Ask) | (State::Suspect | State::Confirmed, _) => true,
             (State::AwaitingApproval, Ruling::Hold) => incident.approved,
             (State::AwaitingApproval, Ruling::Ask) => false,
             (State::Held, Ruling::Hold) => {
-                let shut = |gates: &[super::ledger::Gate]| -> Vec<(String, GateState)> {
-                    gates.iter().map(|gate| (gate.name.clone(), gate.state)).collect()
-                };
-                shut(&gates) != shut(&incident.gates) && self.gates_written.is_none_or(|at| now.since(at) >= GATES_EVERY)
+                let written = incident.gates.iter().map(|gate| (gate.name.as_str(), gate.state));
+                !written.eq(NAMES.iter().copied().zip(states)) && self.gates_written.is_none_or(|at| now.since(at) >= GATES_EVERY)
             }
             (State::Watching | State::Moving | State::Proving | State::Stuck, _) => false,
         };
         if !entered {
             return None;
         }
-        let decision = Decision::entry(gated);
+        let (_, gates, exposure) = self.view(around, now).gates(incident.direction, Point::Start);
+        let decision = Decision::entry(Entry::Gated { ruling, gates, exposure });
         Some(match ruling {
             Ruling::Go => {
                 let plan = self.policy.plan_to(incident.direction.target()).for_move(incident.graceful());
@@ -287,6 +301,7 @@ impl App {
             preflight: None,
             around: &Around::default(),
             now: first,
+            telling: false,
         };
         Figures {
             rto_seconds: Some(total),

@@ -2,15 +2,14 @@
 //!
 //! All are evaluated every time, so that a report shows not only what stopped a move but how near the rest was.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::autonomy::Autonomy;
 use super::health::{Last, SignalHealth};
 use super::ledger::{Gate, GateState, Incident, Ledger, Ruling};
 use super::model::{Direction, LagSample, Mode, Moment, SiteName, Verdict};
-use super::plan::{Class, OnFailure};
+use super::plan::Class;
 use super::policy::{AppPolicy, OnRpoExceeded};
+pub use super::preflight::{Found, Preflight};
 use super::quorum::{self, Point};
 use super::rpo::{self, Assumption, Exposure, Writes};
 
@@ -49,33 +48,8 @@ pub struct Around {
     pub journal_fault: Option<String>,
 }
 
-/// What the latest inspection of a plan's steps said.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Preflight {
-    /// When it was done.
-    pub at: Moment,
-    /// Which way the plan goes.
-    pub direction: Direction,
-    /// By step.
-    pub steps: BTreeMap<String, Found>,
-    /// Whether others can move the traffic of the steps that can tell, by step.
-    pub autonomy: BTreeMap<String, Autonomy>,
-}
-
-/// One step's part in a preflight.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Found {
-    /// It is so already.
-    AlreadySo,
-    /// It could be done.
-    Possible,
-    /// It would be refused, with the reason.
-    Refused(String),
-    /// The world did not answer, or nobody can tell.
-    Unknown(String),
-}
-
 /// Everything that a gate may look at.
+#[derive(Clone, Copy)]
 pub struct View<'a> {
     /// The app's policy.
     pub policy: &'a AppPolicy,
@@ -91,9 +65,27 @@ pub struct View<'a> {
     pub around: &'a Around,
     /// Now.
     pub now: Moment,
+    /// Whether gates say why. They are asked with every event, and their words are read once in a while.
+    pub telling: bool,
 }
 
 impl View<'_> {
+    pub(super) fn open(&self, words: impl FnOnce() -> String) -> (GateState, String) {
+        (GateState::Open, self.say(words))
+    }
+
+    pub(super) fn asks(&self, words: impl FnOnce() -> String) -> (GateState, String) {
+        (GateState::Asks, self.say(words))
+    }
+
+    pub(super) fn shut(&self, words: impl FnOnce() -> String) -> (GateState, String) {
+        (GateState::Shut, self.say(words))
+    }
+
+    fn say(&self, words: impl FnOnce() -> String) -> String {
+        if self.telling { words() } else { String::new() }
+    }
+
     /// A site's signals.
     pub fn signals(&self, site: SiteName) -> &[SignalHealth] {
         match site {
@@ -133,26 +125,39 @@ impl View<'_> {
     /// Evaluates every gate for a move in this direction.
     pub fn gates(&self, direction: Direction, point: Point) -> (Ruling, Vec<Gate>, Exposure) {
         let exposure = self.exposure(direction);
-        let evaluated: Vec<(GateState, String)> = NAMES
-            .iter()
-            .map(|name| match *name {
-                "active-known" => self.active_known(),
-                "direction" => self.direction(direction),
-                "not-paused" => self.not_paused(),
-                "mode" => self.mode(),
-                "startup-grace" => self.startup_grace(),
-                "not-isolated" => self.not_isolated(direction),
-                "target-healthy" => self.target_healthy(direction, point),
-                "data-loss" => self.data_loss(&exposure),
-                "cooldown" => self.cooldown(),
-                "blast-radius" => self.blast_radius(),
-                "lease" => open("no lease is configured: this observer is the only one"),
-                _ => self.preflight(direction),
-            })
-            .collect();
+        let evaluated = self.evaluate(direction, point, &exposure);
         let gates: Vec<Gate> =
             NAMES.iter().zip(evaluated).map(|(name, (state, words))| Gate { name: (*name).to_owned(), state, words }).collect();
-        (ruling(&gates), gates, exposure)
+        (ruling(gates.iter().map(|gate| gate.state)), gates, exposure)
+    }
+
+    /// The same without a word: what a decision needs that will mostly be none.
+    pub fn states(&self, direction: Direction, point: Point) -> (Ruling, Vec<GateState>) {
+        let quiet = View { telling: false, ..*self };
+        let states: Vec<GateState> = quiet.evaluate(direction, point, &self.exposure(direction)).map(|(state, _)| state).collect();
+        (ruling(states.iter().copied()), states)
+    }
+
+    fn evaluate<'a>(
+        &'a self,
+        direction: Direction,
+        point: Point,
+        exposure: &'a Exposure,
+    ) -> impl Iterator<Item = (GateState, String)> + 'a {
+        NAMES.iter().map(move |name| match *name {
+            "active-known" => self.active_known(),
+            "direction" => self.direction(direction),
+            "not-paused" => self.not_paused(),
+            "mode" => self.mode(),
+            "startup-grace" => self.startup_grace(),
+            "not-isolated" => self.not_isolated(direction),
+            "target-healthy" => self.target_healthy(direction, point),
+            "data-loss" => self.data_loss(exposure),
+            "cooldown" => self.cooldown(),
+            "blast-radius" => self.blast_radius(),
+            "lease" => self.open(|| "no lease is configured: this observer is the only one".to_owned()),
+            _ => self.preflight(direction),
+        })
     }
 
     fn commanded(&self) -> bool {
@@ -169,45 +174,47 @@ impl View<'_> {
 
     fn active_known(&self) -> (GateState, String) {
         match self.ledger.active {
-            Some(site) => open(format!("{site} is active")),
-            None => shut("nobody has said which site is active, and the plan's own inspections do not agree on one: `watchover adopt`"),
+            Some(site) => self.open(|| format!("{site} is active")),
+            None => self.shut(|| {
+                "nobody has said which site is active, and the plan's own inspections do not agree on one: `watchover adopt`".to_owned()
+            }),
         }
     }
 
     fn direction(&self, direction: Direction) -> (GateState, String) {
         match direction {
-            Direction::ToStandby => open("towards the standby"),
-            Direction::ToPrimary if self.commanded() => open("towards the primary, by a person's command"),
-            Direction::ToPrimary => shut("a way back is never automatic: `watchover failback`"),
+            Direction::ToStandby => self.open(|| "towards the standby".to_owned()),
+            Direction::ToPrimary if self.commanded() => self.open(|| "towards the primary, by a person's command".to_owned()),
+            Direction::ToPrimary => self.shut(|| "a way back is never automatic: `watchover failback`".to_owned()),
         }
     }
 
     fn not_paused(&self) -> (GateState, String) {
         match &self.ledger.paused {
             Some(pause) if pause.until > self.now.wall && !self.commanded() => {
-                shut(format!("paused until {} by {} ({})", super::model::rfc3339(pause.until), pause.by.who, pause.by.reason))
+                self.shut(|| format!("paused until {} by {} ({})", super::model::rfc3339(pause.until), pause.by.who, pause.by.reason))
             }
-            Some(pause) if self.commanded() => open(format!("paused by {}, but a person commands this move", pause.by.who)),
-            _ => open("not paused"),
+            Some(pause) if self.commanded() => self.open(|| format!("paused by {}, but a person commands this move", pause.by.who)),
+            _ => self.open(|| "not paused".to_owned()),
         }
     }
 
     fn mode(&self) -> (GateState, String) {
         let declined = self.ledger.incident.as_ref().is_some_and(|incident| incident.declined);
         match self.policy.mode {
-            mode if self.commanded() => open(format!("{mode}, and a person commands this move")),
-            _ if self.approved() => open("approved"),
-            _ if declined => shut("declined, until a new outage"),
+            mode if self.commanded() => self.open(|| format!("{mode}, and a person commands this move")),
+            _ if self.approved() => self.open(|| "approved".to_owned()),
+            _ if declined => self.shut(|| "declined, until a new outage".to_owned()),
             Mode::Automatic => self.automatic(),
-            Mode::Approval => asks("approval: a person must say yes"),
-            Mode::Observe => shut("observe: nothing is moved without a command"),
+            Mode::Approval => self.asks(|| "approval: a person must say yes".to_owned()),
+            Mode::Observe => self.shut(|| "observe: nothing is moved without a command".to_owned()),
         }
     }
 
     fn startup_grace(&self) -> (GateState, String) {
         let up = self.now.since(self.around.started);
-        let words = format!("running for {:.1}s of {:.0}s", up.as_secs_f64(), self.policy.startup_grace.as_secs_f64());
-        if up >= self.policy.startup_grace || self.forced() { open(words) } else { shut(words) }
+        let words = || format!("running for {:.1}s of {:.0}s", up.as_secs_f64(), self.policy.startup_grace.as_secs_f64());
+        if up >= self.policy.startup_grace || self.forced() { self.open(words) } else { self.shut(words) }
     }
 
     fn not_isolated(&self, direction: Direction) -> (GateState, String) {
@@ -222,13 +229,19 @@ impl View<'_> {
         let policies = &self.policy.site(direction.target()).signals;
         let other_site = policies.iter().zip(target).any(|(policy, signal)| policy.counts && signal.last().is_some_and(proves));
         let known = witnesses + usize::from(other_site);
-        let words = format!(
-            "{witnesses} of {} witnesses up, the other site {}; {known} of {} needed",
-            self.around.witnesses.len(),
-            if other_site { "answers" } else { "does not answer" },
-            self.around.need_up
-        );
-        if known >= self.around.need_up.max(1) { open(words) } else { shut(format!("{words}: we may be the ones cut off")) }
+        let words = || {
+            format!(
+                "{witnesses} of {} witnesses up, the other site {}; {known} of {} needed",
+                self.around.witnesses.len(),
+                if other_site { "answers" } else { "does not answer" },
+                self.around.need_up
+            )
+        };
+        if known >= self.around.need_up.max(1) {
+            self.open(words)
+        } else {
+            self.shut(|| format!("{}: we may be the ones cut off", words()))
+        }
     }
 
     fn target_healthy(&self, direction: Direction, point: Point) -> (GateState, String) {
@@ -238,32 +251,34 @@ impl View<'_> {
         let outage = self.ledger.incident.as_ref().and_then(|incident| incident.first_failed);
         let missing = quorum::missing(site, self.signals(target), if committed { Point::Traffic } else { point }, outage, self.now);
         if !missing.is_empty() {
-            return shut(format!("{target}: {}", missing.join(", ")));
+            return self.shut(|| format!("{target}: {}", missing.join(", ")));
         }
         // Once the old writers are being fenced off the source is down by our own hand.
         let begun = self.ledger.incident.as_ref().is_some_and(|incident| incident.steps.values().any(|run| run.touched));
         let graceful = self.ledger.incident.as_ref().is_some_and(Incident::graceful) && !begun;
         let source = self.site(direction.source());
         if graceful && !committed && source.health != super::model::Health::Up {
-            return shut(format!(
-                "a graceful move needs a well source, but {} is {}: {}",
-                direction.source(),
-                source.health,
-                source.words.join(", ")
-            ));
+            return self.shut(|| {
+                format!(
+                    "a graceful move needs a well source, but {} is {}: {}",
+                    direction.source(),
+                    source.health,
+                    quorum::words(self.policy.site(direction.source()), self.signals(direction.source()), self.now).join(", ")
+                )
+            });
         }
-        open(format!("{target}: every required signal is up"))
+        self.open(|| format!("{target}: every required signal is up"))
     }
 
     fn data_loss(&self, exposure: &Exposure) -> (GateState, String) {
         let objective = self.policy.rpo_objective.as_secs_f64();
-        let words = format!("{}; objective {objective:.0}s", exposure.words());
+        let words = || format!("{}; objective {objective:.0}s", exposure.words());
         let incident = self.ledger.incident.as_ref();
         if incident.is_some_and(Incident::graceful) {
-            return open(format!("graceful: fenced and drained before the promotion; now {words}"));
+            return self.open(|| format!("graceful: fenced and drained before the promotion; now {}", words()));
         }
         if exposure.seconds.is_some_and(|seconds| seconds <= objective) {
-            return open(words);
+            return self.open(words);
         }
         if let Some(wish) = incident.and_then(|incident| incident.wish.as_ref()) {
             let limit = wish.accept_loss.or(if self.approved() { wish.shown } else { None });
@@ -273,66 +288,39 @@ impl View<'_> {
                 (_, None) => false,
             };
             if accepted {
-                return open(format!("{words}; accepted by {} ({})", wish.by.who, wish.by.reason));
+                return self.open(|| format!("{}; accepted by {} ({})", words(), wish.by.who, wish.by.reason));
             }
         }
         match self.policy.on_rpo_exceeded {
-            OnRpoExceeded::Proceed => open(format!("{words}; the config says proceed")),
-            OnRpoExceeded::Approve => asks(format!("{words}; a person must accept the loss")),
-            OnRpoExceeded::Hold => shut(words),
+            OnRpoExceeded::Proceed => self.open(|| format!("{}; the config says proceed", words())),
+            OnRpoExceeded::Approve => self.asks(|| format!("{}; a person must accept the loss", words())),
+            OnRpoExceeded::Hold => self.shut(words),
         }
     }
 
     fn cooldown(&self) -> (GateState, String) {
-        let Some(last) = self.ledger.last_move else { return open("no move so far") };
+        let Some(last) = self.ledger.last_move else { return self.open(|| "no move so far".to_owned()) };
         let ago = self.now.since(last);
-        let words = format!("the last move ended {:.0}s ago, cooldown {:.0}s", ago.as_secs_f64(), self.policy.cooldown.as_secs_f64());
+        let words = || format!("the last move ended {:.0}s ago, cooldown {:.0}s", ago.as_secs_f64(), self.policy.cooldown.as_secs_f64());
         if ago >= self.policy.cooldown || self.forced() || self.approved() {
-            open(words)
+            self.open(words)
         } else if self.commanded() {
-            shut(format!("{words}; --force overrides"))
+            self.shut(|| format!("{}; --force overrides", words()))
         } else {
-            asks(words)
+            self.asks(words)
         }
     }
 
     fn blast_radius(&self) -> (GateState, String) {
         let others = self.around.moving.iter().filter(|group| **group != self.policy.group).count();
-        let words = format!("{others} other group(s) moving, {} allowed at once", self.around.max_groups);
+        let words = || format!("{others} other group(s) moving, {} allowed at once", self.around.max_groups);
         if self.forced() {
-            return open(words);
+            return self.open(words);
         }
         match &self.around.ahead {
-            _ if others >= self.around.max_groups => shut(words),
-            Some(group) if !self.around.moving.contains(&self.policy.group) => shut(format!("{words}; {group} goes first")),
-            _ => open(words),
-        }
-    }
-
-    fn preflight(&self, direction: Direction) -> (GateState, String) {
-        if let Some(fault) = &self.around.journal_fault {
-            return shut(format!("the journal takes nothing, so nothing is done: {fault}"));
-        }
-        let plan = self.policy.plan_to(direction.target());
-        if plan.steps.is_empty() {
-            return shut(format!("no steps are configured {direction}"));
-        }
-        let Some(preflight) = self.preflight else { return shut("the plan was not inspected yet") };
-        let (mut refused, mut unknown) = (Vec::new(), Vec::new());
-        for step in plan.steps.iter().filter(|step| step.on_failure == OnFailure::Halt) {
-            match preflight.steps.get(&step.name) {
-                Some(Found::Refused(why)) => refused.push(format!("{}: {why}", step.name)),
-                Some(Found::Unknown(why)) => unknown.push(format!("{}: {why}", step.name)),
-                Some(Found::AlreadySo | Found::Possible) | None => {}
-            }
-        }
-        let age = self.now.since(preflight.at).as_secs_f64();
-        if !refused.is_empty() {
-            shut(format!("inspected {age:.0}s ago; {}", refused.join("; ")))
-        } else if !unknown.is_empty() {
-            open(format!("inspected {age:.0}s ago; nothing refused, but not everything answered: {}", unknown.join("; ")))
-        } else {
-            open(format!("inspected {age:.0}s ago; every step can be done"))
+            _ if others >= self.around.max_groups => self.shut(words),
+            Some(group) if !self.around.moving.contains(&self.policy.group) => self.shut(|| format!("{}; {group} goes first", words())),
+            _ => self.open(words),
         }
     }
 }
@@ -346,10 +334,10 @@ fn drained(incident: &Incident) -> Option<LagSample> {
 }
 
 /// What all gates together say.
-pub fn ruling(gates: &[Gate]) -> Ruling {
-    if gates.iter().any(|gate| gate.state == GateState::Shut) {
+pub fn ruling(states: impl Iterator<Item = GateState> + Clone) -> Ruling {
+    if states.clone().any(|state| state == GateState::Shut) {
         Ruling::Hold
-    } else if gates.iter().any(|gate| gate.state == GateState::Asks) {
+    } else if states.clone().any(|state| state == GateState::Asks) {
         Ruling::Ask
     } else {
         Ruling::Go
@@ -364,16 +352,4 @@ pub fn closed_words(gates: &[Gate]) -> String {
         .map(|gate| format!("{} {} ({})", gate.name, gate.state, gate.words))
         .collect();
     closed.join("; ")
-}
-
-fn open(words: impl Into<String>) -> (GateState, String) {
-    (GateState::Open, words.into())
-}
-
-fn asks(words: impl Into<String>) -> (GateState, String) {
-    (GateState::Asks, words.into())
-}
-
-fn shut(words: impl Into<String>) -> (GateState, String) {
-    (GateState::Shut, words.into())
 }

@@ -18,6 +18,7 @@ pub mod orders;
 pub mod permit;
 pub mod plan;
 pub mod policy;
+mod preflight;
 pub mod quorum;
 pub mod report;
 pub mod rpo;

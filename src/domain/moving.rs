@@ -64,6 +64,11 @@ impl Work {
             Report::Progress(_) => false,
         }
     }
+
+    /// The end of a wait that is not over.
+    pub fn idle_until(&self, now: Moment) -> Option<Moment> {
+        if let Work::Idle { until } = self { Some(*until).filter(|until| until.mono > now.mono) } else { None }
+    }
 }
 
 /// The wait before the next look at something under way: short at first, then a fiftieth of the time it has taken, so

@@ -52,11 +52,7 @@ pub(super) fn permit(
             None | Some(Problem::Wavers) => return None,
             Some(Problem::Unclear) => return if now.since(asked) > slowest { asked_again() } else { None },
             Some(Problem::Gone) => {
-                let words = format!(
-                    "before {name}: the {} is up again: {}",
-                    direction.source(),
-                    app.site(direction.source(), now).words.join(", ")
-                );
+                let words = format!("before {name}: the {} is up again: {}", direction.source(), app.site_words(direction.source(), now));
                 return Some(Decision::entry(Entry::CallingOff { words }).doing(name, Work::default()));
             }
             Some(Problem::Persists) => {}
@@ -67,7 +63,7 @@ pub(super) fn permit(
     let binds = |gate: &Gate| BINDING.contains(&gate.name.as_str()) && !(committed && gate.name == "data-loss");
     let binding: Vec<Gate> = gates.into_iter().filter(binds).collect();
     let binding = binding.into_iter().map(|gate| tolerate(incident, &exposure, gate, now)).collect::<Vec<Gate>>();
-    match gates::ruling(&binding) {
+    match gates::ruling(binding.iter().map(|gate| gate.state)) {
         Ruling::Go if is_paused(app, incident) => None,
         Ruling::Go => {
             let permitted = Entry::StepPermitted { step: name.clone(), gates: binding };

@@ -15,8 +15,6 @@ pub struct SiteView {
     pub down: usize,
     /// The earliest failed look of the runs that brought it down (or cast doubt).
     pub first_failed: Option<Moment>,
-    /// `alb down (refused)`, one for each counting signal.
-    pub words: Vec<String>,
 }
 
 /// Judges a site by its own rule.
@@ -40,8 +38,13 @@ pub fn site(policy: &SitePolicy, signals: &[SignalHealth], now: Moment) -> SiteV
     let earliest = |health: Health| of(health).filter_map(|(_, signal)| signal.first_failed()).min_by_key(|at| at.mono);
     let first_failed =
         earliest(Health::Down).or_else(|| counting().filter_map(|(_, signal)| signal.first_failed()).min_by_key(|at| at.mono));
-    let words = counting().map(|(policy, signal)| said(policy, signal, now)).collect();
-    SiteView { health, known, down, first_failed, words }
+    SiteView { health, known, down, first_failed }
+}
+
+/// `alb down (refused)`, one for each counting signal.
+pub fn words(policy: &SitePolicy, signals: &[SignalHealth], now: Moment) -> Vec<String> {
+    let counting = policy.signals.iter().zip(signals).filter(|(policy, _)| policy.counts);
+    counting.map(|(policy, signal)| said(policy, signal, now)).collect()
 }
 
 /// True while any counting signal of the site has a bad look that was not outweighed yet.
@@ -235,7 +238,7 @@ mod tests {
         for (rule, min_known, verdicts, expected) in cases {
             let policy = sites(rule, min_known);
             let view = site(&policy, &three(&policy, verdicts), at(6));
-            assert_eq!(view.health, expected, "{rule:?} {min_known} {verdicts:?}: {:?}", view.words);
+            assert_eq!(view.health, expected, "{rule:?} {min_known} {verdicts:?}: {view:?}");
         }
     }
 
@@ -248,7 +251,7 @@ mod tests {
             health(&policy.signals[2], &[UP; 4]),
         ];
         let view = site(&policy, &signals, at(4));
-        assert_eq!((view.health, view.down, view.known), (Health::Down, 1, 2), "one wavers, and is not known yet: {:?}", view.words);
+        assert_eq!((view.health, view.down, view.known), (Health::Down, 1, 2), "one wavers, and is not known yet: {view:?}");
         assert_eq!(view.first_failed, Some(at(2)));
     }
 

@@ -24,6 +24,7 @@ mod seeded;
 mod sites;
 mod snapshot;
 mod tenants;
+mod words;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -49,6 +50,7 @@ pub use seeded::Rules;
 pub use seeded::{ACCOUNT, PRIMARY_REGION, STANDBY_REGION, SWITCH_REGION, Traffic, WorldSpec, names};
 pub use sites::{Ask, SiteReply};
 pub use tenants::Tenant;
+pub use words::mode_words;
 
 use super::profile::Profile;
 

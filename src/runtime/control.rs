@@ -25,8 +25,8 @@ use crate::ports::{Journal, JournalError};
 const ROUNDS: usize = 256;
 /// The loop's pulse at rest: later than this by `GAP`, and what was counted across it proves nothing.
 const PULSE: Duration = Duration::from_secs(1);
-/// The pulse while anything is open: deadlines and thresholds are met within it.
-const FAST_PULSE: Duration = Duration::from_millis(20);
+/// The pulse while anything is open: deadlines are met within it. What a move waits for has a wake of its own.
+const FAST_PULSE: Duration = Duration::from_millis(100);
 /// How late the pulse may be.
 const GAP: Duration = Duration::from_secs(3);
 
@@ -41,6 +41,8 @@ pub struct Control<H: Hands> {
     beat: Option<Moment>,
     /// Apps of which something was seen since they last decided.
     stirred: BTreeSet<AppName>,
+    /// The first moment at which time alone has something decided.
+    wake: Option<Moment>,
     turns: Turns,
     /// Apps that the config no longer names, and whose open incident goes on until it ends.
     pub(super) leaving: BTreeSet<AppName>,
@@ -89,7 +91,7 @@ impl<H: Hands> Control<H> {
         }
         let fleet = Fleet { apps, around };
         let (stirred, leaving, turns) = (BTreeSet::new(), BTreeSet::new(), Turns::default());
-        let mut control = Control { fleet, journal, hands, clock, boot_id, epoch, beat: None, stirred, turns, leaving };
+        let mut control = Control { fleet, journal, hands, clock, boot_id, epoch, beat: None, stirred, wake: None, turns, leaving };
         // What an earlier life left open is looked at as fast as it was then.
         for (name, app) in control.fleet.apps.iter().filter(|(_, app)| app.tempo() > Tempo::Calm) {
             control.hands.pace(name, app.tempo());
@@ -117,8 +119,9 @@ impl<H: Hands> Control<H> {
         let mut due = tokio::time::Instant::now();
         loop {
             let pulse = if self.is_busy() { FAST_PULSE } else { PULSE };
+            let wait = self.wake.map_or(pulse, |at| at.since(self.clock.now()).min(pulse));
             // A busy loop shortens the wait; a stream of messages never puts the pulse off.
-            due = due.min(tokio::time::Instant::now() + pulse);
+            due = due.min(tokio::time::Instant::now() + wait);
             tokio::select! {
                 // In this order, so that a history replays as it ran; the pulse is due by the clock, and cannot be put off.
                 biased;
@@ -211,6 +214,7 @@ impl<H: Hands> Control<H> {
 
     pub(super) fn settle_all(&mut self, now: Moment) {
         self.stirred.clear();
+        self.wake = None;
         self.turns.rebuild(self.fleet.apps.values(), now);
         self.settle(self.fleet.apps.keys().cloned().collect(), now);
     }
@@ -229,6 +233,8 @@ impl<H: Hands> Control<H> {
                     break;
                 }
             }
+            let wakes = self.fleet.apps.get(&name).and_then(|app| app.wakes(&self.fleet.around, now));
+            self.wake = self.wake.into_iter().chain(wakes).min_by_key(|at| at.mono);
         }
         self.let_go();
         self.hands.show(&self.fleet, now);

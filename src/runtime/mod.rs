@@ -1,28 +1,38 @@
 //! When things run.
 
+#[cfg(feature = "daemon")]
 pub mod admin;
 mod apps;
 pub mod beats;
 pub mod clock;
 pub mod control;
+#[cfg(feature = "daemon")]
 pub mod daemon;
 pub mod executor;
 mod families;
 pub mod hands;
+#[cfg(feature = "daemon")]
 pub mod listen;
+#[cfg(feature = "daemon")]
 pub mod logging;
 pub mod message;
 pub mod metrics;
+#[cfg(feature = "daemon")]
 pub mod order;
+#[cfg(feature = "daemon")]
 pub mod past;
 pub mod post;
 pub mod probing;
+#[cfg(feature = "daemon")]
 mod reload;
 pub mod replay;
 mod series;
 pub mod status;
+#[cfg(feature = "daemon")]
 mod steer;
 pub mod supervisor;
+#[cfg(feature = "daemon")]
 pub mod systemd;
 mod turns;
+#[cfg(feature = "daemon")]
 pub mod watch;

@@ -17,12 +17,10 @@ use tokio_util::sync::CancellationToken;
 use super::message::Fleet;
 use super::metrics::Metrics;
 use super::supervisor::Supervisor;
-use crate::adapters::notify::Receiver;
-use crate::config::NotifyConfig;
 use crate::domain::ledger::Record;
 use crate::domain::model::Moment;
 use crate::domain::notice::{self, Notice, Notices};
-use crate::ports::{Notifier, NotifyError};
+use crate::ports::{Notifier, NotifyConfig, NotifyError, Receiver};
 
 /// Messages that wait for a receiver at the most. An incident has a dozen; beyond it the receiver is of no use anyway.
 const QUEUE: usize = 64;

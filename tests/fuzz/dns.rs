@@ -126,11 +126,15 @@ impl Server {
     fn start() -> Server {
         let case: Arc<Mutex<Option<Case>>> = Arc::default();
         let readable: Arc<AtomicU64> = Arc::default();
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let address = socket.local_addr().unwrap();
-        let (held, counted) = (Arc::clone(&case), Arc::clone(&readable));
-        // The port was free for UDP, and nobody else here takes ports by number.
-        listen(address, move |stream| by_tcp(stream, &held, &counted)).unwrap();
+        // A port that is free for UDP may be some other test's for TCP: then another one.
+        let (socket, address) = (0..64)
+            .find_map(|_| {
+                let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+                let address = socket.local_addr().unwrap();
+                let (held, counted) = (Arc::clone(&case), Arc::clone(&readable));
+                listen(address, move |stream| by_tcp(stream, &held, &counted)).ok().map(|_| (socket, address))
+            })
+            .unwrap();
         let (held, counted) = (Arc::clone(&case), Arc::clone(&readable));
         thread::spawn(move || {
             let mut buffer = [0; 4_096];

@@ -29,7 +29,7 @@ def copy(place):
             there = place / file.relative_to(ROOT)
             if not there.exists() or there.read_bytes() != file.read_bytes():
                 there.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, there)
+                shutil.copy(file, there)
 
 
 def plant(place, edits):
@@ -43,15 +43,19 @@ def plant(place, edits):
         path.write_text(text.replace(edit["find"], edit["plant"]))
 
 
-def run(place, build, profile, by, seeds):
+def run(place, build, by, seeds):
     """Runs what has to find it: exit code and output."""
     # Planted code may be unreachable or unused; that is not what is to find it.
     environment = dict(os.environ, CARGO_TARGET_DIR=str(build), SEEDS=str(seeds), RUST_BACKTRACE="0", RUSTFLAGS="")
-    target = ["--lib"] if by == "unit" else ["--test", "simulation"]
-    command = ["cargo", "test", "--locked", "--quiet", *profile, *target]
-    built = subprocess.run([*command, "--no-run"], cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if by == "unit":
+        command = ["cargo", "test", "--locked", "--quiet", "--lib"]
+        built = subprocess.run([*command, "--no-run"], cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        words = built.stdout
+    else:
+        built = subprocess.run([place / "tests/tools/simulation"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        command, words = [built.stdout.strip(), "--nocapture"], built.stderr
     if built.returncode != 0:
-        raise SystemExit(f"mutants: it does not compile:\n{built.stdout[-3000:]}")
+        raise SystemExit(f"mutants: it does not compile:\n{words[-3000:]}")
     done = subprocess.run(command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     return done.returncode, done.stdout
 
@@ -72,7 +76,6 @@ def main():
     parser.add_argument("--seeds", type=int, default=3000, help="histories that are played at most for each fault")
     parser.add_argument("--only", metavar="TEXT", help="faults whose name holds this text")
     parser.add_argument("--target", type=pathlib.Path, help="build there instead, for instance where dependencies are built already")
-    parser.add_argument("--release", action="store_true", help="an optimised build: for many histories")
     args = parser.parse_args()
     faults = tomllib.loads((ROOT / "tests/mutants/faults.toml").read_text())["fault"]
     place, build = args.build.resolve() / "tree", (args.target or args.build / "target").resolve()
@@ -82,7 +85,7 @@ def main():
         copy(place)
         plant(place, fault["edits"])
         by, began = fault.get("by", "simulation"), time.monotonic()
-        code, output = run(place, build, ["--release"] if args.release else [], by, args.seeds)
+        code, output = run(place, build, by, args.seeds)
         found = finder(by, output) if code != 0 else ""
         missed += not found
         print(f"{'found ' if found else 'MISSED'}  {fault['name']}\n        {by}: {found or f'nothing in {args.seeds} histories'}  [{time.monotonic() - began:.0f} s]", flush=True)

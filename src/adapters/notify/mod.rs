@@ -7,12 +7,9 @@ mod command;
 mod sns;
 mod webhook;
 
-use std::sync::Arc;
-
 use super::Adapters;
 use super::registry::NotifyKind;
 use crate::config::NotifyConfig;
-use crate::ports::Notifier;
 
 /// Every kind of receiver, in the order of the reference.
 pub fn kinds() -> Vec<&'static NotifyKind<Adapters>> {
@@ -30,8 +27,7 @@ pub fn kind(name: &str) -> Option<&'static NotifyKind<Adapters>> {
     kinds().into_iter().find(|kind| kind.name == name)
 }
 
-/// A receiver as the config has it, and what sends to it.
-pub type Receiver = (NotifyConfig, Arc<dyn Notifier>);
+pub use crate::ports::Receiver;
 
 /// Builds the receivers of a config.
 ///

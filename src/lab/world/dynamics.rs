@@ -28,7 +28,7 @@ impl World {
     pub fn set_site_mode(&mut self, site: SiteName, mode: SiteMode, now: Millis) {
         self.advance(now);
         let region = self.site(site).region.clone();
-        let detail = crate::lab::words::mode_words(&mode);
+        let detail = super::mode_words(&mode);
         self.sites[site.index()].mode = mode;
         self.record("site-mode", Cause::Hand, &region, site.word(), detail);
     }
