@@ -190,6 +190,9 @@ fn act(sim: &mut Sim, event: &[&str], name: &str) -> Option<String> {
         ["step", step, "loses-answers", times] => {
             return set(&mut sim.world.steps.get_mut(*step).unwrap().lose_answers, times.parse().unwrap());
         }
+        ["step", step, "loses-looks", times] => {
+            return set(&mut sim.world.steps.get_mut(*step).unwrap().lose_looks, times.parse().unwrap());
+        }
         ["step", step, "drops-requests", times] => {
             return set(&mut sim.world.steps.get_mut(*step).unwrap().drop_requests, times.parse().unwrap());
         }

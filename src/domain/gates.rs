@@ -34,6 +34,8 @@ pub const NAMES: &[&str] = &[
 pub struct Around {
     /// When this daemon started.
     pub started: Moment,
+    /// Since when it runs without having stood still: its start, or the end of its last gap.
+    pub awake: Moment,
     /// The latest look at each witness.
     pub witnesses: Vec<Option<Last>>,
     /// How many must be known up.

@@ -16,7 +16,7 @@ use super::permit::{needs_permit, permit};
 use super::plan::{OnFailure, Plan, PlannedStep, Repeat, Reversibility};
 use super::report::{ErrorClass, Inspection, Report, StepError, THROTTLES};
 
-/// How long the one look may take that a step gets whose deadline passed while we were not running.
+/// How long a step is still looked at whose deadline passed while we were not running.
 pub const LAST_LOOK: Duration = Duration::from_secs(5);
 
 /// What a step is doing in this process. Lost with it; the ledger knows how to go on without.
@@ -228,11 +228,14 @@ fn drive(app: &App, around: &Around, incident: &Incident, step: &PlannedStep, ru
         let failed = || Entry::StepFailed { step: name.clone(), code: "no-answer".into(), words: words(), needs_person: false };
         return late.then(|| Decision::entry(failed()).doing(name, Work::default()));
     }
+    // Its time may have run out while nobody watched: then it is looked at until one look tells, and not asked for again.
+    let waking = since.mono < around.awake.mono && now.since(around.awake) < LAST_LOOK;
     let answered = match work {
         Work::Back(Report::Verified(Ok(_)) | Report::Inspected(Ok(Inspection::AlreadySo(_)))) => true,
-        // Nothing of it was seen in this process: it may have come true while nobody watched.
-        Work::Idle { .. } => !app.work.contains_key(name),
-        Work::Out { since: sent, .. } => sent.since(since) >= step.deadline && now.since(*sent) < LAST_LOOK,
+        Work::Back(Report::Verified(Err(_)) | Report::Inspected(Err(_)) | Report::Applied(Err(_))) => waking,
+        // Nothing of it was seen in this process: it may have come true meanwhile.
+        Work::Idle { .. } => waking || !app.work.contains_key(name),
+        Work::Out { since: sent, .. } => waking || (sent.since(since) >= step.deadline && now.since(*sent) < LAST_LOOK),
         Work::Back(_) | Work::Permit { .. } => false,
     };
     if late && !answered {

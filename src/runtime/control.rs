@@ -71,6 +71,7 @@ impl<H: Hands> Control<H> {
         let mut ledgers = fold(&records, &boot_id, now)?;
         let around = Around {
             started: now,
+            awake: now,
             witnesses: vec![None; fleet.witnesses],
             need_up: fleet.need_up,
             moving: Vec::new(),
@@ -186,7 +187,7 @@ impl<H: Hands> Control<H> {
         let now = self.clock.now();
         if let Some(gap) = self.beat.map(|beat| now.since(beat)).filter(|gap| *gap > GAP) {
             tracing::warn!(seconds = gap.as_secs_f64(), "our own loop stood still; what was counted across the gap is forgotten");
-            self.forget(gap);
+            self.forget(gap, now);
             self.note(Entry::Gap { seconds: gap.as_secs_f64() }, now);
         }
         // A machine that was paused whole does not see its own clock stand still: it sees the world's clock jump.
@@ -194,7 +195,7 @@ impl<H: Hands> Control<H> {
         if Duration::from_micros(step.unsigned_abs()) > GAP {
             let seconds = step as f64 / 1e6;
             tracing::warn!(seconds, "the wall clock moved against our own; what was counted across it is forgotten");
-            self.forget(Duration::from_micros(step.unsigned_abs()));
+            self.forget(Duration::from_micros(step.unsigned_abs()), now);
             self.note(Entry::ClockStepped { seconds }, now);
         }
         self.beat = Some(now);
@@ -207,7 +208,8 @@ impl<H: Hands> Control<H> {
     }
 
     /// What was counted across a gap of ours proves nothing.
-    fn forget(&mut self, gap: Duration) {
+    fn forget(&mut self, gap: Duration, now: Moment) {
+        self.fleet.around.awake = now;
         self.fleet.apps.values_mut().for_each(|app| app.observe(Input::Gap(gap)));
         self.fleet.around.witnesses.iter_mut().for_each(|last| *last = None);
     }

@@ -7,7 +7,7 @@ use watchover::lab::Action;
 use watchover::lab::faults::Fault;
 use watchover::lab::world::{SiteMode, SiteName, Traffic};
 
-use crate::real::{Daemon, until};
+use crate::real::{Daemon, command, until};
 use crate::stage::{PROMOTE, RECORDS, Stage};
 
 /// Longer than the deadlines of the steps that run then, a call's, a look's, and the gap from which looks are forgotten.
@@ -25,7 +25,7 @@ fn stopped_for_longer_than_every_deadline_it_does_nothing_on_stale_evidence() {
     let daemon = Daemon::steady(&stage.config);
     stage.break_primary();
     until("the promotion is accepted", || (stage.effect(PROMOTE) == 1).then_some(()));
-    daemon.process.signal(Signal::STOP);
+    daemon.process.stop_still();
     let before = stage.rows().len();
     // While it sleeps the database comes up, and the front of the standby, which it saw up last, goes.
     stage.act(&Action::Site { site: SiteName::Standby, mode: SiteMode::Refuse });
@@ -48,6 +48,35 @@ fn stopped_for_longer_than_every_deadline_it_does_nothing_on_stale_evidence() {
     written("step-trouble traffic");
     assert_eq!(stage.effect(RECORDS), 0);
     stage.act(&Action::Site { site: SiteName::Standby, mode: SiteMode::Ok });
+    stage.ends_well(daemon);
+}
+
+#[test]
+fn stopped_for_longer_than_the_whole_move_may_take_it_asks_a_person_and_goes_on_at_a_word() {
+    let stage = Stage::of(Traffic::Route53, 1_500);
+    stage.edit(&[
+        ("deadline = \"40s\"", "deadline = \"1s\""),
+        ("kind = \"rds-promote-replica\"", "kind = \"rds-promote-replica\"\ndeadline = \"4s\""),
+        ("kind = \"autoscaling-capacity\"", "kind = \"autoscaling-capacity\"\ndeadline = \"4s\""),
+        ("kind = \"route53-records\"", "kind = \"route53-records\"\ndeadline = \"3s\""),
+        ("call_timeout = \"5s\"", "call_timeout = \"1s\""),
+        ("move_timeout = \"30m\"", "move_timeout = \"9s\""),
+    ]);
+    let daemon = Daemon::steady(&stage.config);
+    stage.break_primary();
+    until("the promotion is accepted", || (stage.effect(PROMOTE) == 1).then_some(()));
+    daemon.process.stop_still();
+    // The passing of time is what is tested.
+    std::thread::sleep(Duration::from_secs(10));
+    daemon.process.signal(Signal::CONT);
+    let waits_for = until("it waits for a person", || {
+        let app = daemon.app();
+        (app["state"] == "stuck").then(|| app["incident"]["waits_for"].as_str().map(str::to_owned)).flatten()
+    });
+    assert!(waits_for.contains("watchover retry"), "{waits_for}");
+    assert_eq!(stage.effect(RECORDS), 0, "users are where they were");
+    let said = command(&stage.config, &["retry", "--reason", "it stood still, and its database is up"]);
+    assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
     stage.ends_well(daemon);
 }
 

@@ -47,8 +47,9 @@ def run(place, build, by, seeds):
     """Runs what has to find it: exit code and output."""
     # Planted code may be unreachable or unused; that is not what is to find it.
     environment = dict(os.environ, CARGO_TARGET_DIR=str(build), SEEDS=str(seeds), RUST_BACKTRACE="0", RUSTFLAGS="")
-    if by == "unit":
-        command = ["cargo", "test", "--locked", "--quiet", "--lib"]
+    if by != "simulation":
+        target = ["--lib"] if by == "unit" else ["--test", by]
+        command = ["cargo", "test", "--locked", "--quiet", *target]
         built = subprocess.run([*command, "--no-run"], cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         words = built.stdout
     else:
@@ -62,8 +63,8 @@ def run(place, build, by, seeds):
 
 def finder(by, output):
     """What found it, in one line."""
-    if by == "unit":
-        failed = re.findall(r"^    (\S+::\S+)$", output, re.M)
+    if by != "simulation":
+        failed = re.findall(r"^    (\w\S*)$", output, re.M)
         return ", ".join(sorted(set(failed))[:3])
     replay = re.search(r"replay: (SEED=\d+)", output)
     before = output[: replay.start()].strip().splitlines() if replay else output.strip().splitlines()
@@ -88,7 +89,7 @@ def main():
         code, output = run(place, build, by, args.seeds)
         found = finder(by, output) if code != 0 else ""
         missed += not found
-        print(f"{'found ' if found else 'MISSED'}  {fault['name']}\n        {by}: {found or f'nothing in {args.seeds} histories'}  [{time.monotonic() - began:.0f} s]", flush=True)
+        print(f"{'found ' if found else 'MISSED'}  {fault['name']}\n        {by}: {found or f'nothing' + (f' in {args.seeds} histories' if by == 'simulation' else '')}  [{time.monotonic() - began:.0f} s]", flush=True)
     copy(place)
     print(f"{len(wanted) - missed} of {len(wanted)} faults found")
     return 1 if missed else 0

@@ -53,6 +53,16 @@ impl Process {
         Process(command.spawn().unwrap())
     }
 
+    /// Stops it, and waits until it stands: a signal that was sent has not arrived yet.
+    pub fn stop_still(&self) {
+        self.signal(Signal::STOP);
+        until("it stands", || {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
+            // The state follows the name, which may itself hold anything.
+            stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T')).then_some(())
+        });
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.0), signal).unwrap();

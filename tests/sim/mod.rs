@@ -53,6 +53,8 @@ pub struct WorldStep {
     pub effects: u32,
     pub applies: u32,
     pub silent: bool,
+    /// Looks at it that are lost, of those to come.
+    pub lose_looks: usize,
     pub lose_answers: u32,
     pub drop_requests: u32,
     pub refuse: bool,
@@ -105,6 +107,7 @@ impl World {
             effects: 0,
             applies: 0,
             silent: false,
+            lose_looks: 0,
             lose_answers: 0,
             drop_requests: 0,
             refuse: false,
@@ -688,6 +691,10 @@ impl Sim {
             sim.push(at, ev);
         };
         let report = match what {
+            What::Inspect | What::Verify if step.lose_looks > 0 => {
+                step.lose_looks -= 1;
+                if what == What::Inspect { Report::Inspected(Err(lost())) } else { Report::Verified(Err(lost())) }
+            }
             What::Inspect if step.refuse => Report::Inspected(Err(StepError::new(ErrorClass::Refused, "refused", "the world will not"))),
             What::Inspect if step.asks => Report::Inspected(Ok(Inspection::Asks("go on? (asks the on-call)".into()))),
             What::Inspect if step.blind => Report::Inspected(Ok(Inspection::CannotTell)),

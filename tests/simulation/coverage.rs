@@ -10,7 +10,8 @@ use watchover::domain::model::{Outcome, State};
 #[derive(Debug, Clone, Default)]
 pub struct Coverage {
     counts: BTreeMap<String, u64>,
-    last: Option<State>,
+    /// Where the rows so far have led.
+    state: Option<State>,
 }
 
 /// Every fault that a history can hold, by the names under which they are counted.
@@ -82,18 +83,26 @@ impl Coverage {
         self.hit(format!("order {name} {}", if followed { "followed" } else { "refused" }));
     }
 
-    pub fn state(&mut self, state: State) {
-        if self.last != Some(state) {
-            self.hit(format!("state {state}"));
-            if let Some(last) = self.last {
-                self.hit(format!("edge {last} -> {state}"));
-            }
-            self.last = Some(state);
+    /// The journal begins anew.
+    pub fn begin(&mut self) {
+        self.state = None;
+    }
+
+    fn edge(&mut self, record: &Record) {
+        let from = self.state.unwrap_or(State::Watching);
+        let Some(to) = record.entry.leads(from) else { return };
+        if from != to {
+            self.hit(edge(from, to, record.entry.kind()));
         }
+        if from != to || self.state.is_none() {
+            self.hit(format!("state {to}"));
+        }
+        self.state = Some(to);
     }
 
     pub fn row(&mut self, record: &Record) {
         self.hit(format!("entry {}", record.entry.kind()));
+        self.edge(record);
         match &record.entry {
             Entry::Gated { gates, .. } | Entry::StepPermitted { gates, .. } => {
                 for gate in gates {
@@ -124,16 +133,16 @@ impl Coverage {
 
     /// Everything that must be hit by a soak, whether it was or not.
     pub fn wanted() -> Vec<String> {
-        // `confirmed` is passed through within one decision, no incident ends stuck, and nobody here refills the primary.
-        let lasting = State::ALL.iter().filter(|state| **state != State::Confirmed);
-        let mut names: Vec<String> = lasting.map(|state| format!("state {state}")).collect();
+        let mut names: Vec<String> = State::ALL.iter().map(|state| format!("state {state}")).collect();
+        names.extend(edges().into_iter().filter(|edge| !UNHIT.iter().any(|(known, _)| known == edge)));
         names.extend(FAULTS.iter().map(|name| format!("fault {name}")));
         names.extend(ORDERS.iter().map(|name| format!("order {name} followed")));
         names.extend(STEP_ENDS.iter().map(|name| format!("step {name}")));
         names.extend(
             Outcome::ALL
                 .iter()
-                .filter(|outcome| !matches!(outcome, Outcome::Stuck | Outcome::Returned))
+                // No incident ends stuck.
+                .filter(|outcome| !matches!(outcome, Outcome::Stuck))
                 .map(|outcome| format!("outcome {outcome}")),
         );
         for name in gates::NAMES {
@@ -154,6 +163,33 @@ impl Coverage {
         self.counts.iter().map(|(name, count)| format!("{count:>12}  {name}")).collect()
     }
 }
+
+fn edge(from: State, to: State, kind: &str) -> String {
+    format!("edge {from} -> {to} by {kind}")
+}
+
+/// Every edge of the diagram, as the document that is written from the code has it.
+fn edges() -> Vec<String> {
+    let plain = |word: &str| word.replace('_', "-");
+    let mut found = Vec::new();
+    for line in include_str!("../../docs/states.md").lines() {
+        let Some((from, (to, kinds))) = line.trim().split_once(" --> ").and_then(|(from, rest)| Some((from, rest.split_once(": ")?)))
+        else {
+            continue;
+        };
+        found.extend(kinds.split(", ").map(|kind| format!("edge {} -> {} by {kind}", plain(from), plain(to))));
+    }
+    found
+}
+
+/// Edges that no history takes, and why: the diagram allows them, and nothing that decides asks for them.
+const UNHIT: &[(&str, &str)] = &[
+    ("edge suspect -> held by declined", "a no is for what was confirmed; in suspicion an order to abort closes the incident"),
+    ("edge suspect -> held by gated", "in suspicion only a command is gated, and one that is not let go is refused and leaves no row"),
+    ("edge suspect -> awaiting-approval by gated", "the same"),
+    ("edge confirmed -> watching by closed", "confirmed is left in the turn that enters it: its gates are asked at once"),
+    ("edge confirmed -> held by declined", "the same: nobody can say no in between"),
+];
 
 /// Gates that one daemon with one app can shut; the others need a second group or a lease.
 const SHUTS: &[&str] =

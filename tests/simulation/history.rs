@@ -377,6 +377,7 @@ impl History {
                 stage.rows.clear();
                 stage.requests.clear();
                 stage.coverage.fault("journal-lost");
+                stage.coverage.begin();
                 drop(stage);
                 self.judged = (0, 0);
                 self.boot(false)?;

@@ -61,7 +61,6 @@ impl Hands for SimHands {
             return;
         }
         if let Some(app) = fleet.apps.values().next() {
-            lock(&self.life.stage).coverage.state(app.ledger().state);
             let mut kept = self.ledger.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             if *kept != *app.ledger() {
                 *kept = app.ledger().clone();
