@@ -1,7 +1,7 @@
 //! Every situation that an app can come to, times everything that can happen to it: breadth first over the real decision,
 //! from an empty ledger. What is found wrong is printed with the shortest way that leads to it.
 //!
-//! `cargo test --test walk -- --nocapture` prints the figures; `FINE=1` tells more situations apart, and takes minutes.
+//! `cargo test --test walk -- --nocapture` prints the figures; `FINE=1` tells more situations apart, and takes far longer.
 #![expect(clippy::expect_used, reason = "what fails here must fail the test")]
 
 mod events;
