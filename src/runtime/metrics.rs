@@ -4,7 +4,8 @@
 //! journal. Label sets are closed, and every series of the config is present before anything happens.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
 
 use prometheus::{Registry, TextEncoder};
 
@@ -12,7 +13,7 @@ use super::control::Fleet;
 pub use super::families::MetricDoc;
 use super::families::{DOCS, Families};
 use super::series::{LOOK_PHASES, REASONS, RTO_PHASES, Series, Wanted, calls_of, count, flag, observe, one_hot, set, touch};
-use super::status::Judged;
+use super::status::{self, Judged};
 use crate::domain::decide::App;
 use crate::domain::ledger::{Entry, Figures, GateState, Record};
 use crate::domain::model::{AppName, Direction, Health, Moment, Outcome, Phases, ReplicaState, SiteName, State, Trigger, Verdict};
@@ -39,6 +40,9 @@ pub struct Metrics {
     registry: Registry,
     families: Families,
     kept: Mutex<Kept>,
+    /// Held while the gauges are set, and while they are gathered. Looks and rows are counted without it: a scrape of many
+    /// apps takes long, and nobody who watches or decides may wait for it.
+    picture: Mutex<()>,
 }
 
 /// What a row that only names a step or an incident needs to be counted.
@@ -66,7 +70,7 @@ impl Metrics {
         let registry = Registry::new();
         // Names and labels are literals of one file, and a test makes them all.
         let families = Families::new(&registry).unwrap_or_else(|error| unreachable!("a metric family is declared wrongly: {error}"));
-        let metrics = Metrics { registry, families, kept: Mutex::default() };
+        let metrics = Metrics { registry, families, kept: Mutex::default(), picture: Mutex::default() };
         let all = &metrics.families;
         set(&all.build_info, &[env!("CARGO_PKG_VERSION"), revision], 1.0);
         touch(&all.loop_lag, &[]);
@@ -131,8 +135,35 @@ impl Metrics {
         kept.calls.insert(key)
     }
 
-    /// Sets all gauges from the state. Apps that came or went since the last time are taken up by themselves.
+    /// The right to change or to gather the gauges; `None`: somebody else has it, and it is not waited for.
+    fn picture(&self, wait: bool) -> Option<MutexGuard<'_, ()>> {
+        match self.picture.try_lock() {
+            Err(TryLockError::WouldBlock) if wait => Some(self.picture.lock().unwrap_or_else(PoisonError::into_inner)),
+            Err(TryLockError::WouldBlock) => None,
+            Err(TryLockError::Poisoned(error)) => Some(error.into_inner()),
+            Ok(picture) => Some(picture),
+        }
+    }
+
+    /// For how long a scrape is good enough.
+    pub fn rest(&self) -> Duration {
+        status::rest(self.kept().policies.len())
+    }
+
+    /// Sets all gauges from the state, unless a scrape of many apps is under way: they are set soon again. Apps that came or
+    /// went since the last time are taken up by themselves.
     pub fn refresh(&self, fleet: &Fleet, judged: &BTreeMap<AppName, Judged>, now: Moment) {
+        let Some(_whole) = self.picture(status::rest(fleet.apps.len()).is_zero()) else { return };
+        self.take_up(fleet);
+        for (name, app) in &fleet.apps {
+            if let Some(judged) = judged.get(name) {
+                self.refresh_app(name, app, judged, now);
+            }
+        }
+    }
+
+    /// Apps and incidents that are not known yet.
+    fn take_up(&self, fleet: &Fleet) {
         let mut kept = self.kept();
         let same = |(app, policy): (&App, &Arc<AppPolicy>)| Arc::ptr_eq(app.policy(), policy);
         if kept.policies.len() != fleet.apps.len() || !fleet.apps.values().zip(kept.policies.values()).all(same) {
@@ -141,10 +172,7 @@ impl Metrics {
         if !kept.reloaded {
             set(&self.families.reload_timestamp, &[], fleet.around.started.wall as f64 / 1e6);
         }
-        for (name, app) in &fleet.apps {
-            if let Some(judged) = judged.get(name) {
-                self.refresh_app(name, app, judged, now);
-            }
+        for app in fleet.apps.values() {
             if let Some(incident) = &app.ledger().incident
                 && !kept.open.contains_key(&incident.id)
             {
@@ -357,7 +385,7 @@ impl Metrics {
     /// The text format 0.0.4. No scrape sees half of a refresh.
     pub fn render(&self) -> String {
         let gathered = {
-            let _whole = self.kept();
+            let _whole = self.picture(true);
             self.registry.gather()
         };
         let mut text = String::new();

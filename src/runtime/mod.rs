@@ -4,6 +4,7 @@
 pub mod admin;
 mod apps;
 pub mod beats;
+mod carry;
 pub mod clock;
 pub mod control;
 #[cfg(feature = "daemon")]
