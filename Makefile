@@ -13,7 +13,7 @@ SEEDS ?= 20000
 CASES ?= 20000
 JOBS ?= 2
 
-.PHONY: help test fmt lint unit docs shell deny sbom lab-all lab-postgres rest soak mutants fuzz
+.PHONY: help test fmt lint unit docs shell deny sbom lab-all lab-postgres rest soak mutants fuzz load
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -94,3 +94,8 @@ fuzz: ## CASES inputs for each reader of foreign bytes, from SEED on (default: t
 	@cargo test --locked --quiet --test fuzz --no-run
 	export CASES=$(CASES) SEED=$(or $(SEED),$$(date +%s))
 	cargo test --locked --quiet --test fuzz -- --nocapture | grep -E '^[a-z]+::|tried|passed|failed|taken|took|replay'
+
+load: ## much at once: what an outage of APPS apps costs the decision, and PAIRS moves with and without REQUESTS at the door
+	@cargo test --locked --quiet --test load --no-run
+	export APPS=$(or $(APPS),1000) REQUESTS=$(or $(REQUESTS),10000) PAIRS=$(or $(PAIRS),1)
+	cargo test --locked --quiet --test load -- --include-ignored --nocapture --test-threads 1 | grep -vE '^$$|^running|^ok$$'

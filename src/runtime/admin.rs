@@ -6,9 +6,10 @@
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::body::Bytes;
 use axum::extract::{Path, Query, Request, State as Held};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
@@ -31,6 +32,7 @@ use super::metrics::Metrics;
 pub use super::past::{Asked, read};
 use super::steer;
 use crate::domain::ledger::Record;
+use crate::domain::model::Moment;
 
 /// Answers a question to the journal: the document, or `None` if there is no such incident; the error is a line for a
 /// person. Called off the surface's own thread.
@@ -135,6 +137,8 @@ struct Shared {
     stop: CancellationToken,
     listeners: Arc<Semaphore>,
     readings: Arc<Semaphore>,
+    /// The latest scrape of many apps, and when it was done: whoever asks meanwhile gets the same one, and no copy of it.
+    scrape: Arc<Mutex<Option<(Moment, Bytes)>>>,
 }
 
 fn routes(state: &State, stop: &CancellationToken) -> Router {
@@ -143,6 +147,7 @@ fn routes(state: &State, stop: &CancellationToken) -> Router {
         stop: stop.clone(),
         listeners: Arc::new(Semaphore::new(MAX_LISTENERS)),
         readings: Arc::new(Semaphore::new(MAX_READINGS)),
+        scrape: Arc::default(),
     };
     LOOKS.iter().fold(Router::new(), |router, (path, way)| router.route(path, way())).with_state(shared)
 }
@@ -244,7 +249,16 @@ async fn page() -> Response {
 }
 
 async fn metrics(Held(shared): Held<Shared>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], shared.state.metrics.render()).into_response()
+    let State { metrics, clock, .. } = &shared.state;
+    // Replaced whole: no holder leaves it half done.
+    let mut kept = shared.scrape.lock().unwrap_or_else(PoisonError::into_inner);
+    let fresh = kept.as_ref().filter(|(at, _)| clock.now().since(*at) < metrics.rest()).map(|(_, text)| text.clone());
+    let text = fresh.unwrap_or_else(|| {
+        let text = Bytes::from(metrics.render());
+        *kept = (!metrics.rest().is_zero()).then(|| (clock.now(), text.clone()));
+        text
+    });
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
 /// In words, how late the decision loop is, if it is.

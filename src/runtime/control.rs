@@ -11,12 +11,11 @@ use super::clock::Clock;
 pub use super::message::{Fleet, Followed, Hands, Message};
 pub use super::replay::fold;
 use super::turns::Turns;
-use crate::domain::decide::{App, Decision, Effect, Input, Tempo};
+use crate::domain::decide::{App, Decision, Input, Tempo};
 use crate::domain::gates::Around;
 use crate::domain::health::Last;
 use crate::domain::ledger::{Entry, Record};
 use crate::domain::model::{AppName, Moment, State};
-use crate::domain::moving::Work;
 use crate::domain::orders::{Order, Refusal};
 use crate::domain::policy::{AppPolicy, FleetPolicy};
 use crate::ports::{Journal, JournalError};
@@ -28,14 +27,14 @@ const PULSE: Duration = Duration::from_secs(1);
 /// The pulse while anything is open: deadlines are met within it. What a move waits for has a wake of its own.
 const FAST_PULSE: Duration = Duration::from_millis(100);
 /// How late the pulse may be.
-const GAP: Duration = Duration::from_secs(3);
+pub(super) const GAP: Duration = Duration::from_secs(3);
 
 /// The control.
 pub struct Control<H: Hands> {
     pub(super) fleet: Fleet,
     pub(super) journal: Box<dyn Journal>,
     pub(super) hands: H,
-    clock: Clock,
+    pub(super) clock: Clock,
     pub(super) boot_id: String,
     pub(super) epoch: Arc<AtomicU64>,
     beat: Option<Moment>,
@@ -43,7 +42,7 @@ pub struct Control<H: Hands> {
     stirred: BTreeSet<AppName>,
     /// The first moment at which time alone has something decided.
     wake: Option<Moment>,
-    turns: Turns,
+    pub(super) turns: Turns,
     /// Apps that the config no longer names, and whose open incident goes on until it ends.
     pub(super) leaving: BTreeSet<AppName>,
 }
@@ -221,25 +220,52 @@ impl<H: Hands> Control<H> {
         self.settle(self.fleet.apps.keys().cloned().collect(), now);
     }
 
+    /// Rounds in which everybody says what is next for them, until nobody has anything to say. What is said in one round is
+    /// written as one; who begins to move changes what surrounds the others, and goes alone, once the others have been heard.
     fn settle(&mut self, names: BTreeSet<AppName>, now: Moment) {
-        for name in names {
-            for round in 0.. {
-                if round == ROUNDS {
+        let mut open = names.clone();
+        for round in 0.. {
+            if round == ROUNDS {
+                for name in &open {
                     tracing::error!(app = %name, "the decision did not come to rest; it goes on with the next pulse");
-                    break;
                 }
-                self.survey(&name, now);
-                let Some(app) = self.fleet.apps.get(&name) else { break };
-                let Some(decision) = app.next(&self.fleet.around, now) else { break };
-                if self.carry(&name, decision, None, now).is_err() {
-                    break;
+                break;
+            }
+            let (mut together, mut going) = (Vec::new(), BTreeSet::new());
+            for name in std::mem::take(&mut open) {
+                match self.decide(&name, now) {
+                    Some(decision) if begins(&decision) => drop(going.insert(name)),
+                    Some(decision) => together.push((name, decision)),
+                    None => {}
                 }
             }
-            let wakes = self.fleet.apps.get(&name).and_then(|app| app.wakes(&self.fleet.around, now));
+            if !together.is_empty() {
+                open = self.carry_all(together, now);
+                open.append(&mut going);
+            }
+            for name in going {
+                let decision = self.decide(&name, now).filter(begins);
+                // It moves, or another one went before it: in either case it says what is next.
+                if decision.is_none_or(|decision| self.carry(&name, decision, None, now).is_ok()) {
+                    open.insert(name);
+                }
+            }
+            if open.is_empty() {
+                break;
+            }
+        }
+        for name in &names {
+            let wakes = self.fleet.apps.get(name).and_then(|app| app.wakes(&self.fleet.around, now));
             self.wake = self.wake.into_iter().chain(wakes).min_by_key(|at| at.mono);
         }
         self.let_go();
         self.hands.show(&self.fleet, now);
+    }
+
+    /// What this app would do next, with what surrounds it right now.
+    fn decide(&mut self, name: &AppName, now: Moment) -> Option<Decision> {
+        self.survey(name, now);
+        self.fleet.apps.get(name)?.next(&self.fleet.around, now)
     }
 
     /// What surrounds this app right now: who moves, and who would go first.
@@ -248,67 +274,6 @@ impl<H: Hands> Control<H> {
         self.turns.update(app, now);
         self.fleet.around.moving = self.turns.moving();
         self.fleet.around.ahead = self.turns.ahead(app);
-    }
-
-    /// Writes, then folds, then has it done. An error leaves the app as it was.
-    pub(super) fn carry(&mut self, name: &AppName, decision: Decision, id: Option<&str>, now: Moment) -> Result<Option<i64>, ()> {
-        let Some(app) = self.fleet.apps.get(name) else { return Err(()) };
-        let was = app.tempo();
-        let mut incident = app.ledger().incident.as_ref().map(|open| open.id.clone());
-        let mut records = Vec::with_capacity(decision.entries.len());
-        for entry in decision.entries {
-            if matches!(entry, Entry::Opened { .. }) {
-                incident = Some(id.map_or_else(|| self.incident_id(name, now), str::to_owned));
-            }
-            let closes = matches!(entry, Entry::Closed { .. });
-            // It belongs to the move that left the site, be it over or not.
-            let of = if let Entry::OldSiteSeen { incident, .. } = &entry { Some(incident.clone()) } else { incident.clone() };
-            records.push(self.record(Some(name), of, entry, now));
-            if closes {
-                incident = None;
-            }
-        }
-        if !records.is_empty() {
-            match self.journal.append(&records) {
-                Ok(first) => {
-                    self.fleet.around.journal_fault = None;
-                    (first..).zip(&mut records).for_each(|(seq, record)| record.seq = seq);
-                }
-                Err(error) => {
-                    if self.fleet.around.journal_fault.is_none() {
-                        tracing::error!(%error, "nothing is done until the journal takes it; watching goes on");
-                    }
-                    self.fleet.around.journal_fault = Some(error.to_string());
-                    return Err(());
-                }
-            }
-        }
-        let (mut work, mut effects) = (decision.work, decision.effects);
-        let took = self.clock.now().since(now);
-        if took > GAP {
-            tracing::warn!(app = %name, seconds = took.as_secs_f64(), "the journal was slow; what was decided before is looked at again before it is done");
-            stale(&mut effects, &mut work);
-        }
-        let Some(app) = self.fleet.apps.get_mut(name) else { return Err(()) };
-        if let Err(illegal) = app.commit(&records, work) {
-            // Written and yet impossible: a fault in the decision itself. Acting on it would make it worse.
-            tracing::error!(app = %name, %illegal, "a decision contradicts its own state; it is not carried out");
-            return Err(());
-        }
-        self.hands.written(&records);
-        for effect in &effects {
-            if let (Effect::Preflight(_), Some(app)) = (effect, self.fleet.apps.get_mut(name)) {
-                app.preflight_sent(now);
-            }
-            if let Some(app) = self.fleet.apps.get(name) {
-                self.hands.carry_out(app, effect, now);
-            }
-        }
-        let tempo = self.fleet.apps.get(name).map_or(was, App::tempo);
-        if tempo != was {
-            self.hands.pace(name, tempo);
-        }
-        Ok(records.first().map(|record| record.seq))
     }
 
     fn order(&mut self, name: &AppName, order: Order, now: Moment) -> Result<Followed, Refusal> {
@@ -342,7 +307,7 @@ impl<H: Hands> Control<H> {
         }
     }
 
-    fn record(&self, app: Option<&AppName>, incident: Option<String>, entry: Entry, now: Moment) -> Record {
+    pub(super) fn record(&self, app: Option<&AppName>, incident: Option<String>, entry: Entry, now: Moment) -> Record {
         Record {
             seq: 0,
             at: now,
@@ -355,17 +320,13 @@ impl<H: Hands> Control<H> {
     }
 
     /// Readable, sortable, unique: one app opens at most one incident a millisecond.
-    fn incident_id(&self, app: &AppName, now: Moment) -> String {
+    pub(super) fn incident_id(&self, app: &AppName, now: Moment) -> String {
         let stamp: String = now.rfc3339().chars().filter(char::is_ascii_alphanumeric).collect();
         format!("{app}-{stamp}")
     }
 }
 
-/// What was decided too long ago to be done now: its rows stand, as after a crash, and the steps are inspected again.
-fn stale(effects: &mut Vec<Effect>, work: &mut [(String, Work)]) {
-    effects.retain(|effect| {
-        let (Effect::Apply { step } | Effect::Undo { step }) = effect else { return true };
-        work.iter_mut().filter(|(name, _)| name == step).for_each(|(_, work)| *work = Work::default());
-        false
-    });
+/// True for a decision by which a group begins to move.
+fn begins(decision: &Decision) -> bool {
+    decision.entries.iter().any(|entry| matches!(entry, Entry::Planned { .. }))
 }

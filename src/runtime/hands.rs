@@ -41,8 +41,8 @@ pub struct DaemonHands {
     pub post: Arc<Post>,
     /// Who speaks.
     pub observer: String,
-    /// When status was last made.
-    pub shown: Option<Moment>,
+    /// When status was last made, and of how many apps.
+    pub shown: Option<(Moment, usize)>,
 }
 
 impl Hands for DaemonHands {
@@ -88,16 +88,18 @@ impl Hands for DaemonHands {
             // No listener is no fault.
             drop(self.events.send(Arc::new(record.clone())));
         }
-        if !records.is_empty() {
+        // Rows are shown at once, unless there are so many apps that in an outage of all the decision would do nothing else.
+        if !records.is_empty() && self.shown.is_some_and(|(_, apps)| status::rest(apps).is_zero()) {
             self.shown = None;
         }
     }
 
     fn show(&mut self, fleet: &Fleet, now: Moment) {
-        if self.shown.is_some_and(|at| now.since(at) < SHOW_EVERY) {
+        let apps = fleet.apps.len();
+        if self.shown.is_some_and(|(at, _)| now.since(at) < SHOW_EVERY.max(status::rest(apps))) {
             return;
         }
-        self.shown = Some(now);
+        self.shown = Some((now, apps));
         let judged = status::judge(fleet, now);
         self.metrics.refresh(fleet, &judged, now);
         self.post.remind(fleet, now);

@@ -5,17 +5,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use prometheus::{Registry, TextEncoder};
 
-use super::control::Fleet;
 pub use super::families::MetricDoc;
 use super::families::{DOCS, Families};
-use super::series::{LOOK_PHASES, REASONS, RTO_PHASES, Series, Wanted, calls_of, count, flag, observe, one_hot, set, touch};
-use super::status::Judged;
-use crate::domain::decide::App;
-use crate::domain::ledger::{Entry, Figures, GateState, Record};
-use crate::domain::model::{AppName, Direction, Health, Moment, Outcome, Phases, ReplicaState, SiteName, State, Trigger, Verdict};
+use super::series::{LOOK_PHASES, REASONS, RTO_PHASES, Series, Wanted, calls_of, count, flag, observe, set, touch};
+use super::status;
+use crate::domain::ledger::{Entry, Figures, Record};
+use crate::domain::model::{AppName, Direction, Moment, Outcome, Phases, SiteName, Trigger, Verdict};
 use crate::domain::policy::AppPolicy;
 use crate::ports::Permission;
 
@@ -37,27 +36,30 @@ pub fn reference() -> Vec<MetricDoc> {
 /// The figures. Shared by the decision, the looks, the AWS clients and whoever scrapes.
 pub struct Metrics {
     registry: Registry,
-    families: Families,
+    pub(super) families: Families,
     kept: Mutex<Kept>,
+    /// Held while the gauges are set, and while they are gathered. Looks and rows are counted without it: a scrape of many
+    /// apps takes long, and nobody who watches or decides may wait for it.
+    pub(super) picture: Mutex<()>,
 }
 
 /// What a row that only names a step or an incident needs to be counted.
 #[derive(Default)]
-struct Kept {
-    policies: BTreeMap<AppName, Arc<AppPolicy>>,
+pub(super) struct Kept {
+    pub(super) policies: BTreeMap<AppName, Arc<AppPolicy>>,
     series: BTreeSet<Series>,
-    open: BTreeMap<String, Open>,
+    pub(super) open: BTreeMap<String, Open>,
     reasons: BTreeSet<String>,
     calls: BTreeSet<(String, String)>,
-    reloaded: bool,
+    pub(super) reloaded: bool,
 }
 
-struct Open {
-    direction: Direction,
-    trigger: Trigger,
+pub(super) struct Open {
+    pub(super) direction: Direction,
+    pub(super) trigger: Trigger,
     /// By step: its kind, and when its turn came.
-    steps: BTreeMap<String, (String, Option<Moment>)>,
-    stuck: bool,
+    pub(super) steps: BTreeMap<String, (String, Option<Moment>)>,
+    pub(super) stuck: bool,
 }
 
 impl Metrics {
@@ -66,7 +68,7 @@ impl Metrics {
         let registry = Registry::new();
         // Names and labels are literals of one file, and a test makes them all.
         let families = Families::new(&registry).unwrap_or_else(|error| unreachable!("a metric family is declared wrongly: {error}"));
-        let metrics = Metrics { registry, families, kept: Mutex::default() };
+        let metrics = Metrics { registry, families, kept: Mutex::default(), picture: Mutex::default() };
         let all = &metrics.families;
         set(&all.build_info, &[env!("CARGO_PKG_VERSION"), revision], 1.0);
         touch(&all.loop_lag, &[]);
@@ -78,7 +80,7 @@ impl Metrics {
         metrics
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    pub(super) fn kept(&self) -> MutexGuard<'_, Kept> {
         // The maps are changed by single calls: no holder leaves a half-done state.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -88,7 +90,7 @@ impl Metrics {
         self.install_into(&mut self.kept(), policies.iter());
     }
 
-    fn install_into<'a>(&self, kept: &mut Kept, policies: impl Iterator<Item = &'a Arc<AppPolicy>>) {
+    pub(super) fn install_into<'a>(&self, kept: &mut Kept, policies: impl Iterator<Item = &'a Arc<AppPolicy>>) {
         kept.policies = policies.map(|policy| (policy.name.clone(), Arc::clone(policy))).collect();
         let mut wanted = Wanted { families: &self.families, kept: &kept.series, series: BTreeSet::new() };
         for policy in kept.policies.values() {
@@ -131,88 +133,9 @@ impl Metrics {
         kept.calls.insert(key)
     }
 
-    /// Sets all gauges from the state. Apps that came or went since the last time are taken up by themselves.
-    pub fn refresh(&self, fleet: &Fleet, judged: &BTreeMap<AppName, Judged>, now: Moment) {
-        let mut kept = self.kept();
-        let same = |(app, policy): (&App, &Arc<AppPolicy>)| Arc::ptr_eq(app.policy(), policy);
-        if kept.policies.len() != fleet.apps.len() || !fleet.apps.values().zip(kept.policies.values()).all(same) {
-            self.install_into(&mut kept, fleet.apps.values().map(App::policy));
-        }
-        if !kept.reloaded {
-            set(&self.families.reload_timestamp, &[], fleet.around.started.wall as f64 / 1e6);
-        }
-        for (name, app) in &fleet.apps {
-            if let Some(judged) = judged.get(name) {
-                self.refresh_app(name, app, judged, now);
-            }
-            if let Some(incident) = &app.ledger().incident
-                && !kept.open.contains_key(&incident.id)
-            {
-                // Opened before this process: its rows were counted by the one before us.
-                let steps = incident.plan.iter().flat_map(|plan| &plan.steps);
-                let started = |name: &str| incident.steps.get(name).and_then(|run| run.started);
-                let steps = steps.map(|step| (step.name.clone(), (step.kind.clone(), started(&step.name)))).collect();
-                let open = Open { direction: incident.direction, trigger: incident.trigger, steps, stuck: incident.stuck.is_some() };
-                kept.open.insert(incident.id.clone(), open);
-            }
-        }
-    }
-
-    fn refresh_app(&self, name: &str, app: &App, judged: &Judged, now: Moment) {
-        let (all, policy, ledger) = (&self.families, app.policy(), app.ledger());
-        let direction = app.direction();
-        for site in SiteName::ALL {
-            one_hot(
-                &all.site_state,
-                &[name, site.as_str()],
-                Health::ALL.iter().map(|one| one.as_str()),
-                app.site(*site, now).health.as_str(),
-            );
-            for (signal, health) in policy.site(*site).signals.iter().zip(app.signals(*site)) {
-                let verdict = health.last().map_or(Health::Unknown, |last| last.verdict.health());
-                let verdicts = Health::ALL.iter().map(|one| one.as_str());
-                one_hot(&all.signal_verdict, &[name, site.as_str(), &signal.name], verdicts, verdict.as_str());
-            }
-        }
-        // The target last: where both sites name a replica signal alike, the one that a move would rest on is shown.
-        for site in [direction.source(), direction.target()] {
-            for (at, signal) in policy.site(site).signals.iter().enumerate().filter(|(_, signal)| signal.replica) {
-                let link = app.replica_state(site, at).unwrap_or(ReplicaState::Unknown);
-                one_hot(&all.replication_state, &[name, &signal.name], ReplicaState::ALL.iter().map(|one| one.as_str()), link.as_str());
-                // A signal that lies dormant has no lag, and its old one must not be called stale.
-                let newest = app.samples().last().filter(|_| link != ReplicaState::Dormant);
-                let lag = newest.filter(|_| link.has_lag()).map_or(f64::NAN, |sample| sample.seconds);
-                let age = newest.map_or(f64::NAN, |sample| now.wall.saturating_sub(sample.at) as f64 / 1e6);
-                set(&all.replication_lag, &[name, &signal.name], lag);
-                set(&all.replication_age, &[name, &signal.name], age);
-            }
-        }
-        set(&all.rpo_exposure, &[name], judged.exposure.seconds.unwrap_or(f64::NAN));
-        for gate in &judged.gates {
-            set(&all.gate_open, &[name, &gate.name], flag(gate.state == GateState::Open));
-        }
-        one_hot(&all.app_state, &[name], State::ALL.iter().map(|one| one.as_str()), ledger.state.as_str());
-        one_hot(
-            &all.active_site,
-            &[name],
-            ["primary", "standby", "unknown"].into_iter(),
-            ledger.active.map_or("unknown", SiteName::as_str),
-        );
-        set(&all.paused, &[name], flag(ledger.paused.as_ref().is_some_and(|pause| pause.until > now.wall)));
-        set(&all.incident_active, &[name], flag(ledger.incident.is_some()));
-        let elapsed = ledger.incident.as_ref().map_or(0.0, |incident| now.since(incident.clock_start()).as_secs_f64());
-        set(&all.incident_elapsed, &[name], elapsed);
-        if let Some((direction, trigger, figures)) = &ledger.last_figures {
-            self.show_last(&[name, direction.as_str(), trigger.as_str()], figures);
-        }
-    }
-
-    fn show_last(&self, labels: &[&str; 3], figures: &Figures) {
-        for (phase, seconds) in rto_phases(figures) {
-            set(&self.families.last_rto, &[labels[0], labels[1], labels[2], phase], seconds.unwrap_or(f64::NAN));
-        }
-        let rpo = figures.rpo.as_ref().and_then(|rpo| rpo.seconds).unwrap_or(f64::NAN);
-        set(&self.families.last_rpo, labels, rpo);
+    /// For how long a scrape is good enough.
+    pub fn rest(&self) -> Duration {
+        status::rest(self.kept().policies.len())
     }
 
     /// Counts what became durable.
@@ -357,7 +280,7 @@ impl Metrics {
     /// The text format 0.0.4. No scrape sees half of a refresh.
     pub fn render(&self) -> String {
         let gathered = {
-            let _whole = self.kept();
+            let _whole = self.picture(true);
             self.registry.gather()
         };
         let mut text = String::new();
@@ -370,7 +293,7 @@ impl Metrics {
 }
 
 /// The phases and their total, each with its seconds if it is known.
-fn rto_phases(figures: &Figures) -> impl Iterator<Item = (&'static str, Option<f64>)> {
+pub(super) fn rto_phases(figures: &Figures) -> impl Iterator<Item = (&'static str, Option<f64>)> {
     RTO_PHASES.iter().map(|phase| (*phase, if *phase == "total" { figures.rto_seconds } else { figures.phases.get(*phase).copied() }))
 }
 
@@ -393,7 +316,9 @@ mod tests {
     use std::io::Write;
     use std::time::Duration;
 
+    use super::super::control::Fleet;
     use super::*;
+    use crate::domain::decide::App;
     use crate::domain::gates::Around;
     use crate::domain::ledger::Ledger;
     use crate::domain::model::{Cause, Mode};

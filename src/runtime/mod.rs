@@ -4,12 +4,14 @@
 pub mod admin;
 mod apps;
 pub mod beats;
+mod carry;
 pub mod clock;
 pub mod control;
 #[cfg(feature = "daemon")]
 pub mod daemon;
 pub mod executor;
 mod families;
+mod gauges;
 pub mod hands;
 #[cfg(feature = "daemon")]
 pub mod listen;

@@ -1,6 +1,7 @@
 //! The state as it is shown: to `status`, to `explain`, to the API and the page.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -11,6 +12,17 @@ use crate::domain::ledger::{Gate, Incident, Ruling, StepState};
 use crate::domain::model::{AppName, Moment, SiteName};
 use crate::domain::quorum::Point;
 use crate::domain::rpo::{self, Exposure};
+
+/// What is shown of that many apps is made anew with every row, and for every reader.
+const FEW: usize = 32;
+/// What each app adds to the time between two pictures of more. What a picture costs grows with the apps; its share of the
+/// time of whoever makes it must not.
+const EACH: Duration = Duration::from_millis(1);
+
+/// For how long a picture of that many apps is good enough; zero: until something changes.
+pub fn rest(apps: usize) -> Duration {
+    if apps <= FEW { Duration::ZERO } else { EACH.saturating_mul(u32::try_from(apps).unwrap_or(u32::MAX)) }
+}
 
 /// What an app's gates say now. Evaluated once for everything that shows it, so that page and metrics never disagree.
 pub struct Judged {

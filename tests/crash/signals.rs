@@ -13,6 +13,16 @@ use crate::stage::{PROMOTE, RECORDS, Stage};
 /// Longer than the deadlines of the steps that run then, a call's, a look's, and the gap from which looks are forgotten.
 const STOPPED: Duration = Duration::from_secs(6);
 
+/// Stops it, and waits until it stands: a signal that was sent has not arrived yet.
+fn stop_still(daemon: &Daemon) {
+    daemon.process.signal(Signal::STOP);
+    until("it stands", || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", daemon.process.0.id())).unwrap();
+        // The state follows the name, which may itself hold anything.
+        stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T')).then_some(())
+    });
+}
+
 #[test]
 fn stopped_for_longer_than_every_deadline_it_does_nothing_on_stale_evidence() {
     let stage = Stage::of(Traffic::Route53, 1_500);
@@ -25,7 +35,7 @@ fn stopped_for_longer_than_every_deadline_it_does_nothing_on_stale_evidence() {
     let daemon = Daemon::steady(&stage.config);
     stage.break_primary();
     until("the promotion is accepted", || (stage.effect(PROMOTE) == 1).then_some(()));
-    daemon.process.stop_still();
+    stop_still(&daemon);
     let before = stage.rows().len();
     // While it sleeps the database comes up, and the front of the standby, which it saw up last, goes.
     stage.act(&Action::Site { site: SiteName::Standby, mode: SiteMode::Refuse });
@@ -65,7 +75,7 @@ fn stopped_for_longer_than_the_whole_move_may_take_it_asks_a_person_and_goes_on_
     let daemon = Daemon::steady(&stage.config);
     stage.break_primary();
     until("the promotion is accepted", || (stage.effect(PROMOTE) == 1).then_some(()));
-    daemon.process.stop_still();
+    stop_still(&daemon);
     // The passing of time is what is tested.
     std::thread::sleep(Duration::from_secs(10));
     daemon.process.signal(Signal::CONT);

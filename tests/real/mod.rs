@@ -44,23 +44,13 @@ pub fn watchover() -> Command {
 }
 
 /// A child that does not outlive its value.
-pub struct Process(Child);
+pub struct Process(pub Child);
 
 impl Process {
     fn start(mut command: Command, log: &Path) -> Process {
         let file = File::create(log).unwrap();
         command.stdout(file.try_clone().unwrap()).stderr(file);
         Process(command.spawn().unwrap())
-    }
-
-    /// Stops it, and waits until it stands: a signal that was sent has not arrived yet.
-    pub fn stop_still(&self) {
-        self.signal(Signal::STOP);
-        until("it stands", || {
-            let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
-            // The state follows the name, which may itself hold anything.
-            stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T')).then_some(())
-        });
     }
 
     /// Sends it a signal.

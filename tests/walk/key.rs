@@ -1,6 +1,8 @@
 //! When two situations are the same one. What is left out here is what does not change which events matter; the first
 //! situation of a kind that the walk meets stands for all of its kind.
 
+use std::time::Duration;
+
 use watchover::domain::gates::NAMES;
 use watchover::domain::health::SignalHealth;
 use watchover::domain::ledger::{GateState, Incident, StepState};
@@ -19,6 +21,9 @@ pub enum Grain {
     /// Also the attempts made, what was touched before, and each mixture of pause, command and shut gates.
     Fine,
 }
+
+/// For that long after a standstill of ours a late step is looked at once more.
+const WAKING: Duration = Duration::from_secs(5);
 
 /// What matters of a situation, packed.
 pub type Key = Vec<u8>;
@@ -78,7 +83,15 @@ fn steps(spot: &Spot, incident: &Incident, fine: bool, key: &mut Key) {
         let touched = run.touched && (fine || goes_on || run.state == StepState::Waiting || incident.calling_off);
         let most = incident.plan.as_ref().and_then(|plan| plan.step(name)).map_or(0, |step| step.attempts);
         let made = run.attempts.saturating_sub(run.turned_away).min(most) as u8;
-        let flags = u8::from(touched) | u8::from(fine && run.needs_person) << 1 | u8::from(run.asks.is_some()) << 2;
+        // Just after a standstill of ours a step whose time is over is looked at, not given up.
+        let planned = incident.plan.as_ref().and_then(|plan| plan.step(name));
+        let late = planned.zip(run.started).is_some_and(|(step, started)| {
+            started.mono < spot.around.awake.mono && spot.now.since(started) >= step.deadline && spot.now.since(spot.around.awake) < WAKING
+        });
+        let flags = u8::from(goes_on && late) << 3
+            | u8::from(touched)
+            | u8::from(fine && run.needs_person) << 1
+            | u8::from(run.asks.is_some()) << 2;
         let out = match (spot.jobs.get(name).map(|job| job.on), spot.work.get(name).copied()) {
             (Some(Doing::Inspect), _) => 1,
             (Some(Doing::Apply), _) => 2,

@@ -101,7 +101,7 @@ impl Spot {
     /// An empty ledger in a world where all is well and nothing was looked at yet.
     pub fn birth(stage: Stage, mode: Mode) -> Spot {
         let now = Moment { mono: 1_000_000_000, wall: WALL };
-        let around = Around { started: now, witnesses: vec![None], need_up: 1, max_groups: 1, ..Around::default() };
+        let around = Around { started: now, awake: now, witnesses: vec![None], need_up: 1, max_groups: 1, ..Around::default() };
         Spot {
             stage,
             app: App::new(policy(stage, mode, false), Ledger::default(), 1),
@@ -200,6 +200,7 @@ impl Spot {
     /// Our own loop stood still.
     pub fn gap(&mut self) {
         self.app.observe(Input::Gap(Duration::from_secs(10)));
+        self.around.awake = self.now;
         self.around.witnesses = vec![None];
         self.work.clear();
     }
@@ -207,7 +208,7 @@ impl Spot {
     /// The process died and came back.
     pub fn restart(&mut self) {
         self.app = App::new(Arc::clone(self.app.policy()), self.app.ledger().clone(), self.app.epoch() + 1);
-        self.around = Around { started: self.now, witnesses: vec![None], ..self.around.clone() };
+        self.around = Around { started: self.now, awake: self.now, witnesses: vec![None], ..self.around.clone() };
         self.jobs.clear();
         self.work.clear();
         (self.look_due, self.preflight_due) = (false, None);

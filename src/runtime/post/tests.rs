@@ -172,6 +172,7 @@ fn fleet(journal_fault: Option<&str>, waits: bool) -> Fleet {
     let policy = Arc::new(config.apps[0].policy.clone());
     let around = Around {
         started: at(0),
+        awake: at(0),
         witnesses: Vec::new(),
         need_up: 1,
         moving: Vec::new(),

@@ -1,0 +1,119 @@
+//! Many apps, each a group of its own, lose their primary in one second.
+
+use std::collections::BTreeMap;
+
+use watchover::domain::ledger::{Entry, Record};
+use watchover::domain::model::{Outcome, State};
+
+use crate::crowd::{Crowd, INTERVAL, PULSE, TURN, Unusual, priority};
+use crate::number;
+use crate::sim::{MILLI, SECOND};
+
+/// Apps of a plain `cargo test`, unoptimised; `make load` takes a thousand.
+const USUAL: usize = 100;
+
+/// Lets everybody fail at once, and waits until everybody has moved.
+fn all_at_once(limit: usize, disk: i64) -> (usize, Vec<Record>) {
+    let apps = number("APPS", USUAL);
+    let mut crowd = Crowd::new(apps, limit, Unusual { disk, ..Unusual::default() });
+    crowd.run(20.0);
+    assert_eq!(crowd.in_state(State::Watching), apps);
+    crowd.down(true);
+    crowd.run_until(10.0, "somebody is lost", |crowd| crowd.in_state(State::Watching) == 0);
+    crowd.run_until(3_000.0, "everybody has moved", |crowd| crowd.in_state(State::Watching) == apps);
+    let rows = crowd.rows.lock().unwrap().clone();
+    (apps, rows)
+}
+
+/// One move each, to the end.
+fn everybody_moved_once(apps: usize, rows: &[Record]) {
+    let mut of: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
+    for row in rows {
+        let app = row.app.as_deref().unwrap_or_default();
+        match &row.entry {
+            Entry::Planned { .. } => of.entry(app).or_default().0 += 1,
+            Entry::Closed { outcome, .. } => {
+                assert_eq!(*outcome, Outcome::Moved, "{app}");
+                of.entry(app).or_default().1 += 1;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(of.len(), apps);
+    assert!(of.values().all(|counts| *counts == (1, 1)), "{of:?}");
+}
+
+/// The moves in their order: app, and the moments of its decision and of its end.
+fn moves(rows: &[Record]) -> Vec<(&str, i64, i64)> {
+    let at = |app: &str, meant: fn(&Entry) -> bool| {
+        rows.iter().find(|row| row.app.as_deref() == Some(app) && meant(&row.entry)).map(|row| row.at.mono).unwrap()
+    };
+    let planned = rows.iter().filter(|row| matches!(row.entry, Entry::Planned { .. }));
+    planned
+        .map(|row| {
+            let app = row.app.as_deref().unwrap();
+            (app, row.at.mono, at(app, |entry| matches!(entry, Entry::Closed { .. })))
+        })
+        .collect()
+}
+
+/// Never more at once than may; the higher priority first; and nobody kept waiting when it is their turn.
+fn in_turn(limit: usize, rows: &[Record]) -> i64 {
+    let (mut moving, mut most) = (0_usize, 0);
+    for row in rows {
+        match row.entry {
+            Entry::Planned { .. } => moving += 1,
+            Entry::Closed { .. } => moving -= 1,
+            _ => {}
+        }
+        most = most.max(moving);
+    }
+    assert_eq!(most, limit, "groups moving at once");
+    let moves = moves(rows);
+    assert!(moves.iter().map(|one| priority(one.0)).is_sorted_by(|a, b| a >= b), "the higher priority goes first");
+    let mut ends: Vec<i64> = moves.iter().map(|one| one.2).collect();
+    ends.sort_unstable();
+    // A place is free when an earlier move ended; and whoever has a higher priority has to have gone.
+    let late = moves.iter().enumerate().skip(limit).map(|(at, (app, planned, _))| {
+        let higher = moves[..at].iter().rev().find(|one| priority(one.0) > priority(app)).map_or(0, |one| one.1);
+        planned - ends[at - limit].max(higher)
+    });
+    late.max().unwrap_or(0)
+}
+
+/// The pulse after the place is free asks for fresh looks, which are seen with the next turn: the decision follows at once.
+const IN_TIME: i64 = PULSE + 2 * TURN;
+
+fn moves_in_turn(limit: usize) {
+    let (apps, rows) = all_at_once(limit, 0);
+    everybody_moved_once(apps, &rows);
+    let late = in_turn(limit, &rows);
+    println!("{apps} apps, {limit} at once: every decision within {} ms of its turn, virtual time", late / MILLI);
+    assert!(late <= IN_TIME, "a decision came {late} us after its turn");
+}
+
+#[test]
+fn all_at_once_one_after_the_other() {
+    moves_in_turn(1);
+}
+
+#[test]
+fn all_at_once_twenty_side_by_side() {
+    moves_in_turn(20);
+}
+
+/// A transaction of a network disk takes as long as this. A thousand of them in a row would be a standstill of ours that
+/// makes what was counted worthless; so what is decided at once is written at once.
+#[test]
+fn a_slow_disk_does_not_stop_the_decision_of_many() {
+    let (apps, rows) = all_at_once(20, 5 * MILLI);
+    everybody_moved_once(apps, &rows);
+    in_turn(20, &rows);
+    let stood: Vec<&Record> = rows.iter().filter(|row| matches!(row.entry, Entry::Gap { .. } | Entry::ClockStepped { .. })).collect();
+    assert!(stood.is_empty(), "our own loop stood still: {:?}", stood.first());
+    let first = |meant: fn(&Entry) -> bool| rows.iter().find(|row| meant(&row.entry)).map(|row| row.at.mono).unwrap();
+    let decided = first(|entry| matches!(entry, Entry::Planned { .. })) - first(|entry| matches!(entry, Entry::Opened { .. }));
+    println!("{apps} apps on a disk of 5 ms a write: the first decision {} ms after the first doubt, virtual time", decided / MILLI);
+    // Three looks confirm, and the outage must be old enough; an interval more for everything that had to be written.
+    assert!(decided <= 3 * SECOND + INTERVAL, "the first decision came {decided} us after the first doubt");
+}
