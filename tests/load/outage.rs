@@ -10,7 +10,7 @@ use crate::number;
 use crate::sim::{MILLI, SECOND};
 
 /// Apps of a plain `cargo test`, unoptimised; `make load` takes a thousand.
-const USUAL: usize = 100;
+const USUAL: usize = 30;
 
 /// Lets everybody fail at once, and waits until everybody has moved.
 fn all_at_once(limit: usize, disk: i64) -> (usize, Vec<Record>) {
