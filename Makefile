@@ -27,12 +27,13 @@ test: ## everything: format, clippy, tests, documents in step, unit files; insta
 	# One build is both judged and tested: clippy's driver is the compiler with more lints, and `cargo clippy` beside
 	# `cargo test` would build every dependency twice.
 	export RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__
-	# What is built for the first time has nothing to gain from notes for the next.
-	[[ -d "$(TARGET)/debug/incremental" ]] || export CARGO_INCREMENTAL=0
+	# What is built for the first time has nothing to gain from notes for the next, nor for a debugger.
+	[[ -d "$(TARGET)/debug/incremental" ]] || export CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=0
 	cargo test --no-run --locked --all-targets
 	wait $$setup
 	# The simulation takes what the other tests leave: they mostly wait for their worlds.
-	simulation=$$(tests/tools/simulation)
+	# With what an ordinary build links it shares all its dependencies.
+	simulation=$$(env -u RUSTC_WORKSPACE_WRAPPER tests/tools/simulation --features linked)
 	idle="nice -n 19"; ! chrt --idle 0 true 2>/dev/null || idle="chrt --idle 0 nice -n 19"
 	SEEDS=$(SEEDS) JOBS=$(JOBS) $$idle "$$simulation" --nocapture >"$(TARGET)/simulation.txt" 2>&1 & simulated=$$!
 	trap 'kill $$simulated 2>/dev/null || true' EXIT

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::probing::Beat;
+use super::probing::{Beat, Whose};
 use crate::domain::decide::Tempo;
 use crate::domain::model::AppName;
 
@@ -26,16 +26,38 @@ struct Kept {
 
 #[derive(Default)]
 struct Pulse {
-    beat: watch::Sender<Beat>,
+    beat: Beat,
+    /// One channel for each looker: several that wait on one are woken in an order that no seed repeats.
+    ears: Vec<watch::Sender<Beat>>,
     running: CancellationToken,
 }
 
 impl Pulse {
     /// Ends the lookers that hear it, and makes room for others.
-    fn begin(&mut self, stop: &CancellationToken) -> (watch::Receiver<Beat>, CancellationToken) {
+    fn begin(&mut self, stop: &CancellationToken) -> CancellationToken {
         self.running.cancel();
+        self.ears.clear();
         self.running = stop.child_token();
-        (self.beat.subscribe(), self.running.clone())
+        self.running.clone()
+    }
+
+    fn hear(&mut self) -> watch::Receiver<Beat> {
+        let (ear, heard) = watch::channel(self.beat);
+        self.ears.push(ear);
+        heard
+    }
+
+    fn say(&mut self, beat: Beat) {
+        if beat != self.beat {
+            self.beat = beat;
+            for ear in &self.ears {
+                ear.send_replace(beat);
+            }
+        }
+    }
+
+    fn pace(&mut self, tempo: Tempo) {
+        self.say(Beat { tempo, ..self.beat });
     }
 }
 
@@ -50,14 +72,23 @@ impl Beats {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends the app's lookers, if it has some: the beat that new ones follow, and what ends them.
-    pub fn begin(&self, app: &AppName) -> (watch::Receiver<Beat>, CancellationToken) {
+    /// Ends the app's lookers, if it has some: what ends those that begin now.
+    pub fn begin(&self, app: &AppName) -> CancellationToken {
         self.kept().apps.entry(app.clone()).or_default().begin(&self.stop)
     }
 
-    /// The same for those who look at the witnesses. Their tempo is that of the fastest app.
-    pub fn begin_witness(&self) -> (watch::Receiver<Beat>, CancellationToken) {
+    /// The same for those who look at the witnesses.
+    pub fn begin_witness(&self) -> CancellationToken {
         self.kept().witness.begin(&self.stop)
+    }
+
+    /// The beat that this looker follows. The tempo of the witnesses is that of the fastest app.
+    pub fn hear(&self, whose: &Whose) -> watch::Receiver<Beat> {
+        let mut kept = self.kept();
+        match whose {
+            Whose::Witness(_) => kept.witness.hear(),
+            Whose::App(app, _) => kept.apps.entry(app.clone()).or_default().hear(),
+        }
     }
 
     /// The app is looked at no more.
@@ -72,38 +103,39 @@ impl Beats {
     /// The app's looks go at this tempo from now on.
     pub fn pace(&self, app: &AppName, tempo: Tempo) {
         let mut kept = self.kept();
-        let pulse = kept.apps.entry(app.clone()).or_default();
-        pulse.beat.send_if_modified(|beat| std::mem::replace(&mut beat.tempo, tempo) != tempo);
+        kept.apps.entry(app.clone()).or_default().pace(tempo);
         kept.follow();
     }
 
     /// All of the app's looks happen at once.
     pub fn nudge(&self, app: &AppName) {
-        if let Some(pulse) = self.kept().apps.get(app) {
-            pulse.beat.send_modify(|beat| beat.nudge += 1);
+        if let Some(pulse) = self.kept().apps.get_mut(app) {
+            pulse.say(Beat { nudge: pulse.beat.nudge + 1, ..pulse.beat });
         }
     }
 }
 
 impl Kept {
     /// The witnesses are looked at as fast as the fastest app.
-    fn follow(&self) {
-        let fastest = self.apps.values().map(|pulse| pulse.beat.borrow().tempo).max().unwrap_or_default();
-        self.witness.beat.send_if_modified(|beat| std::mem::replace(&mut beat.tempo, fastest) != fastest);
+    fn follow(&mut self) {
+        let fastest = self.apps.values().map(|pulse| pulse.beat.tempo).max().unwrap_or_default();
+        self.witness.pace(fastest);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::model::Subject;
 
     #[test]
     fn lookers_of_the_old_config_end_and_the_tempo_stays() {
         let beats = Beats::new(CancellationToken::new());
         let app: AppName = "shop".into();
         beats.pace(&app, Tempo::Fast);
-        let (_, old) = beats.begin(&app);
-        let (beat, new) = beats.begin(&app);
+        let old = beats.begin(&app);
+        let new = beats.begin(&app);
+        let beat = beats.hear(&Whose::App(app.clone(), Subject::FrontDoor));
         assert!(old.is_cancelled() && !new.is_cancelled());
         assert_eq!(beat.borrow().tempo, Tempo::Fast);
         beats.nudge(&app);
@@ -115,11 +147,12 @@ mod tests {
         let stop = CancellationToken::new();
         let beats = Beats::new(stop.clone());
         let (shop, till): (AppName, AppName) = ("shop".into(), "till".into());
-        let (witness, running) = beats.begin_witness();
+        let running = beats.begin_witness();
+        let witness = beats.hear(&Whose::Witness(0));
         beats.pace(&shop, Tempo::Fast);
         beats.pace(&till, Tempo::Urgent);
         assert_eq!(witness.borrow().tempo, Tempo::Urgent);
-        let (_, tills) = beats.begin(&till);
+        let tills = beats.begin(&till);
         beats.end(&till);
         assert!(tills.is_cancelled() && !running.is_cancelled());
         assert_eq!(witness.borrow().tempo, Tempo::Fast);

@@ -92,10 +92,11 @@ impl Watchers {
         let mut apps = BTreeMap::new();
         let count = lookers.probes.len();
         for (at, (label, whose, probe, pace)) in lookers.probes.into_iter().enumerate() {
-            let (beat, running) = match &whose {
+            let running = match &whose {
                 Whose::Witness(_) => witness.clone(),
                 Whose::App(app, _) => apps.entry(app.clone()).or_insert_with(|| self.beats.begin(app)).clone(),
             };
+            let beat = self.beats.hear(&whose);
             let (to, clock) = (self.to.clone(), self.clock.clone());
             let prober = Prober { whose, probe, pace, beat, to, clock, seen: Some(Arc::clone(seen)) };
             let (wait, stop) = (apart(at, count, pace.interval), running.clone());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
-use watchover::domain::ledger::{Ledger, StepState, Wish};
+use watchover::domain::ledger::{Ledger, Record, StepState, Wish};
 use watchover::domain::model::{Actor, Direction, Mode, SiteName, State};
 use watchover::domain::orders::Order;
 use watchover::domain::plan::{Class, Plan};
@@ -37,6 +37,8 @@ pub struct End {
     pub took: Duration,
     /// Incidents that were opened in it.
     pub incidents: u64,
+    /// Its journal.
+    pub rows: Vec<Record>,
 }
 
 /// Something that is done to the world, or to the daemon.
@@ -262,9 +264,9 @@ impl History {
 
     fn end(mut self) -> End {
         self.bury();
-        let stage = lock(&self.stage);
-        let opened = stage.coverage.count("entry opened");
-        End { coverage: stage.coverage.clone(), took: Duration::from_millis(stage.now()), incidents: opened }
+        let mut stage = lock(&self.stage);
+        let (incidents, rows) = (stage.coverage.count("entry opened"), std::mem::take(&mut stage.rows));
+        End { coverage: stage.coverage.clone(), took: Duration::from_millis(stage.now()), incidents, rows }
     }
 
     fn bury(&mut self) {
@@ -605,8 +607,7 @@ impl History {
             at_rest = if self.is_rest(&ledger) { at_rest + 1 } else { 0 };
             if at_rest >= 3 {
                 let stage = lock(&self.stage);
-                let (boot, now) = (self.machine.boot_id(), self.machine.clock.now());
-                invariants::journal_is_the_state(&stage, &boot, now, Some(&ledger))?;
+                invariants::journal_is_the_state(&stage, &self.machine.boot_id(), daemon.born, Some(&ledger))?;
                 return right_for_the_world(&stage, &ledger);
             }
             self.answer(&ledger, &mut tries).await?;

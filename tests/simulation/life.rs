@@ -76,6 +76,9 @@ pub struct Daemon {
     control: JoinHandle<()>,
     ledger: Arc<std::sync::Mutex<Ledger>>,
     name: AppName,
+    /// When it read its journal: what was written before the machine's last boot lies on its timeline as the wall clock had
+    /// it then.
+    pub born: Moment,
 }
 
 /// What a machine keeps from one life to the next.
@@ -111,7 +114,7 @@ impl Daemon {
         let executor =
             Executor::new(builder, clock.clone(), Arc::clone(&epoch), to.clone(), tasks.clone(), Handle::current(), stop.clone());
         let beats = Beats::new(stop.clone());
-        let ((ear, _), (witness_ear, _)) = (beats.begin(&policy.name), beats.begin_witness());
+        let ears = beats.clone();
         let ledger: Arc<std::sync::Mutex<Ledger>> = Arc::default();
         let inner = DaemonHands {
             executor,
@@ -137,7 +140,7 @@ impl Daemon {
             let life = life.clone();
             Arc::new(move |whose, look| {
                 let subject = if let Whose::App(_, subject) = whose { Some(*subject) } else { None };
-                lock(&life.stage).seen.push(Seen { subject, sent: look.sent.mono, verdict: look.finding.verdict });
+                lock(&life.stage).seen.push(Seen { subject, sent: look.sent.mono, done: look.done.mono, verdict: look.finding.verdict });
             })
         };
         for eye in [Eye::Site(Site::Primary), Eye::Site(Site::Standby), Eye::Replica, Eye::FrontDoor, Eye::Authority, Eye::Witness] {
@@ -151,10 +154,8 @@ impl Daemon {
                 Some(Subject::Authority) => Pace { interval: front.interval * 5, ..front },
                 _ => front,
             };
-            let (whose, beat) = match subject(eye) {
-                Some(subject) => (Whose::App(policy.name.clone(), subject), ear.clone()),
-                None => (Whose::Witness(0), witness_ear.clone()),
-            };
+            let whose = subject(eye).map_or(Whose::Witness(0), |subject| Whose::App(policy.name.clone(), subject));
+            let beat = ears.hear(&whose);
             let prober = Prober { whose, probe, pace, beat, to: to.clone(), clock: clock.clone(), seen: Some(Arc::clone(&seen)) };
             tasks.spawn(prober.run(stop.clone()));
         }
@@ -162,7 +163,7 @@ impl Daemon {
             let stop = stop.clone();
             tasks.spawn(async move { control.run(messages, stop.cancelled(), |_| {}).await })
         };
-        Ok(Daemon { to, stop, control, ledger, name: policy.name.clone() })
+        Ok(Daemon { to, stop, control, ledger, name: policy.name.clone(), born: machine.clock.now() })
     }
 
     /// The state as the control last left it.

@@ -3,7 +3,8 @@
 //! people who press every button. After every change the invariants of the design are judged.
 //!
 //! `SEEDS=5000 cargo test --test simulation` plays that many histories, others with another master seed in `SEED`;
-//! `SEED=7` alone replays one and prints what happened. `make soak` does it with an optimised build.
+//! `SEED=7` alone replays one and prints what happened. The first failure ends it; `FAILURES=9` goes on until there are nine.
+//! `make soak` does it with an optimised build.
 #![expect(clippy::expect_used, reason = "what fails here must fail the test")]
 
 mod coverage;
@@ -15,8 +16,8 @@ mod life;
 mod sim;
 mod stage;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use coverage::Coverage;
@@ -68,7 +69,8 @@ fn histories_keep_every_invariant() {
     let replayed = master.filter(|_| wanted.is_none());
     let count = wanted.unwrap_or(if replayed.is_some() { 1 } else { SEEDS });
     let jobs = number("JOBS").unwrap_or(2).max(1);
-    let next = AtomicU64::new(0);
+    let (next, found) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+    let enough = usize::try_from(number("FAILURES").unwrap_or(1)).unwrap_or(1);
     let began = Instant::now();
     let worker = || {
         let metrics = Arc::new(Metrics::new("simulated"));
@@ -76,7 +78,7 @@ fn histories_keep_every_invariant() {
         loop {
             let place = next.fetch_add(1, Ordering::SeqCst);
             if place >= count {
-                return Ok((coverage, took, incidents));
+                return (coverage, took, incidents);
             }
             let seed = replayed.unwrap_or_else(|| seed_of(master.unwrap_or(0), place));
             match play(seed, None, &metrics) {
@@ -86,10 +88,13 @@ fn histories_keep_every_invariant() {
                     incidents += end.incidents;
                 }
                 Err((words, told)) => {
-                    next.store(count, Ordering::SeqCst);
                     let keep = if number("SHRINK") == Some(0) { (0..32).collect() } else { shrink(seed, &words, &metrics) };
                     let (words, told) = play(seed, Some(&keep), &metrics).err().unwrap_or((words, told));
-                    return Err(format!("{}\n\n{words}\n\nreplay: SEED={seed} cargo test --test simulation", told.join("\n")));
+                    let mut found = found.lock().expect("nobody panics here");
+                    found.push(format!("{}\n\n{words}\n\nreplay: SEED={seed} cargo test --test simulation", told.join("\n")));
+                    if found.len() >= enough {
+                        next.store(count, Ordering::SeqCst);
+                    }
                 }
             }
         }
@@ -99,16 +104,14 @@ fn histories_keep_every_invariant() {
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(worker)).collect();
         for worker in workers {
-            match worker.join().expect("a worker ends") {
-                Ok((coverage, time, opened)) => {
-                    all.add(&coverage);
-                    took += time;
-                    incidents += opened;
-                }
-                Err(words) => panic!("{words}"),
-            }
+            let (coverage, time, opened) = worker.join().expect("a worker ends");
+            all.add(&coverage);
+            took += time;
+            incidents += opened;
         }
     });
+    let found = found.into_inner().expect("nobody panics here");
+    assert!(found.is_empty(), "{}", found.join("\n\n"));
     let real = began.elapsed().as_secs_f64();
     println!(
         "{count} histories, {incidents} incidents, {:.3} simulated years in {real:.1} s: {:.0} incidents a second",
@@ -122,5 +125,19 @@ fn histories_keep_every_invariant() {
     if count >= 20_000 {
         let missing = all.missing();
         assert!(missing.is_empty(), "never hit: {}", missing.join(", "));
+    }
+}
+
+/// A failure that a seed does not bring back is no help.
+#[test]
+fn a_seed_plays_the_same_history_again() {
+    let metrics = Arc::new(Metrics::new("simulated"));
+    let rows = |seed| play(seed, None, &metrics).map(|end| format!("{:#?}", end.rows)).unwrap_or_else(|(words, _)| words);
+    for place in 0..20 {
+        let seed = seed_of(0, place);
+        let first = rows(seed);
+        for _ in 0..3 {
+            assert!(rows(seed) == first, "SEED={seed} plays otherwise the second time");
+        }
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use watchover::domain::ledger::Record;
 use watchover::domain::model::{Subject, Verdict};
 use watchover::lab::faults::{Fault, FaultRules};
-use watchover::lab::world::{ApiError, World, WorldSpec};
+use watchover::lab::world::{ApiError, STANDBY_REGION, World, WorldSpec};
 use watchover::ports::{ErrorClass, StepError};
 
 use crate::coverage::Coverage;
@@ -38,6 +38,8 @@ pub struct Seen {
     pub subject: Option<Subject>,
     /// Monotonic microseconds at which it was sent.
     pub sent: i64,
+    /// And at which it was over.
+    pub done: i64,
     pub verdict: Verdict,
 }
 
@@ -239,7 +241,8 @@ impl Life {
         let result = {
             let mut stage = lock(&self.stage);
             if let Some(step) = step {
-                let promoted = stage.world.site_writable(watchover::lab::world::SiteName::Standby);
+                // Of itself: whether its region just went dark nobody can know before the next look.
+                let promoted = stage.world.databases().iter().any(|database| database.region == STANDBY_REGION && database.writable());
                 let inspected = stage.inspected.contains(&(self.number, step.to_owned()));
                 let request = Request { step, at: stage.now(), rows: stage.rows.len(), promoted, inspected };
                 stage.requests.push(request);
