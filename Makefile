@@ -97,6 +97,7 @@ fuzz: ## CASES inputs for each reader of foreign bytes, from SEED on (default: t
 	cargo test --locked --quiet --test fuzz -- --nocapture | grep -E '^[a-z]+::|tried|passed|failed|taken|took|replay'
 
 load: ## much at once: what an outage of APPS apps costs the decision, and PAIRS moves with and without REQUESTS at the door
-	@cargo test --locked --quiet --test load --no-run
+	@optimised="--config profile.dev.package.watchover.opt-level=3"
+	cargo test --locked --quiet $$optimised --test load --no-run
 	export APPS=$(or $(APPS),1000) REQUESTS=$(or $(REQUESTS),10000) PAIRS=$(or $(PAIRS),1)
-	cargo test --locked --quiet --test load -- --include-ignored --nocapture --test-threads 1 | grep -vE '^$$|^running|^ok$$'
+	cargo test --locked --quiet $$optimised --test load -- --include-ignored --nocapture --test-threads 1 | grep -vE '^$$|^running|^ok$$'
