@@ -21,7 +21,8 @@ help: ## this list
 test: ## everything: format, clippy, tests, documents in step, unit files; installs what it needs below target/
 	@mkdir -p "$(TARGET)"
 	cargo fmt --check
-	# What is fetched and unpacked comes in while the compiler works.
+	# What is fetched and unpacked comes in while the compiler works; what of it is imported is compiled once.
+	unset PYTHONDONTWRITEBYTECODE
 	tests/tools/setup "$(VENV)" & setup=$$!
 	trap 'kill $$setup 2>/dev/null || true' EXIT
 	# One build is both judged and tested: clippy's driver is the compiler with more lints, and `cargo clippy` beside
@@ -31,21 +32,24 @@ test: ## everything: format, clippy, tests, documents in step, unit files; insta
 	[[ -d "$(TARGET)/debug/incremental" ]] || export CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=0
 	cargo test --no-run --locked --all-targets
 	wait $$setup
-	# The simulation takes what the other tests leave: they mostly wait for their worlds.
-	# With what an ordinary build links it shares all its dependencies.
-	simulation=$$(env -u RUSTC_WORKSPACE_WRAPPER tests/tools/simulation --features linked)
+	# What calculates is optimised, and takes what the other tests leave: they mostly wait for their worlds. With what an
+	# ordinary build links it shares all its dependencies.
+	calculate=$$(env -u RUSTC_WORKSPACE_WRAPPER tests/tools/optimised simulation walk --features linked)
 	idle="nice -n 19"; ! chrt --idle 0 true 2>/dev/null || idle="chrt --idle 0 nice -n 19"
-	SEEDS=$(SEEDS) JOBS=$(JOBS) $$idle "$$simulation" --nocapture >"$(TARGET)/simulation.txt" 2>&1 & simulated=$$!
-	trap 'kill $$simulated 2>/dev/null || true' EXIT
+	: >"$(TARGET)/calculated.txt"; calculating=()
+	trap 'kill "$${calculating[@]}" 2>/dev/null || true' EXIT
+	for program in $$calculate; do
+	  SEEDS=$(SEEDS) JOBS=$(JOBS) $$idle "$$program" --nocapture >>"$(TARGET)/calculated.txt" 2>&1 & calculating+=($$!)
+	done
 	export WATCHOVER_VENV="$$PWD/$(VENV)"; [[ "$(VENV)" != /* ]] || export WATCHOVER_VENV="$(VENV)"
 	if cargo nextest --version >/dev/null 2>&1; then
-	  cargo nextest run --locked --all-targets
+	  cargo nextest run --locked --all-targets -E 'not binary(/^(simulation|walk)$$/)'
 	else
 	  cargo test --locked --all-targets
 	fi
 	cargo test --locked --doc
-	wait $$simulated || { cat "$(TARGET)/simulation.txt"; exit 1; }
-	grep -E ' histories, |^test result:' "$(TARGET)/simulation.txt"
+	for one in "$${calculating[@]}"; do wait "$$one" || { cat "$(TARGET)/calculated.txt"; exit 1; }; done
+	grep -E ' histories, | situations|^test result:' "$(TARGET)/calculated.txt"
 	$(MAKE) --no-print-directory docs unit shell deny sbom
 
 fmt: ## lay the source out
@@ -85,7 +89,7 @@ lab-postgres: ## the loss of a region over a real PostgreSQL, RUNS times, LAB_JO
 	python3 tests/tools/lab_postgres.py --binary "$(TARGET)/debug/watchover" --runs $(RUNS) --jobs $(LAB_JOBS) --seed $(LAB_SEED)
 
 soak: ## SEEDS histories against the pretend cloud in virtual time, from master seed SEED, on JOBS cores: every invariant, and what was hit
-	@simulation=$$(tests/tools/simulation)
+	@simulation=$$(tests/tools/optimised simulation)
 	SEEDS=$(SEEDS) JOBS=$(JOBS) SEED=$(or $(SEED),0) "$$simulation" --nocapture
 
 mutants: ## plants faults one by one, and prints what found each

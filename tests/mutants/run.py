@@ -47,15 +47,13 @@ def run(place, build, by, seeds):
     """Runs what has to find it: exit code and output."""
     # Planted code may be unreachable or unused; that is not what is to find it.
     environment = dict(os.environ, CARGO_TARGET_DIR=str(build), SEEDS=str(seeds), RUST_BACKTRACE="0", RUSTFLAGS="")
-    if by != "simulation":
-        # The walk needs the core alone, which is built in a fraction of the time.
-        target = {"unit": ["--lib"], "walk": ["--no-default-features", "--test", "walk"]}.get(by, ["--test", by])
-        command = ["cargo", "test", "--locked", "--quiet", *target]
+    if by in ("simulation", "walk"):
+        built = subprocess.run([place / "tests/tools/optimised", by], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        command, words = [built.stdout.strip(), "--nocapture"], built.stderr
+    else:
+        command = ["cargo", "test", "--locked", "--quiet", *(["--lib"] if by == "unit" else ["--test", by])]
         built = subprocess.run([*command, "--no-run"], cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         words = built.stdout
-    else:
-        built = subprocess.run([place / "tests/tools/simulation"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        command, words = [built.stdout.strip(), "--nocapture"], built.stderr
     if built.returncode != 0:
         raise SystemExit(f"mutants: it does not compile:\n{words[-3000:]}")
     done = subprocess.run(command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
