@@ -250,12 +250,13 @@ async fn page() -> Response {
 
 async fn metrics(Held(shared): Held<Shared>) -> Response {
     let State { metrics, clock, .. } = &shared.state;
+    let rest = metrics.rest();
     // Replaced whole: no holder leaves it half done.
     let mut kept = shared.scrape.lock().unwrap_or_else(PoisonError::into_inner);
-    let fresh = kept.as_ref().filter(|(at, _)| clock.now().since(*at) < metrics.rest()).map(|(_, text)| text.clone());
+    let fresh = kept.as_ref().filter(|(at, _)| clock.now().since(*at) < rest).map(|(_, text)| text.clone());
     let text = fresh.unwrap_or_else(|| {
         let text = Bytes::from(metrics.render());
-        *kept = (!metrics.rest().is_zero()).then(|| (clock.now(), text.clone()));
+        *kept = (!rest.is_zero()).then(|| (clock.now(), text.clone()));
         text
     });
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()

@@ -22,12 +22,8 @@ struct Draft {
 impl<H: Hands> Control<H> {
     /// Writes, then folds, then has it done. An error leaves the app as it was.
     pub(super) fn carry(&mut self, name: &AppName, decision: Decision, id: Option<&str>, now: Moment) -> Result<Option<i64>, ()> {
-        let mut draft = self.draft(name, decision, id, now).ok_or(())?;
-        if let Err(error) = self.write(std::slice::from_mut(&mut draft)) {
-            self.refused(&error);
-            return Err(());
-        }
-        self.fulfil(draft, now)
+        let draft = self.draft(name, decision, id, now).ok_or(())?;
+        self.alone(draft, now)
     }
 
     /// The same for decisions of several apps, none of which is another's business; says whose are carried out.
@@ -36,25 +32,22 @@ impl<H: Hands> Control<H> {
     /// the disk, one after the other, and our own standstill would make worthless what was counted.
     pub(super) fn carry_all(&mut self, decisions: Vec<(AppName, Decision)>, now: Moment) -> BTreeSet<AppName> {
         let mut drafts: Vec<Draft> = decisions.into_iter().filter_map(|(name, decision)| self.draft(&name, decision, None, now)).collect();
-        let written = self.write(&mut drafts);
-        let alone = drafts.len() == 1;
-        let mut done = BTreeSet::new();
-        for mut draft in drafts {
+        let together = drafts.len() > 1 && self.write(&mut drafts).is_ok();
+        let carried = drafts.into_iter().filter_map(|draft| {
             let name = draft.name.clone();
-            let result = match &written {
-                Ok(()) => Ok(()),
-                // A row that cannot be written keeps its own app waiting, and nobody else.
-                Err(_) if !alone => self.write(std::slice::from_mut(&mut draft)).map_err(|error| self.refused(&error)),
-                Err(error) => {
-                    self.refused(error);
-                    Err(())
-                }
-            };
-            if result.is_ok() && self.fulfil(draft, now).is_ok() {
-                done.insert(name);
-            }
+            // A row that cannot be written keeps its own app waiting, and nobody else.
+            let done = if together { self.fulfil(draft, now) } else { self.alone(draft, now) };
+            done.is_ok().then_some(name)
+        });
+        carried.collect()
+    }
+
+    fn alone(&mut self, mut draft: Draft, now: Moment) -> Result<Option<i64>, ()> {
+        if let Err(error) = self.write(std::slice::from_mut(&mut draft)) {
+            self.refused(&error);
+            return Err(());
         }
-        done
+        self.fulfil(draft, now)
     }
 
     fn draft(&self, name: &AppName, decision: Decision, id: Option<&str>, now: Moment) -> Option<Draft> {

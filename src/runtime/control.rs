@@ -21,7 +21,7 @@ use crate::domain::policy::{AppPolicy, FleetPolicy};
 use crate::ports::{Journal, JournalError};
 
 /// No decision takes that many rounds; one that does is a fault of ours, and must not spin.
-const ROUNDS: usize = 256;
+pub const ROUNDS: usize = 256;
 /// The loop's pulse at rest: later than this by `GAP`, and what was counted across it proves nothing.
 const PULSE: Duration = Duration::from_secs(1);
 /// The pulse while anything is open: deadlines are met within it. What a move waits for has a wake of its own.

@@ -29,9 +29,10 @@ use super::hostile::KERNEL;
 use super::tally::tried;
 
 /// From the last byte of a request to the last of its answer.
-const ANSWER: Duration = Duration::from_secs(4);
-/// A server that says nothing for that long is told that there is no more.
+const ANSWER: Duration = Duration::from_secs(8);
+/// A server that says nothing for that long to half a request is told that there is no more.
 const IDLE: Duration = Duration::from_millis(200);
+const LIVEZ: &[u8] = b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
 /// An order has at most so many bytes; what is read along with the last of them is little more.
 const BODY: u64 = 64 << 10;
 
@@ -102,10 +103,12 @@ fn daemon() -> Daemon {
     Daemon { socket, orders: kept, _stop: stop.drop_guard(), _dir: dir }
 }
 
-/// An answer as far as it came; reading ends with a stream of events, which has no end of its own.
-fn answer(socket: &Path, request: &[u8]) -> Result<Vec<u8>, String> {
+/// An answer as far as it came; reading ends with a stream of events, which has no end of its own. A request that may be
+/// half of one has its end shown after `idle`; a whole one is waited for as long as it takes, because a server lets go of
+/// a client that shut its side.
+fn answer(socket: &Path, request: &[u8], idle: Duration) -> Result<Vec<u8>, String> {
     let mut stream = UnixStream::connect(socket).map_err(|cause| format!("the door is shut: {cause}"))?;
-    let limits = stream.set_read_timeout(Some(IDLE)).and(stream.set_write_timeout(Some(ANSWER)));
+    let limits = stream.set_read_timeout(Some(idle)).and(stream.set_write_timeout(Some(ANSWER)));
     limits.map_err(|cause| cause.to_string())?;
     // A server that has heard enough answers and closes while we still write.
     drop(stream.write_all(request));
@@ -136,7 +139,7 @@ fn status(answer: &[u8]) -> Option<u16> {
 
 /// What holds for every answer: a status that is not our own fault, and words where there is a refusal of an order.
 fn sane(daemon: &Daemon, request: &[u8]) -> Result<(), String> {
-    let told = answer(&daemon.socket, request)?;
+    let told = answer(&daemon.socket, request, IDLE)?;
     match status(&told) {
         // Nothing that was a request: closed without a word.
         None if told.is_empty() => {}
@@ -144,7 +147,7 @@ fn sane(daemon: &Daemon, request: &[u8]) -> Result<(), String> {
         Some(500) => return Err(format!("our own fault: {:?}", String::from_utf8_lossy(&told))),
         Some(_) => {}
     }
-    let alive = answer(&daemon.socket, b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")?;
+    let alive = answer(&daemon.socket, LIVEZ, ANSWER)?;
     // The beat stands still here, so it is late after some seconds; that it answers is the point.
     if matches!(status(&alive), Some(200 | 503)) { Ok(()) } else { Err("it answers nobody any more".to_owned()) }
 }
@@ -218,7 +221,7 @@ fn order_bodies() {
     let daemon = daemon();
     tried("admin::order_bodies", 80, 1, bodies(), |body| {
         daemon.orders.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        let told = answer(&daemon.socket, &post("/api/v1/orders", body))?;
+        let told = answer(&daemon.socket, &post("/api/v1/orders", body), ANSWER)?;
         let heard = daemon.orders.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let text = String::from_utf8_lossy(&told).into_owned();
         let document: Value =
@@ -333,6 +336,6 @@ fn what_never_ends_is_taken_to_its_bound() {
         assert!(expected.is_none() || status(&told) == expected, "{:?}", String::from_utf8_lossy(&told));
         assert!(taken <= 2 * BODY + KERNEL, "{taken} bytes were taken");
     }
-    let alive = answer(&daemon.socket, b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    let alive = answer(&daemon.socket, LIVEZ, ANSWER).unwrap();
     assert!(status(&alive).is_some());
 }

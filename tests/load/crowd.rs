@@ -2,28 +2,23 @@
 //! and decided on at once, and everybody decides at each pulse. Looks are answered in the moment they are sent, steps a
 //! while later, and a wish for looks is fulfilled with the next turn.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use serde_json::{Value, json};
 use watchover::domain::decide::{App, Effect, Input, Tempo};
-use watchover::domain::gates::{Found, Preflight};
 use watchover::domain::ledger::{Entry, Record};
-use watchover::domain::model::{
-    AppName, Cause, Finding, LagSample, Look, Moment, ReplicaReading, ReplicaState, SiteName, State, Subject, Verdict,
-};
+use watchover::domain::model::{AppName, Cause, Finding, Look, Moment, SiteName, State, Subject, Verdict};
 use watchover::domain::policy::{AppPolicy, FleetPolicy, Pace};
-use watchover::domain::report::{Inspection, Report};
 use watchover::ports::{Journal, JournalError};
 use watchover::runtime::clock::{Clock, Hand};
 use watchover::runtime::control::{Control, Fleet, Hands, Message};
 use watchover::runtime::hands::DaemonHands;
 
-use crate::sim::{self, MILLI, MemJournal, SECOND};
+use crate::sim::prompt::{self, Done};
+use crate::sim::{self, MILLI, MemJournal, SECOND, WALL};
 
-const WALL: i64 = 1_795_000_020 * SECOND;
 /// The world moves in turns of that length.
 pub const TURN: i64 = 20 * MILLI;
 /// The control's pulse while anything is open.
@@ -96,7 +91,7 @@ impl Journal for Disk {
 #[derive(Default)]
 struct Place {
     down: bool,
-    done: BTreeSet<String>,
+    done: Done,
     tempo: Tempo,
     look: i64,
     front: i64,
@@ -228,9 +223,7 @@ impl Crowd {
             }
             if at >= place.lag {
                 place.lag = at + LAG;
-                let mut replica = Finding::new(Verdict::Up, "scripted");
-                replica.replica = Some(ReplicaReading { state: ReplicaState::Replicating, samples: samples(now.wall) });
-                seen(Subject::Signal(SiteName::Standby, 1), replica);
+                seen(Subject::Signal(SiteName::Standby, 1), prompt::follows(now.wall));
             }
             if at >= place.front {
                 place.front = at + if place.tempo == Tempo::Urgent { URGENT } else { INTERVAL };
@@ -268,35 +261,13 @@ impl Crowd {
                 }
                 Wish::Effect(effect, incident, epoch) => (effect, incident, epoch),
             };
-            let of = |step: &String, report: Report| Input::Step { incident, epoch, step: step.clone(), report };
-            let input = match &effect {
-                Effect::Preflight(direction) => {
-                    let found = |done: bool| if done { Found::AlreadySo } else { Found::Possible };
-                    let steps = ["fence", "promote", "capacity", "traffic"].map(|step| (step.to_owned(), found(place.done.contains(step))));
-                    Input::Preflight(Preflight { at: now, direction: *direction, steps: steps.into(), autonomy: Default::default() })
-                }
-                _ if self.silent => continue,
-                Effect::Inspect { step } if place.done.contains(step) => of(step, Report::Inspected(Ok(Inspection::AlreadySo(json!({}))))),
-                Effect::Inspect { step } => of(step, Report::Inspected(Ok(Inspection::Possible(Value::Null)))),
-                Effect::Apply { step } => {
-                    assert!(place.done.insert(step.clone()), "{name}: {step} was asked for twice");
-                    of(step, Report::Applied(Ok(Value::Null)))
-                }
-                Effect::Verify { step } => of(step, Report::Verified(Ok(json!({})))),
-                Effect::Undo { step } => {
-                    place.done.remove(step);
-                    of(step, Report::Undone(Ok("put back".into())))
-                }
-                Effect::Cancel { .. } | Effect::LookNow => continue,
-            };
+            if self.silent && !matches!(effect, Effect::Preflight(_)) {
+                continue;
+            }
+            let Some(input) = place.done.carry_out(&effect, incident, epoch, now) else { continue };
             self.answers.entry(now.mono + ANSWER).or_default().push((name, input));
         }
     }
-}
-
-fn samples(wall: i64) -> Vec<LagSample> {
-    let minute = 60 * SECOND;
-    (2..14).rev().map(|back| LagSample { at: (wall / minute - back) * minute, period: minute, seconds: 1.0 }).collect()
 }
 
 fn policy(at: usize) -> AppPolicy {

@@ -8,8 +8,8 @@ import pytest
 
 from worlds import BINARY, PRIMARY, ROOT, Daemon, World, fetch, free_port, moved, need, until
 
-# Finer than deploy/prometheus.yml says, so that states of seconds are seen.
-EVERY = "500ms"
+# Finer than deploy/prometheus.yml says, so that states of seconds are seen. A scrape must be over by the next.
+EVERY = "1s"
 
 
 class Prometheus:

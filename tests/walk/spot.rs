@@ -13,12 +13,11 @@ use watchover::domain::model::{
 };
 use watchover::domain::moving::{Doing, LAST_LOOK, Work};
 use watchover::domain::report::{ErrorClass, Report, StepError};
+use watchover::runtime::control::ROUNDS;
 
 use super::rules;
 use super::stage::{FAST, INTERVAL, Stage, UNDO, policy};
 
-/// As many rounds as the control gives a decision.
-const ROUNDS: usize = 256;
 /// The world's birth on the wall clock.
 const WALL: i64 = 1_795_000_020_000_000;
 

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
 use watchover::domain::model::{Direction, Mode};
 use watchover::domain::plan::{Class, OnFailure, Plan, PlannedStep, Repeat, Reversibility};
-use watchover::domain::policy::{AppPolicy, DownWhen, OnRpoExceeded, Pace, Required, SignalPolicy, SitePolicy};
+use watchover::domain::policy::{AppPolicy, Pace, Required, SignalPolicy};
+
+#[path = "../sim/policy.rs"]
+mod policy;
 
 /// How often it is looked while all is well.
 pub const INTERVAL: Duration = Duration::from_secs(5);
@@ -27,37 +29,20 @@ pub enum Stage {
 }
 
 fn signal(name: &str, kind: &str, required: Required) -> SignalPolicy {
+    let timeout = Duration::from_secs(1);
     SignalPolicy {
-        name: name.into(),
-        kind: kind.into(),
         interval: INTERVAL,
         fast_interval: FAST,
-        timeout: Duration::from_secs(1),
+        timeout,
         fall: 2,
         rise: 2,
         window: None,
-        required,
-        replica: false,
-        counts: true,
+        ..policy::signal(name, kind, required)
     }
 }
 
 fn step(name: &str, class: Class, reversibility: Reversibility, after: &[&str]) -> PlannedStep {
-    PlannedStep {
-        name: name.into(),
-        kind: name.into(),
-        class,
-        reversibility,
-        repeat: Repeat::Inspectable,
-        after: after.iter().map(|name| (*name).to_owned()).collect(),
-        deadline: Duration::from_secs(12),
-        attempts: 1,
-        on_failure: OnFailure::Halt,
-        only: None,
-        account: None,
-        region: "us-east-1".into(),
-        keys: Value::Null,
-    }
+    PlannedStep { attempts: 1, ..policy::step(name, class, reversibility, after, Duration::from_secs(12)) }
 }
 
 fn plans(stage: Stage, short: bool) -> (Plan, Plan) {
@@ -92,29 +77,22 @@ fn plans(stage: Stage, short: bool) -> (Plan, Plan) {
 
 /// The app; `short`: without the first step of its way over.
 pub fn policy(stage: Stage, mode: Mode, short: bool) -> Arc<AppPolicy> {
-    let site = |region: &str, signals| SitePolicy { region: region.into(), down_when: DownWhen::All, min_known: 1, signals };
     let replica = SignalPolicy { replica: true, counts: false, fall: 1, rise: 1, ..signal("replica", "rds-replica", Required::Start) };
     let (failover, failback) = plans(stage, short);
     Arc::new(AppPolicy {
-        name: "shop".into(),
-        group: "shop".into(),
-        priority: 1,
         mode,
-        rto_objective: Duration::from_secs(300),
-        rpo_objective: Duration::from_secs(300),
-        on_rpo_exceeded: OnRpoExceeded::Approve,
         min_outage: Duration::from_secs(3),
         startup_grace: Duration::from_secs(3),
         cooldown: Duration::from_secs(50),
         approval_timeout: Duration::from_secs(20),
         move_timeout: Duration::from_secs(40),
         prove_timeout: Duration::from_secs(20),
-        traffic_is_autonomous: false,
         front_door: Pace { interval: INTERVAL, fast_interval: FAST, timeout: Duration::from_secs(1) },
-        primary: site("ap-south-1", vec![signal("web", "http", Required::Start), signal("deep", "http", Required::Never)]),
-        standby: site("us-east-1", vec![signal("web", "http", Required::Start), replica]),
+        primary: policy::site("ap-south-1", vec![signal("web", "http", Required::Start), signal("deep", "http", Required::Never)]),
+        standby: policy::site("us-east-1", vec![signal("web", "http", Required::Start), replica]),
         failover,
         failback,
+        ..policy::policy()
     })
 }
 
