@@ -32,24 +32,26 @@ test: ## everything: format, clippy, tests, documents in step, unit files; insta
 	[[ -d "$(TARGET)/debug/incremental" ]] || export CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=0
 	cargo test --no-run --locked --all-targets
 	wait $$setup
-	# What calculates is optimised, and takes what the other tests leave: they mostly wait for their worlds. With what an
-	# ordinary build links it shares all its dependencies.
-	calculate=$$(env -u RUSTC_WORKSPACE_WRAPPER tests/tools/optimised simulation walk --features linked)
+	# Which tests there are is asked before another build holds the lock.
+	nextest=; ! cargo nextest --version >/dev/null 2>&1 || nextest=yes
+	if [[ -n $$nextest ]]; then
+	  cargo nextest list --locked --all-targets --list-type binaries-only --message-format json >"$(TARGET)/binaries.json"
+	  cargo metadata --locked --format-version 1 >"$(TARGET)/metadata.json"
+	fi
+	# What calculates is built with an optimiser, and both take what the other tests leave: they mostly wait for their
+	# worlds. With what an ordinary build links it shares all its dependencies.
 	idle="nice -n 19"; ! chrt --idle 0 true 2>/dev/null || idle="chrt --idle 0 nice -n 19"
-	: >"$(TARGET)/calculated.txt"; calculating=()
-	trap 'kill "$${calculating[@]}" 2>/dev/null || true' EXIT
-	for program in $$calculate; do
-	  SEEDS=$(SEEDS) JOBS=$(JOBS) $$idle "$$program" --nocapture >>"$(TARGET)/calculated.txt" 2>&1 & calculating+=($$!)
-	done
+	SEEDS=$(SEEDS) JOBS=$(JOBS) $$idle tests/tools/calculate >"$(TARGET)/calculated.txt" 2>&1 & calculating=$$!
+	trap 'kill "$$calculating" 2>/dev/null || true' EXIT
 	export WATCHOVER_VENV="$$PWD/$(VENV)"; [[ "$(VENV)" != /* ]] || export WATCHOVER_VENV="$(VENV)"
-	if cargo nextest --version >/dev/null 2>&1; then
-	  cargo nextest run --locked --all-targets -E 'not binary(/^(simulation|walk)$$/)'
+	if [[ -n $$nextest ]]; then
+	  cargo nextest run --binaries-metadata "$(TARGET)/binaries.json" --cargo-metadata "$(TARGET)/metadata.json" -E 'not binary(/^(simulation|walk)$$/)'
 	else
 	  cargo test --locked --all-targets
 	fi
-	cargo test --locked --doc
-	for one in "$${calculating[@]}"; do wait "$$one" || { cat "$(TARGET)/calculated.txt"; exit 1; }; done
+	wait "$$calculating" || { cat "$(TARGET)/calculated.txt"; exit 1; }
 	grep -E ' histories, | situations|^test result:' "$(TARGET)/calculated.txt"
+	cargo test --locked --doc
 	$(MAKE) --no-print-directory docs unit shell deny sbom
 
 fmt: ## lay the source out
