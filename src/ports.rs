@@ -39,7 +39,8 @@ pub struct StepContext {
     pub now: i64,
     /// How long this call may take.
     pub time_left: Duration,
-    /// What the steps before this one found, by their names. `fence-primary` leaves `{"proven": bool, "at": micros}`.
+    /// What the steps before this one found, by their names. `fence-primary` leaves `{"fence": "proven", "at": micros}`,
+    /// which is here once every fence of the plan is proven.
     pub facts: BTreeMap<String, Value>,
     /// What this step found at its own `inspect` before it was applied, if it was. For `undo` and `verify`.
     pub before: Value,
@@ -54,9 +55,10 @@ impl StepContext {
         named.unwrap_or_else(|| self.incident.rsplit_once('-').map_or(self.incident.as_str(), |(app, _)| app))
     }
 
-    /// When the old writers were proven gone, if a fence among the steps so far proved it (wall, microseconds).
+    /// When the last of the old writers were proven gone, if the fences among the steps so far proved it (wall,
+    /// microseconds).
     pub fn fenced_at(&self) -> Option<i64> {
-        self.facts.values().find_map(proven_fence)
+        self.facts.values().filter_map(proven_fence).max()
     }
 }
 

@@ -170,7 +170,7 @@ fn commands_answer_with_their_exit_codes() {
     assert_eq!((&status["schema_version"], &status["apps"][0]["active_site"]), (&json!(1), &json!("primary")));
     assert!(!status["apps"][0]["since"].as_str().unwrap().starts_with("1970"), "{status}");
     holds(&world.command(&["status", "shop"]), 0, &["primary active", "gates all open"]);
-    holds(&world.command(&["status", "none"]), 2, &["none"]);
+    holds(&world.command(&["status", "none"]), 2, &["\"none\" is not in the running config", "reload the daemon"]);
     let explained = world.command(&["explain", "shop", "--json"]).json();
     let gates: Vec<&str> = explained["apps"][0]["gates"].as_array().unwrap().iter().filter_map(|gate| gate["name"].as_str()).collect();
     for gate in [
@@ -207,16 +207,29 @@ fn commands_answer_with_their_exit_codes() {
     let file = world.dir.path().join("break-glass.sh");
     std::fs::write(&file, &script.out).unwrap();
     assert!(std::process::Command::new("bash").arg("-n").arg(&file).status().unwrap().success(), "{}", script.out);
+    let wrapped = world.command(&["plan", "shop", "--format", "aws-cli", "--json"]).json();
+    assert_eq!((&wrapped["schema_version"], &wrapped["format"]), (&json!(1), &json!("aws-cli")));
+    assert!(wrapped["script"].as_str().unwrap().starts_with("#!/usr/bin/env bash"), "{wrapped:#}");
     holds(&world.command(&["plan", "none"]), 2, &["none", "shop"]);
+    // Where no steps lead there is nothing to print, in any form.
+    for format in ["table", "json", "aws-cli"] {
+        let said = world.command(&["plan", "shop", "--to", "primary", "--format", format]);
+        holds(&said, 2, &["no steps lead to-primary", "[[app.failback]]"]);
+        assert_eq!(said.out, "");
+    }
     holds(&world.command(&["check"]), 0, &["0 findings"]);
     holds(&world.command(&["iam-policy"]), 0, &["rds:PromoteReadReplica", "2012-10-17"]);
+    let policy = world.command(&["iam-policy"]).json();
+    assert_eq!(world.command(&["iam-policy", "--json"]).json(), json!({"schema_version": 1, "policy": policy}));
 
     holds(&world.command(&["failback", "shop", "--reason", "no"]), 4, &["primary of shop is active already"]);
     holds(&world.command(&["failover", "shop"]), 2, &["--reason"]);
     holds(&world.command(&["approve", "shop-none", "--reason", "no"]), 4, &["shop-none"]);
     holds(&world.command(&["abort", "--reason", "no"]), 4, &["no incident is open"]);
     holds(&world.command(&["resume"]), 4, &["not paused"]);
-    holds(&world.command(&["pause", "shop", "--for", "10", "--reason", "no"]), 2, &["--for"]);
+    for length in ["10", "900ms", "32d"] {
+        holds(&world.command(&["pause", "shop", "--for", length, "--reason", "no"]), 2, &["--for", "from 1s to 31d"]);
+    }
     holds(&world.command(&["pause", "shop", "--for", "10m", "--reason", "works on the line"]), 0, &[]);
     holds(&world.command(&["status"]), 0, &["paused until", "not-paused shut"]);
     until("the pause is exported", || (daemon.metrics().value("watchover_paused", &[]) == 1.0).then_some(()));
@@ -239,7 +252,35 @@ fn commands_answer_with_their_exit_codes() {
         holds(&world.command(args), 5, &["not reachable", "admin.sock"]);
     }
     holds(&world.command(&["history"]), 0, &["No incidents"]);
+    holds(&world.command(&["history", "--before", "nope"]), 2, &["--before", "\"nope\""]);
     holds(&world.command(&["plan", "shop"]), 0, &["promote"]);
+}
+
+#[test]
+fn a_site_that_need_not_be_up_yet_is_no_finding() {
+    let world = World::start();
+    // A pilot light: nothing runs there until capacity is raised.
+    world.edit(&[("required = \"start\"", "required = \"traffic\"")]);
+    let checked = |wanted: &str| {
+        // One check after the other asks more of the account than it allows a second.
+        let said = || Some(world.command(&["check"])).filter(|said| said.out.contains(wanted) && !said.out.contains("Throttling"));
+        until("the site is seen as it is", said)
+    };
+    world.act("/app", &json!({"site": "standby", "running": false}));
+    holds(&checked("shop.standby.alb: down"), 0, &["ok       shop.standby.alb: down", "before traffic moves", "0 findings"]);
+    // Users are served by the other one.
+    world.act("/app", &json!({"site": "primary", "running": false}));
+    holds(&checked("shop.primary.alb: down"), 3, &["FINDING  shop.primary.alb: down", "ok       shop.standby.alb: down"]);
+}
+
+#[test]
+fn a_full_disk_is_an_exit_code_with_its_reason() {
+    for args in [&["steps"][..], &["metrics"], &["metrics", "--json"], &["completions", "bash"], &["lab", "--list"], &["--help"]] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let said: Said = watchover().args(args).stdout(full).output().unwrap().into();
+        holds(&said, 1, &["watchover: writing to stdout: No space left on device"]);
+        assert!(!said.err.contains("panicked"), "{args:?}: {}", said.err);
+    }
 }
 
 #[test]
@@ -275,6 +316,14 @@ fn a40_a_reload_takes_a_good_file_and_keeps_the_old_one_before_a_bad_one() {
     world.edit(&[("mode = \"automatic\"", "mode = \"automatik\"")]);
     reload(0.0);
     assert_eq!(daemon.app()["mode"], "automatic");
+    // The file is for the next daemon; whoever steers this one is told of its problems, and not kept from it.
+    let told = "has 1 problem; `watchover check --offline` names it";
+    holds(&world.command(&["status"]), 0, &["mode automatic", told]);
+    holds(&world.command(&["pause", "--for", "1h", "--reason", "the file is being mended"]), 0, &[told]);
+    holds(&world.command(&["resume"]), 0, &[told]);
+    holds(&world.command(&["explain", "shop"]), 0, &["data-loss", told]);
+    holds(&world.command(&["history"]), 0, &[told]);
+    holds(&world.command(&["plan", "shop"]), 2, &["automatik"]);
     until("the log names the fault", || daemon.said().contains("automatik").then_some(()));
 
     world.edit(&[("mode = \"automatik\"", "mode = \"observe\"")]);
@@ -379,12 +428,23 @@ fn a_bad_config_names_all_its_faults_at_once() {
     ];
     let changes: Vec<(&str, &str)> = faults.iter().map(|fault| (fault.0, fault.1)).collect();
     let config = alone(&dir, &changes);
-    for args in [&["run"][..], &["check", "--offline"], &["check"], &["status"], &["plan", "shop"], &["history"]] {
+    for args in [&["run"][..], &["check", "--offline"], &["check"], &["plan", "shop"], &["iam-policy"]] {
         let said = command(&config, args);
         for (_, _, words) in faults {
             holds(&said, 2, words);
         }
         holds(&said, 2, &["config.toml: "]);
+    }
+    // What needs no more of it than where the daemon and its journal are goes on to look there.
+    for (args, code, words) in [
+        (&["status"][..], 5, "not reachable"),
+        (&["pause", "--for", "1h", "--reason", "r"], 5, "not reachable"),
+        (&["explain", "shop"], 5, "not reachable"),
+        (&["history"], 1, "journal.sqlite"),
+    ] {
+        let said = command(&config, args);
+        holds(&said, code, &[words, "config.toml has ", " problems; `watchover check --offline` names them"]);
+        assert!(!said.err.contains("min_outag"), "they are counted, and not listed: {}", said.err);
     }
     let said = command(&config, &["check", "--offline", "--json"]);
     let document: Value = serde_json::from_str(&said.out).unwrap();
@@ -400,14 +460,16 @@ fn a_bad_config_names_all_its_faults_at_once() {
 fn a_config_that_cannot_be_read_is_named_and_nothing_is_guessed() {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("config.toml");
-    for args in [&["run"][..], &["check", "--offline"], &["status"]] {
+    for args in [&["run"][..], &["check", "--offline"], &["status"], &["history"]] {
         holds(&command(&file, args), 2, &["config.toml", "cannot be read"]);
     }
     holds(&command(dir.path(), &["run"]), 2, &["cannot be read"]);
     std::fs::write(&file, b"[daemon]\nobserver = \"\xff\"\n").unwrap();
     holds(&command(&file, &["run"]), 2, &["line 2", "UTF-8"]);
     std::fs::write(&file, "[daemon]\nlisten = \n").unwrap();
-    holds(&command(&file, &["run"]), 2, &["line 2"]);
+    for args in [&["run"][..], &["status"], &["history"]] {
+        holds(&command(&file, args), 2, &["line 2"]);
+    }
     // None at all: the places that were tried.
     let said: Said = watchover()
         .args(["check", "--offline"])

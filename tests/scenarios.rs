@@ -122,7 +122,7 @@ fn replay(script: &str, name: &str) -> String {
     lines.join("\n") + "\n"
 }
 
-/// `add NAME approval|command|command-idempotent|pre before STEP…`: a step more in the plan, that those wait for. It
+/// `add NAME approval|command|command-idempotent|pre|fence before STEP…`: a step more in the plan, that those wait for. It
 /// starts at once; a deadline of its own follows as `deadline 30s`, what its failure means as `on_failure continue`.
 fn added_steps(script: &str, policy: &mut AppPolicy, name: &str) -> Vec<(String, sim::WorldStep)> {
     let mut added = Vec::new();
@@ -131,11 +131,12 @@ fn added_steps(script: &str, policy: &mut AppPolicy, name: &str) -> Vec<(String,
         let [step, kind, rest @ ..] = words.as_slice() else { panic!("{name}: unknown step {line:?}") };
         let mut planned = policy.failover.steps[0].clone();
         (planned.name, planned.kind, planned.class) = ((*step).into(), (*kind).into(), Class::Other);
+        planned.region = policy.standby.region.clone();
         (planned.after, planned.deadline, planned.on_failure) = (Vec::new(), Duration::from_secs(60), OnFailure::Halt);
-        planned.reversibility = if *kind == "pre" { Reversibility::Reversible } else { Reversibility::ForwardOnly };
+        planned.reversibility = if matches!(*kind, "pre" | "fence") { Reversibility::Reversible } else { Reversibility::ForwardOnly };
         planned.repeat = if *kind == "command-idempotent" { Repeat::AtLeastOnce } else { Repeat::Inspectable };
         let mut world = sim::World::step(SECOND);
-        (world.asks, world.blind) = (*kind == "approval", *kind != "approval");
+        (world.asks, world.blind) = (*kind == "approval", !matches!(*kind, "approval" | "fence"));
         let mut rest = rest.iter();
         while let Some(word) = rest.next() {
             let mut value = || *rest.next().unwrap_or_else(|| panic!("{name}: {line:?} ends early"));

@@ -1,8 +1,9 @@
 //! The front door: what users get, and the proof of which site they get it from.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,7 +19,7 @@ use crate::ports::Probe;
 /// How an answer is known to come from a site.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProofSpec {
-    /// The answer came from an address that this name resolves to now.
+    /// The answer came from an address that this name resolves to, now or a little while ago.
     pub load_balancer: Option<String>,
     /// The answer carries this header with this value.
     pub marker: Option<(String, String)>,
@@ -102,6 +103,41 @@ impl Claims {
     }
 }
 
+/// How long an address stays its load balancer's after the last answer that had it. A large one's name gives some of its
+/// addresses at a time, and the front door's name is drawn and kept apart from it: one answer alone need not have the
+/// address that users got. A few of its TTLs (a minute: Elastic Load Balancing user guide) gather most of them; much
+/// longer, and an address that it gave back as it shrank would still prove something.
+const ADDRESS_KEPT: Duration = Duration::from_secs(300);
+
+/// Addresses kept of one load balancer. One of AWS has a hundred at most (user guide of Application Load Balancers).
+const ADDRESSES_KEPT: usize = 256;
+
+/// The addresses that one load balancer had lately, each with when an answer last had it.
+#[derive(Debug, Default)]
+struct Lately(HashMap<IpAddr, Instant>);
+
+impl Lately {
+    fn add(&mut self, addresses: &[IpAddr], now: Instant) {
+        self.0.extend(addresses.iter().map(|address| (*address, now)));
+        while self.0.len() > ADDRESSES_KEPT
+            && let Some(oldest) = self.0.iter().min_by_key(|(_, at)| **at).map(|(address, _)| *address)
+        {
+            self.0.remove(&oldest);
+        }
+    }
+
+    fn forget_old(&mut self, now: Instant) {
+        self.0.retain(|_, at| now.saturating_duration_since(*at) < ADDRESS_KEPT);
+    }
+
+    fn has(&self, address: &IpAddr) -> bool {
+        self.0.contains_key(address)
+    }
+}
+
+/// What the two load balancers had lately, primary first.
+type Memory = Mutex<[Lately; 2]>;
+
 /// What a load balancer resolves to now; `None`: the site names none.
 type Resolved = Option<Result<Vec<IpAddr>, DnsError>>;
 
@@ -119,13 +155,22 @@ impl Balancers {
         Balancers([(SiteName::Primary, primary), (SiteName::Standby, standby)])
     }
 
-    /// Claims for the site whose load balancer has every one of `addresses`.
-    fn claim(&self, addresses: &[IpAddr], claims: &mut Claims) {
-        for (site, known) in &self.0 {
-            match known {
-                Some(Ok(known)) if !addresses.is_empty() && addresses.iter().all(|address| known.contains(address)) => claims.claim(*site),
+    /// Claims for the site whose load balancer has, or lately had, every one of `addresses`; for both, if both had one of
+    /// them, which proves neither.
+    fn claim(&self, addresses: &[IpAddr], memory: &Memory, now: Instant, claims: &mut Claims) {
+        let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((site, answer), lately) in self.0.iter().zip(memory.iter_mut()) {
+            lately.forget_old(now);
+            match answer {
+                Some(Ok(addresses)) => lately.add(addresses, now),
                 Some(Err(cause)) => claims.trouble.push(format!("{site}'s load balancer: {cause}")),
-                _ => {}
+                None => {}
+            }
+        }
+        let shared = addresses.iter().any(|address| memory.iter().all(|lately| lately.has(address)));
+        for ((site, _), lately) in self.0.iter().zip(memory.iter()) {
+            if shared || (!addresses.is_empty() && addresses.iter().all(|address| lately.has(address))) {
+                claims.claim(*site);
             }
         }
     }
@@ -141,6 +186,7 @@ pub struct FrontDoorProbe {
     spec: FrontDoorSpec,
     client: Client,
     dns: Dns,
+    memory: Memory,
 }
 
 impl FrontDoorProbe {
@@ -150,7 +196,7 @@ impl FrontDoorProbe {
     /// Certificates that cannot be read.
     pub fn new(spec: FrontDoorSpec, dialer: &Dialer) -> Result<FrontDoorProbe, String> {
         let look = HttpSpec { ca_file: spec.ca_file.clone(), expect: spec.expect.clone(), ..HttpSpec::get(spec.url.clone()) };
-        Ok(FrontDoorProbe { client: dialer.client(look)?, dns: dialer.dns().clone(), spec })
+        Ok(FrontDoorProbe { client: dialer.client(look)?, dns: dialer.dns().clone(), memory: Memory::default(), spec })
     }
 }
 
@@ -164,7 +210,7 @@ impl Probe for FrontDoorProbe {
             return Finding { phases: seen.phases, ..Finding::new(seen.verdict, seen.detail) };
         };
         let mut claims = Claims::default();
-        balancers.claim(&[address.ip()], &mut claims);
+        balancers.claim(&[address.ip()], &self.memory, Instant::now(), &mut claims);
         for site in SiteName::ALL {
             if let Some((name, value)) = &self.spec.proof(*site).marker
                 && has(headers, name, value)
@@ -182,12 +228,13 @@ impl Probe for FrontDoorProbe {
 pub struct AuthorityProbe {
     spec: FrontDoorSpec,
     dns: Dns,
+    memory: Memory,
 }
 
 impl AuthorityProbe {
     /// A probe for that front door's name.
     pub fn new(spec: FrontDoorSpec, dns: &Dns) -> Arc<AuthorityProbe> {
-        Arc::new(AuthorityProbe { spec, dns: dns.clone() })
+        Arc::new(AuthorityProbe { spec, dns: dns.clone(), memory: Memory::default() })
     }
 }
 
@@ -214,7 +261,7 @@ impl Probe for AuthorityProbe {
             Err(cause) => return Finding { phases, ..Finding::new(cause.verdict(), format!("{host} at its zone's servers: {cause}")) },
         };
         let mut claims = Claims::default();
-        balancers.claim(&addresses, &mut claims);
+        balancers.claim(&addresses, &self.memory, Instant::now(), &mut claims);
         let (from, words) = claims.judge();
         let shown = addresses.iter().take(8).map(ToString::to_string).collect::<Vec<_>>().join(", ");
         Finding { phases, from, ..Finding::new(Verdict::Up, format!("{host} is {shown} at its zone's servers; {words}")) }

@@ -1,4 +1,4 @@
-//! What can be asked without a daemon: the config, the plans, the permissions, the references.
+//! What can be asked without a daemon: the plans, the permissions, the references. And how a command reads its config.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,22 +10,35 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::journal::print_json;
+use super::out::{complain, put, say};
 use super::reference::{KindDoc, Reference};
-use super::{Look, PlanFormat, autonomy, exit, script, telling};
+use super::{Look, PlanFormat, exit, script};
 use crate::adapters::{Adapters, Kinds, notify, registry, signals, steps};
-use crate::config::{self, AppConfig, Config};
-use crate::domain::model::{Health, SiteName, counted};
+use crate::config::{self, AppConfig, Config, ConfigErrors, Reach};
+use crate::domain::model::{Direction, SiteName, counted};
 use crate::domain::plan::{Plan, PlannedStep};
 use crate::ports::{Call, Inspection, Step, StepError};
 use crate::runtime::{daemon, executor, metrics};
 
 /// The judged config, or the exit code after every problem was said.
 pub(super) fn load(flag: Option<&Path>) -> Result<Config, u8> {
-    let read = config::locate(flag).and_then(|path| config::load(&path, &Kinds));
-    read.map_err(|errors| {
-        anstream::eprintln!("watchover: {errors}");
-        exit::USAGE
-    })
+    config::locate(flag).and_then(|path| config::load(&path, &Kinds)).map_err(refused)
+}
+
+/// Where the daemon is reached and its journal lies, or the exit code after every problem was said. What is wrong with the
+/// rest of the file concerns the next daemon, and must not lock anybody out of the one that runs.
+pub(super) fn reach(flag: Option<&Path>) -> Result<Reach, u8> {
+    let found = config::locate(flag).and_then(|path| config::reach(&path, &Kinds)).map_err(refused)?;
+    if found.problems > 0 {
+        let (problems, them) = (counted(found.problems, "problem"), if found.problems == 1 { "it" } else { "them" });
+        complain!("watchover: {} has {problems}; `watchover check --offline` names {them}", found.path.display());
+    }
+    Ok(found)
+}
+
+fn refused(errors: ConfigErrors) -> u8 {
+    complain!("watchover: {errors}");
+    exit::USAGE
 }
 
 /// Runs something short on a runtime of its own.
@@ -33,7 +46,7 @@ pub(super) fn on_runtime(work: impl Future<Output = u8>) -> u8 {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(work),
         Err(error) => {
-            anstream::eprintln!("watchover: the runtime does not start: {error}");
+            complain!("watchover: the runtime does not start: {error}");
             exit::FAILED
         }
     }
@@ -48,7 +61,7 @@ pub(super) fn on_many(work: impl Future<Output = u8>) -> u8 {
             code
         }
         Err(error) => {
-            anstream::eprintln!("watchover: the runtime does not start: {error}");
+            complain!("watchover: the runtime does not start: {error}");
             exit::FAILED
         }
     }
@@ -58,119 +71,22 @@ pub(super) fn on_many(work: impl Future<Output = u8>) -> u8 {
 pub(super) fn run(flag: Option<&Path>) -> u8 {
     let path = match config::locate(flag) {
         Ok(path) => path,
-        Err(errors) => {
-            anstream::eprintln!("watchover: {errors}");
-            return exit::USAGE;
-        }
+        Err(errors) => return refused(errors),
     };
     match daemon::run(&path) {
         Ok(()) => exit::DONE,
         Err(error) => {
-            anstream::eprintln!("watchover: {error}");
+            complain!("watchover: {error}");
             if matches!(error, daemon::DaemonError::Config(_) | daemon::DaemonError::Build { .. }) { exit::USAGE } else { exit::FAILED }
         }
     }
 }
 
-/// What an online check found.
-#[derive(serde::Serialize)]
-struct Finding {
-    subject: String,
-    ok: bool,
-    words: String,
-}
-
-/// `check`.
-pub(super) fn check(flag: Option<&Path>, offline: bool, look: Look) -> u8 {
-    let read = config::locate(flag).and_then(|path| config::load(&path, &Kinds));
-    let config = match read {
-        Ok(config) => config,
-        Err(errors) => {
-            if look.json {
-                anstream::println!("{}", json!({"schema_version": 1, "file": errors.file, "ok": false, "problems": errors.problems}));
-            } else {
-                anstream::eprintln!("watchover: {errors}");
-            }
-            return exit::USAGE;
-        }
-    };
-    let findings = if offline { Vec::new() } else { online(&config) };
-    let bad = findings.iter().filter(|finding| !finding.ok).count();
-    if look.json {
-        anstream::println!(
-            "{}",
-            json!({"schema_version": 1, "file": config.path, "ok": bad == 0, "problems": [], "warnings": config.warnings, "findings": findings})
-        );
-    } else {
-        for warning in &config.warnings {
-            anstream::println!("warning  {warning}");
-        }
-        for finding in &findings {
-            anstream::println!("{}  {}: {}", if finding.ok { "ok     " } else { "FINDING" }, finding.subject, finding.words);
-        }
-        let (apps, warnings) = (counted(config.apps.len(), "app"), counted(config.warnings.len(), "warning"));
-        anstream::println!("{}: {apps}, {warnings}, {}", config.path.display(), counted(bad, "finding"));
-    }
-    if bad > 0 { exit::FINDINGS } else { exit::DONE }
-}
-
-fn online(config: &Config) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    on_runtime(async {
-        let adapters = match adapters(config) {
-            Ok(adapters) => adapters,
-            Err(words) => {
-                findings.push(Finding { subject: "config".into(), ok: false, words });
-                return exit::FINDINGS;
-            }
-        };
-        let receivers = telling::findings(config, &adapters).await;
-        findings.extend(receivers.into_iter().map(|(subject, ok, words)| Finding { subject, ok, words }));
-        for app in &config.apps {
-            let name = &app.policy.name;
-            let region = &app.policy.standby.region;
-            match adapters.aws.identity(region).await {
-                Ok(identity) => findings.push(Finding { subject: format!("{name}: credentials in {region}"), ok: true, words: identity }),
-                Err(failure) => {
-                    findings.push(Finding { subject: format!("{name}: credentials in {region}"), ok: false, words: failure.to_string() })
-                }
-            }
-            for site in SiteName::ALL {
-                for (spec, policy) in app.site(*site).signals.iter().zip(&app.policy.site(*site).signals) {
-                    let found = match signals::build(spec, &adapters) {
-                        Ok(probe) => probe.look(policy.timeout, wall()).await,
-                        Err(error) => crate::domain::model::Finding::new(
-                            crate::domain::model::Verdict::Unknown(crate::domain::model::Cause::Unclassified),
-                            error.to_string(),
-                        ),
-                    };
-                    let ok = found.verdict.health() == Health::Up;
-                    findings.push(Finding {
-                        subject: format!("{name}.{site}.{}", spec.name),
-                        ok,
-                        words: format!("{} {}", found.verdict, found.detail),
-                    });
-                }
-            }
-            for plan in [&app.policy.failover, &app.policy.failback] {
-                for Inspected { step, found, .. } in inspected(app, plan, &adapters).await {
-                    let (ok, words) = said(&found);
-                    findings.push(Finding { subject: format!("{name} {} step {}", plan.direction, step.name), ok, words });
-                }
-            }
-            let others = autonomy::finding(app, &adapters, wall()).await;
-            findings.extend(others.map(|(ok, words)| Finding { subject: format!("{name}: {}", autonomy::NAME), ok, words }));
-        }
-        exit::DONE
-    });
-    findings
-}
-
-fn wall() -> i64 {
+pub(super) fn wall() -> i64 {
     jiff::Timestamp::now().as_microsecond()
 }
 
-fn adapters(config: &Config) -> Result<Adapters, String> {
+pub(super) fn adapters(config: &Config) -> Result<Adapters, String> {
     Adapters::new(config, Arc::new(|_| {}), &TaskTracker::new(), &CancellationToken::new())
 }
 
@@ -192,7 +108,7 @@ impl Inspected<'_> {
     }
 }
 
-async fn inspected<'a>(app: &AppConfig, plan: &'a Plan, adapters: &Adapters) -> Vec<Inspected<'a>> {
+pub(super) async fn inspected<'a>(app: &AppConfig, plan: &'a Plan, adapters: &Adapters) -> Vec<Inspected<'a>> {
     let mut all = Vec::new();
     for step in &plan.steps {
         let context = executor::preflight_context(&app.policy.name, plan.direction, step, wall());
@@ -233,17 +149,21 @@ pub(super) fn plan(flag: Option<&Path>, app: &str, to: Option<SiteName>, format:
     };
     let Some(app) = config.apps.iter().find(|found| found.policy.name.as_ref() == app) else {
         let known: Vec<&str> = config.apps.iter().map(|found| found.policy.name.as_ref()).collect();
-        anstream::eprintln!("watchover: no app {app:?} is configured; there is {}", known.join(", "));
+        complain!("watchover: no app {app:?} is configured; there is {}", known.join(", "));
         return exit::USAGE;
     };
-    let plan = app.policy.plan_to(to.unwrap_or(SiteName::Standby));
+    let whole = app.policy.plan_to(to.unwrap_or(SiteName::Standby));
     // Whoever needs the script has lost the site: the steps of a planned move sit it out.
-    let plan = &if matches!(format, PlanFormat::AwsCli) { plan.for_move(false) } else { plan.clone() };
+    let plan = &if matches!(format, PlanFormat::AwsCli) { whole.for_move(false) } else { whole.clone() };
+    if plan.steps.is_empty() {
+        complain!("watchover: {}", leads_nowhere(&app.policy.name, whole));
+        return exit::USAGE;
+    }
     on_runtime(async {
         let adapters = match adapters(&config) {
             Ok(adapters) => adapters,
             Err(words) => {
-                anstream::eprintln!("watchover: {words}");
+                complain!("watchover: {words}");
                 return exit::FAILED;
             }
         };
@@ -251,7 +171,12 @@ pub(super) fn plan(flag: Option<&Path>, app: &str, to: Option<SiteName>, format:
         match format {
             PlanFormat::AwsCli => {
                 let now = crate::domain::model::rfc3339(wall());
-                anstream::print!("{}", script::script(&config, &app.policy, plan, &found, &now));
+                let script = script::script(&config, &app.policy, plan, &found, &now);
+                if look.json {
+                    say!("{}", json!({"schema_version": 1, "format": "aws-cli", "script": script}));
+                } else {
+                    put!("{script}");
+                }
             }
             PlanFormat::Json => document(plan, &found),
             PlanFormat::Table if look.json => document(plan, &found),
@@ -261,24 +186,41 @@ pub(super) fn plan(flag: Option<&Path>, app: &str, to: Option<SiteName>, format:
     })
 }
 
+/// Why there is nothing to show, in the words with which an order to move there is refused.
+fn leads_nowhere(app: &str, whole: &Plan) -> String {
+    let list = match whole.direction {
+        Direction::ToStandby => "failover",
+        Direction::ToPrimary => "failback",
+    };
+    if whole.steps.is_empty() {
+        return format!("no steps lead {}: the config has no [[app.{list}]] for {app}", whole.direction);
+    }
+    format!("no steps lead {} in a forced move: every [[app.{list}]] of {app} is only for graceful moves", whole.direction)
+}
+
 fn table(plan: &Plan, found: &[Inspected<'_>]) {
-    anstream::println!("{}: {} steps", plan.direction, plan.steps.len());
+    say!("{}: {}", plan.direction, counted(plan.steps.len(), "step"));
     for Inspected { step, found, .. } in found {
-        let after = if step.after.is_empty() { "at once".to_owned() } else { format!("after {}", step.after.join(", ")) };
-        anstream::println!(
-            "{}  {} ({}, {}), {after}, deadline {}, on failure {}",
-            step.name,
-            step.kind,
-            step.class,
-            step.reversibility,
-            humantime::format_duration(step.deadline),
-            step.on_failure
-        );
-        anstream::println!("    now: {}", said(found).1);
+        say!("{}", row(step));
+        say!("    now: {}", said(found).1);
         for call in found.iter().flat_map(|(_, calls)| calls) {
-            anstream::println!("    {call}");
+            say!("    {call}");
         }
     }
+}
+
+fn row(step: &PlannedStep) -> String {
+    let after = if step.after.is_empty() { "at once".to_owned() } else { format!("after {}", step.after.join(", ")) };
+    let only = step.only.map(|only| format!(", only {only} moves")).unwrap_or_default();
+    format!(
+        "{}  {} ({}, {}), {after}, deadline {}, on failure {}{only}",
+        step.name,
+        step.kind,
+        step.class,
+        step.reversibility,
+        humantime::format_duration(step.deadline),
+        step.on_failure
+    )
 }
 
 fn document(plan: &Plan, found: &[Inspected<'_>]) {
@@ -293,11 +235,11 @@ fn document(plan: &Plan, found: &[Inspected<'_>]) {
             json!({"step": step, "inspect": {"ok": ok, "words": words, "facts": facts}, "calls": found.as_ref().map(|(_, calls)| calls).unwrap_or(&Vec::new())})
         })
         .collect();
-    anstream::println!("{}", json!({"schema_version": 1, "direction": plan.direction, "steps": steps}));
+    say!("{}", json!({"schema_version": 1, "direction": plan.direction, "steps": steps}));
 }
 
 /// `iam-policy`.
-pub(super) fn iam_policy(flag: Option<&Path>) -> u8 {
+pub(super) fn iam_policy(flag: Option<&Path>, look: Look) -> u8 {
     let config = match load(flag) {
         Ok(config) => config,
         Err(code) => return code,
@@ -325,6 +267,10 @@ pub(super) fn iam_policy(flag: Option<&Path>) -> u8 {
             accounts.iter().filter_map(|(name, resources)| Some((name.as_ref()?, policy(resources, &[])))).collect();
         json!({"own": own, "accounts": others})
     };
+    // Without --json it is what AWS takes, and a key of ours would make it none.
+    if look.json {
+        return print_json(serde_json::to_string(&json!({"schema_version": 1, "policy": document})));
+    }
     print_json(serde_json::to_string_pretty(&document))
 }
 
@@ -337,8 +283,13 @@ pub(super) fn steps(look: Look) -> u8 {
     if look.json {
         return print_json(reference.json());
     }
-    anstream::print!("{}", if look.colour { reference.text(true) } else { reference.markdown() });
+    put!("{}", laid_out(&reference, look));
     exit::DONE
+}
+
+/// For a person at a terminal as text, coloured or not; for a file as the document that it becomes.
+fn laid_out(reference: &Reference, look: Look) -> String {
+    if look.terminal { reference.text(look.colour) } else { reference.markdown() }
 }
 
 /// `metrics`.
@@ -347,14 +298,64 @@ pub(super) fn metrics(look: Look) -> u8 {
     if look.json {
         return print_json(serde_json::to_string(&json!({"schema_version": 1, "metrics": all})));
     }
-    anstream::println!("# Metrics\n\n| metric | kind | labels | help |\n|---|---|---|---|");
+    say!("# Metrics\n\n| metric | kind | labels | help |\n|---|---|---|---|");
     for metric in all {
         let labels = if metric.labels.is_empty() {
             "–".to_owned()
         } else {
             metric.labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ")
         };
-        anstream::println!("| `{}` | {} | {labels} | {} |", metric.name, metric.kind, metric.help);
+        say!("| `{}` | {} | {labels} | {} |", metric.name, metric.kind, metric.help);
     }
     exit::DONE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::plan::{Class, OnFailure, Only, Repeat, Reversibility};
+
+    fn step(only: Option<Only>) -> PlannedStep {
+        PlannedStep {
+            name: "drain".into(),
+            kind: "command".into(),
+            class: Class::Other,
+            reversibility: Reversibility::Reversible,
+            repeat: Repeat::Inspectable,
+            after: vec!["fence".into()],
+            deadline: Duration::from_secs(60),
+            attempts: 3,
+            on_failure: OnFailure::Halt,
+            only,
+            account: None,
+            region: "us-east-1".into(),
+            keys: Value::Null,
+        }
+    }
+
+    #[test]
+    fn a_row_says_in_which_moves_its_step_takes_part() {
+        let every = "drain  command (other, reversible), after fence, deadline 1m, on failure halt";
+        assert_eq!(row(&step(None)), every);
+        assert_eq!(row(&step(Some(Only::Graceful))), format!("{every}, only graceful moves"));
+        assert_eq!(row(&step(Some(Only::Forced))), format!("{every}, only forced moves"));
+    }
+
+    #[test]
+    fn a_plan_without_steps_says_what_is_missing() {
+        let plan = |direction, steps| Plan { direction, steps };
+        let words = leads_nowhere("shop", &plan(Direction::ToPrimary, Vec::new()));
+        assert_eq!(words, "no steps lead to-primary: the config has no [[app.failback]] for shop");
+        let words = leads_nowhere("shop", &plan(Direction::ToStandby, vec![step(Some(Only::Graceful))]));
+        assert!(words.contains("to-standby") && words.contains("only for graceful moves"), "{words}");
+    }
+
+    #[test]
+    fn colour_is_no_matter_of_layout() {
+        let reference = Reference::new(&[], Vec::new(), &[], Vec::new());
+        let look = |terminal, colour| laid_out(&reference, Look { json: false, terminal, colour });
+        assert!(look(false, false).starts_with("# "));
+        assert!(!look(true, false).contains('#') && !look(true, false).contains('\u{1b}'));
+        assert!(look(true, true).contains('\u{1b}'));
+    }
 }

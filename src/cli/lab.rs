@@ -15,6 +15,7 @@ use tokio::process::{Child, Command};
 use self::follow::Teller;
 use self::script::Script;
 use super::client::Client;
+use super::out::{complain, say};
 use super::{Look, exit, inspect};
 use crate::domain::model::Outcome;
 use crate::lab::profile::Profile;
@@ -66,7 +67,7 @@ pub(super) fn lab(args: &LabArgs, look: Look) -> u8 {
     let name = args.scenario.as_deref().unwrap_or("region-loss");
     let Some(scenario) = scenarios::find(name) else {
         let known: Vec<&str> = scenarios::all().iter().map(|one| one.name).collect();
-        anstream::eprintln!("watchover: no scenario {name:?}; there is {}", known.join(", "));
+        complain!("watchover: no scenario {name:?}; there is {}", known.join(", "));
         return exit::USAGE;
     };
     inspect::on_many(async {
@@ -74,7 +75,7 @@ pub(super) fn lab(args: &LabArgs, look: Look) -> u8 {
             match if args.world_only { world_only(args, &scenario).await } else { play(args, &scenario, look).await } {
                 Ok(code) => code,
                 Err(words) => {
-                    anstream::eprintln!("watchover: lab: {words}");
+                    complain!("watchover: lab: {words}");
                     exit::FAILED
                 }
             }
@@ -91,10 +92,10 @@ fn list(look: Look) -> u8 {
     let all = scenarios::all();
     if look.json {
         let rows: Vec<Value> = all.iter().map(|one| json!({"name": one.name, "expected": one.expected, "summary": one.summary})).collect();
-        anstream::println!("{}", json!({"schema_version": 1, "scenarios": rows}));
+        say!("{}", json!({"schema_version": 1, "scenarios": rows}));
     } else {
         for one in &all {
-            anstream::println!("{:20} {:18} {}", one.name, one.expected.word(), one.summary);
+            say!("{:20} {:18} {}", one.name, one.expected.word(), one.summary);
         }
     }
     exit::DONE
@@ -150,14 +151,14 @@ async fn world_only(args: &LabArgs, scenario: &Scenario) -> Result<u8, String> {
     let place = Place::new(args)?;
     let (lab, config) = start_world(args, scenario, &place).await?;
     let addresses = lab.addresses();
-    anstream::println!("world    {}", place.path.join("world.json").display());
-    anstream::println!("config   {}", config.display());
-    anstream::println!("control  {}", addresses.control_url);
-    anstream::println!("aws      {}", addresses.aws_endpoint_url);
-    anstream::println!("users    {}", addresses.front_door_url);
+    say!("world    {}", place.path.join("world.json").display());
+    say!("config   {}", config.display());
+    say!("control  {}", addresses.control_url);
+    say!("aws      {}", addresses.aws_endpoint_url);
+    say!("users    {}", addresses.front_door_url);
     // Any will do, but the SDK and the `aws` command ask nobody without some.
-    anstream::println!("first    export AWS_ACCESS_KEY_ID=lab AWS_SECRET_ACCESS_KEY=lab AWS_EC2_METADATA_DISABLED=true");
-    anstream::println!("ready; Ctrl-C ends it");
+    say!("first    export AWS_ACCESS_KEY_ID=lab AWS_SECRET_ACCESS_KEY=lab AWS_EC2_METADATA_DISABLED=true");
+    say!("ready; Ctrl-C ends it");
     wait_for_end().await;
     lab.shutdown().await;
     Ok(exit::DONE)
@@ -289,7 +290,7 @@ fn has_ended(scenario: &Scenario, tell: &Teller) -> bool {
 
 fn keep(lab: &Lab, place: &Place, config: &Path) {
     let addresses = lab.addresses();
-    anstream::eprintln!(
+    complain!(
         "all is left up; Ctrl-C ends it\n  directory {}\n  config    {}\n  control   {}\n  aws       {}\n  users     {}\n  try       watchover --config {} status",
         place.path.display(),
         config.display(),

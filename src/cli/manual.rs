@@ -5,6 +5,7 @@ use std::path::Path;
 use clap::CommandFactory;
 use clap_complete::Shell;
 
+use super::out::{self, complain};
 use super::{Cli, exit};
 
 /// `completions`.
@@ -31,17 +32,12 @@ pub(super) fn man(dir: Option<&Path>) -> u8 {
 }
 
 fn print(text: &[u8]) -> u8 {
-    use std::io::Write;
-    match std::io::stdout().write_all(text) {
-        Ok(()) => exit::DONE,
-        // Whoever reads the first page and leaves has what he wanted.
-        Err(cause) if cause.kind() == std::io::ErrorKind::BrokenPipe => exit::DONE,
-        Err(cause) => failed("write to standard output", &cause),
-    }
+    out::raw(text);
+    exit::DONE
 }
 
 fn failed(what: &str, cause: &std::io::Error) -> u8 {
-    anstream::eprintln!("watchover: {what}: {cause}");
+    complain!("watchover: {what}: {cause}");
     exit::FAILED
 }
 

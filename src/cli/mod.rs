@@ -1,6 +1,7 @@
 //! What a person sees: commands in, words out.
 
 mod autonomy;
+mod check;
 mod choose;
 pub mod client;
 pub mod exit;
@@ -14,6 +15,7 @@ mod telling;
 
 mod lab;
 mod manual;
+mod out;
 mod script;
 
 use std::io::IsTerminal;
@@ -143,7 +145,7 @@ enum Command {
         /// The app; default: all.
         app: Option<String>,
         /// How long.
-        #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
+        #[arg(long = "for", value_name = "DURATION", value_parser = pause)]
         length: Duration,
         #[command(flatten)]
         why: Why,
@@ -224,7 +226,7 @@ struct WishArgs {
     /// The loss that is accepted ("5m"), or "any" where nobody knows.
     #[arg(long, value_name = "DURATION", value_parser = loss)]
     accept_data_loss: Option<f64>,
-    /// Overrides mode, cooldown, startup grace and blast radius; never isolation, data loss or the target's health.
+    /// Overrides mode, cooldown, startup grace and blast radius; never isolation, lease, data loss or the target's health.
     #[arg(long)]
     force: bool,
     /// Returns once the move has started.
@@ -238,6 +240,14 @@ fn count(text: &str) -> Result<usize, String> {
 
 fn site(text: &str) -> Result<SiteName, String> {
     SiteName::parse(text).ok_or_else(|| "a site is \"primary\" or \"standby\"".to_owned())
+}
+
+/// The bounds are the daemon's: a length beyond them is said of the option that was typed, and not of a key on the wire.
+fn pause(text: &str) -> Result<Duration, String> {
+    let form = "write it like \"30m\" or \"2h\", from 1s to 31d";
+    let length = humantime::parse_duration(text).map_err(|cause| format!("{cause}; {form}"))?;
+    let bounds = Duration::from_secs(1)..=Duration::from_secs(31 * 86_400);
+    if bounds.contains(&length) { Ok(length) } else { Err(form.to_owned()) }
 }
 
 fn loss(text: &str) -> Result<f64, String> {
@@ -254,7 +264,9 @@ fn loss(text: &str) -> Result<f64, String> {
 pub struct Look {
     /// JSON instead of words.
     pub json: bool,
-    /// Colour: standard output is a terminal, and nobody said `NO_COLOR`.
+    /// Standard output is a terminal: a person reads, and no file is made of it.
+    pub terminal: bool,
+    /// Colour: it is a terminal, and nobody said `NO_COLOR`.
     pub colour: bool,
 }
 
@@ -262,24 +274,28 @@ pub struct Look {
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            let code = if error.use_stderr() { exit::USAGE } else { exit::DONE };
-            if error.print().is_err() {
-                return ExitCode::from(exit::FAILED);
-            }
-            return ExitCode::from(code);
+        Err(error) if error.use_stderr() => {
+            // Where standard error takes nothing, the exit code alone is left to say it.
+            drop(error.print());
+            return ExitCode::from(exit::USAGE);
+        }
+        Err(help) => {
+            out::keep(help.print());
+            return ExitCode::from(out::finish(exit::DONE));
         }
     };
-    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    ExitCode::from(dispatch(cli.command, cli.config.as_deref(), Look { json: cli.json, colour }))
+    let terminal = std::io::stdout().is_terminal();
+    let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let code = dispatch(cli.command, cli.config.as_deref(), Look { json: cli.json, terminal, colour });
+    ExitCode::from(out::finish(code))
 }
 
 fn dispatch(command: Command, config: Option<&std::path::Path>, look: Look) -> u8 {
     match command {
         Command::Run => inspect::run(config),
-        Command::Check { offline } => inspect::check(config, offline, look),
+        Command::Check { offline } => check::check(config, offline, look),
         Command::Plan { app, to, format } => inspect::plan(config, &app, to, format, look),
-        Command::IamPolicy => inspect::iam_policy(config),
+        Command::IamPolicy => inspect::iam_policy(config, look),
         Command::Steps => inspect::steps(look),
         Command::Metrics => inspect::metrics(look),
         Command::History { limit, before } => journal::history(config, limit, before.as_deref(), look),
@@ -289,5 +305,21 @@ fn dispatch(command: Command, config: Option<&std::path::Path>, look: Look) -> u
         Command::Lab(args) => lab::lab(&args, look),
         Command::Explain { subject } => operate::explain(config, subject.as_deref(), look),
         command => operate::command(command, config, look),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_that_is_too_short_or_too_long_is_said_of_its_option() {
+        for length in ["900ms", "32d", "10", "a while"] {
+            let error = Cli::try_parse_from(["watchover", "pause", "--for", length, "--reason", "works"]).unwrap_err();
+            let words = error.to_string();
+            assert!(words.contains("--for <DURATION>") && words.contains("from 1s to 31d"), "{words}");
+        }
+        assert_eq!(pause("1s"), Ok(Duration::from_secs(1)));
+        assert_eq!(pause("31d"), Ok(Duration::from_secs(31 * 86_400)));
     }
 }

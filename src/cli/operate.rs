@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::choose::{self, For};
 use super::client::{Client, ClientError};
+use super::out::{complain, put, say};
 use super::story::Story;
 use super::{Command, Look, Why, WishArgs, exit, inspect, journal, story};
 use crate::domain::ledger::{Entry, Record};
@@ -17,8 +18,8 @@ const FOLLOW: Duration = Duration::from_millis(200);
 
 /// `status` and everything that steers.
 pub(super) fn command(command: Command, config: Option<&Path>, look: Look) -> u8 {
-    let client = match inspect::load(config) {
-        Ok(config) => Client::new(&config.daemon.admin_socket),
+    let client = match inspect::reach(config) {
+        Ok(reach) => Client::new(&reach.admin_socket),
         Err(code) => return code,
     };
     inspect::on_runtime(async {
@@ -34,11 +35,11 @@ pub(super) fn command(command: Command, config: Option<&Path>, look: Look) -> u8
 
 fn fail(error: &ClientError, look: Look) -> u8 {
     if let (true, ClientError::Refused { body, .. }) = (look.json, error) {
-        anstream::println!("{body}");
+        say!("{body}");
     }
-    anstream::eprintln!("watchover: {error}");
+    complain!("watchover: {error}");
     if let (false, ClientError::Refused { body, .. }) = (look.json, error) {
-        gates(&body["gates"]).iter().for_each(|line| anstream::eprintln!("{line}"));
+        gates(&body["gates"]).iter().for_each(|line| complain!("{line}"));
     }
     error.exit()
 }
@@ -54,25 +55,36 @@ async fn status(client: &Client, app: Option<&str>, look: Look) -> u8 {
         Ok(document) => document,
         Err(error) => return fail(&error, look),
     };
-    let apps: Vec<&Value> =
-        document["apps"].as_array().into_iter().flatten().filter(|found| app.is_none_or(|name| found["name"] == name)).collect();
-    if let (Some(name), true) = (app, apps.is_empty()) {
-        anstream::eprintln!("watchover: no app {name:?} is configured");
-        return exit::USAGE;
-    }
+    let apps = match meant_apps(&document, app) {
+        Ok(apps) => apps,
+        Err(code) => return code,
+    };
     if look.json {
         let mut one = document.clone();
         one["apps"] = apps.iter().map(|app| (*app).clone()).collect();
-        anstream::println!("{one}");
+        say!("{one}");
     } else {
         apps.iter().for_each(|app| tell(app));
     }
     if !look.json {
         for receiver in document["notify"].as_array().into_iter().flatten().filter(|one| one["last_error"].is_string()) {
-            anstream::println!("messages to {} fail: {}", word(&receiver["name"]), word(&receiver["last_error"]));
+            say!("messages to {} fail: {}", word(&receiver["name"]), word(&receiver["last_error"]));
         }
     }
     if choose::waiting(apps) { exit::WAITING } else { exit::DONE }
+}
+
+/// The apps of the status document, or the one that is named; or the exit code after the reason was said.
+fn meant_apps<'a>(document: &'a Value, named: Option<&str>) -> Result<Vec<&'a Value>, u8> {
+    let all = document["apps"].as_array().into_iter().flatten();
+    let apps: Vec<&Value> = all.filter(|found| named.is_none_or(|name| found["name"] == name)).collect();
+    match named {
+        Some(name) if apps.is_empty() => {
+            complain!("watchover: {name:?} is not in the running config; reload the daemon, or see `watchover status`");
+            Err(exit::USAGE)
+        }
+        _ => Ok(apps),
+    }
 }
 
 fn word(value: &Value) -> &str {
@@ -82,24 +94,16 @@ fn word(value: &Value) -> &str {
 fn tell(app: &Value) {
     // An app that never left its first state has no moment of its own in the journal.
     let since = app["since"].as_str().filter(|at| !at.starts_with("1970-01-01")).map(|at| format!(" since {at}")).unwrap_or_default();
-    anstream::println!(
-        "{}  {}{since}, {} active, mode {}",
-        word(&app["name"]),
-        word(&app["state"]),
-        word(&app["active_site"]),
-        word(&app["mode"])
-    );
+    say!("{}  {}{since}, {} active, mode {}", word(&app["name"]), word(&app["state"]), word(&app["active_site"]), word(&app["mode"]));
     if let Some(site) = app["returned_site"].as_str() {
-        anstream::println!(
-            "  the {site} answers again; it gets no users until a person says so: fence it, mend it, then `watchover failback`"
-        );
+        say!("  the {site} answers again; it gets no users until a person says so: fence it, mend it, then `watchover failback`");
     }
     let loss = &app["last_move"]["figures"]["rpo"];
     if loss["assumption"] == "old-site-seen-alive" {
-        anstream::println!("  the loss of the last move has no bound: the site that was left was seen alive without a proven fence");
+        say!("  the loss of the last move has no bound: the site that was left was seen alive without a proven fence");
     }
     if let Some(paused) = app["paused"].as_object() {
-        anstream::println!("  paused until {} by {}", word(&paused["until"]), word(&paused["by"]["who"]));
+        say!("  paused until {} by {}", word(&paused["until"]), word(&paused["by"]["who"]));
     }
     for site in ["primary", "standby"] {
         let found = &app["sites"][site];
@@ -115,10 +119,10 @@ fn tell(app: &Value) {
                 format!("{} {}{cause}", word(&signal["name"]), word(&signal["health"]))
             })
             .collect();
-        anstream::println!("  {site:8} {} {}: {}", word(&found["region"]), word(&found["health"]), signals.join(", "));
+        say!("  {site:8} {} {}: {}", word(&found["region"]), word(&found["health"]), signals.join(", "));
     }
-    anstream::println!("  front door {} from {}", word(&app["front_door"]["verdict"]), word(&app["front_door"]["from"]));
-    anstream::println!("  exposure {}", word(&app["rpo_exposure"]["words"]));
+    say!("  front door {} from {}", word(&app["front_door"]["verdict"]), word(&app["front_door"]["from"]));
+    say!("  exposure {}", word(&app["rpo_exposure"]["words"]));
     let closed: Vec<String> = app["gates"]
         .as_array()
         .into_iter()
@@ -126,51 +130,54 @@ fn tell(app: &Value) {
         .filter(|gate| gate["state"] != "open")
         .map(|gate| format!("{} {} ({})", word(&gate["name"]), word(&gate["state"]), word(&gate["words"])))
         .collect();
-    anstream::println!("  gates {}", if closed.is_empty() { "all open".to_owned() } else { closed.join("; ") });
+    say!("  gates {}", if closed.is_empty() { "all open".to_owned() } else { closed.join("; ") });
     let Some(incident) = app["incident"].as_object() else { return };
-    anstream::println!("  incident {} for {:.1}s", word(&incident["id"]), incident["elapsed_seconds"].as_f64().unwrap_or(0.0));
+    say!("  incident {} for {:.1}s", word(&incident["id"]), incident["elapsed_seconds"].as_f64().unwrap_or(0.0));
     for step in incident["steps"].as_array().into_iter().flatten() {
         let news = if step["state"] == "verified" { None } else { step["progress"].as_str().or(step["trouble"].as_str()) };
         let note = step["asks"]["words"].as_str().or(news).map(|words| format!(": {words}")).unwrap_or_default();
-        anstream::println!("    {:16} {} {:.1}s{note}", word(&step["name"]), word(&step["state"]), step["seconds"].as_f64().unwrap_or(0.0));
+        say!("    {:16} {} {:.1}s{note}", word(&step["name"]), word(&step["state"]), step["seconds"].as_f64().unwrap_or(0.0));
     }
     if let Some(stuck) = incident["stuck"].as_object() {
-        anstream::println!("    stuck: {}; waits for {}", word(&stuck["words"]), word(&stuck["waits_for"]));
+        say!("    stuck: {}; waits for {}", word(&stuck["words"]), word(&stuck["waits_for"]));
     }
 }
 
 /// `explain`: an incident from the journal, else the gates as they stand.
 pub(super) fn explain(config: Option<&Path>, subject: Option<&str>, look: Look) -> u8 {
-    let loaded = match inspect::load(config) {
-        Ok(loaded) => loaded,
+    let reach = match inspect::reach(config) {
+        Ok(reach) => reach,
         Err(code) => return code,
     };
-    let is_app = |name: &str| loaded.apps.iter().any(|app| app.policy.name.as_ref() == name);
+    let is_app = |name: &str| reach.apps.iter().any(|app| app == name);
     if let Some(incident) = subject.filter(|name| !is_app(name)) {
-        return match journal::story_of(config, incident) {
+        return match journal::story_of(&reach.state_dir, incident) {
             Ok(told) => explained(&told, look),
             Err(code) => code,
         };
     }
-    let client = Client::new(&loaded.daemon.admin_socket);
+    let client = Client::new(&reach.admin_socket);
     inspect::on_runtime(async {
         let document = match client.get("/api/v1/status").await {
             Ok(document) => document,
             Err(error @ ClientError::Unreachable { .. }) => {
-                let names = loaded.apps.iter().map(|app| app.policy.name.as_ref()).filter(|name| subject.is_none_or(|app| app == *name));
-                return as_decided(config, names, &error, look);
+                let names = reach.apps.iter().map(String::as_str).filter(|name| subject.is_none_or(|app| app == *name));
+                return as_decided(&reach.state_dir, names, &error, look);
             }
             Err(error) => return fail(&error, look),
         };
-        let apps = document["apps"].as_array().into_iter().flatten().filter(|app| subject.is_none_or(|name| app["name"] == name));
-        let judged = apps.map(|app| json!({"app": app["name"], "state": app["state"], "direction": app["direction"], "ruling": app["ruling"], "gates": app["gates"]}));
+        let apps = match meant_apps(&document, subject) {
+            Ok(apps) => apps,
+            Err(code) => return code,
+        };
+        let judged = apps.into_iter().map(|app| json!({"app": app["name"], "state": app["state"], "direction": app["direction"], "ruling": app["ruling"], "gates": app["gates"]}));
         if look.json {
-            anstream::println!("{}", json!({"schema_version": 1, "apps": judged.collect::<Vec<_>>()}));
+            say!("{}", json!({"schema_version": 1, "apps": judged.collect::<Vec<_>>()}));
             return exit::DONE;
         }
         for app in judged {
-            anstream::println!("{} {} {}: {}", word(&app["app"]), word(&app["state"]), word(&app["direction"]), word(&app["ruling"]));
-            gates(&app["gates"]).iter().for_each(|line| anstream::println!("{line}"));
+            say!("{} {} {}: {}", word(&app["app"]), word(&app["state"]), word(&app["direction"]), word(&app["ruling"]));
+            gates(&app["gates"]).iter().for_each(|line| say!("{line}"));
         }
         exit::DONE
     })
@@ -180,18 +187,23 @@ fn explained(told: &Story, look: Look) -> u8 {
     if look.json {
         return journal::print_json(story::explain_json(told));
     }
-    anstream::print!("{}", story::explain_text(told, look.colour));
+    put!("{}", story::explain_text(told, look.colour));
     exit::DONE
 }
 
 /// Without a daemon nobody evaluates gates: each app's newest incident is told as it was decided.
-fn as_decided<'a>(config: Option<&Path>, apps: impl Iterator<Item = &'a str>, why: &ClientError, look: Look) -> u8 {
-    anstream::eprintln!("watchover: {why} Shown is what was decided last, from the journal.");
+fn as_decided<'a>(state_dir: &Path, apps: impl Iterator<Item = &'a str>, why: &ClientError, look: Look) -> u8 {
+    let Ok(pages) = journal::open(state_dir) else {
+        // That the journal cannot stand in is said by now; what was asked is the daemon.
+        complain!("watchover: {why}");
+        return why.exit();
+    };
+    complain!("watchover: {why} Shown is what was decided last, from the journal.");
     let mut told = Vec::new();
     for app in apps {
-        match journal::newest(config, app) {
+        match journal::newest(&pages, app) {
             Ok(Some(story)) => told.push(story),
-            Ok(None) => anstream::eprintln!("{app}: no incident is in the journal"),
+            Ok(None) => complain!("{app}: no incident is in the journal"),
             Err(code) => return code,
         }
     }
@@ -263,7 +275,7 @@ async fn meant(client: &Client, named: Option<String>, wanted: For) -> Result<St
         Err(error) => Err((error.exit(), error.to_string())),
     };
     found.map_err(|(code, words)| {
-        anstream::eprintln!("watchover: {words}");
+        complain!("watchover: {words}");
         code
     })
 }
@@ -275,9 +287,9 @@ async fn give(client: &Client, body: &Value, follow: bool, look: Look) -> u8 {
     };
     let (Some(incident), true) = (answer["incident"].as_str(), follow) else {
         if look.json {
-            anstream::println!("{answer}");
+            say!("{answer}");
         } else {
-            anstream::println!("done: {}", answer["incident"].as_str().unwrap_or(word(&body["order"])));
+            say!("done: {}", answer["incident"].as_str().unwrap_or(word(&body["order"])));
         }
         return exit::DONE;
     };
@@ -294,12 +306,12 @@ async fn follow(client: &Client, incident: &str, look: Look) -> u8 {
         };
         for row in document["records"].as_array().into_iter().flatten() {
             if look.json {
-                anstream::println!("{row}");
+                say!("{row}");
             }
             let Ok(record) = serde_json::from_value::<Record>(row.clone()) else { continue };
             since = since.max(record.seq);
             if !look.json {
-                anstream::println!("{}  {:15} {}", record.at.rfc3339(), record.entry.kind(), record.entry.words());
+                say!("{}  {:15} {}", record.at.rfc3339(), record.entry.kind(), record.entry.words());
             }
             match record.entry {
                 Entry::Closed { outcome: Outcome::Moved | Outcome::Returned, .. } => return exit::DONE,

@@ -7,7 +7,7 @@ use url::Url;
 
 use super::check::Judge;
 use super::judge::Table;
-use super::signals::{Looks, label, region, signals};
+use super::signals::{Looks, judge_haste, label, region, signals};
 use super::{AppConfig, AwsConfig, FrontDoorConfig, Marker, Place, SignalPlace, SiteConfig, plans, sense};
 use crate::domain::model::{AppName, Direction, Mode, SiteName};
 use crate::domain::policy::{AppPolicy, DownWhen, OnRpoExceeded, Pace, SitePolicy};
@@ -125,6 +125,7 @@ fn front_door(judge: &Judge<'_>, app: &Table, place: &SignalPlace, probe: &Looks
     };
     pace.interval = bounded("interval", looks.interval);
     pace.fast_interval = bounded("fast_interval", looks.fast_interval.min(pace.interval));
+    judge_haste(&table, pace.fast_interval, pace.interval);
     pace.timeout = bounded("timeout", looks.timeout);
     for key in ["connect_to", "server_name"] {
         if table.has(key) {

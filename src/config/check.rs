@@ -113,6 +113,14 @@ pub(super) fn config(path: &Path, tree: Map<String, Value>, catalogue: &dyn Cata
     (config, noted)
 }
 
+/// The admin socket and the journal's directory, if nothing is wrong with these two.
+pub(super) fn reach(tree: &Map<String, Value>) -> Option<(PathBuf, PathBuf)> {
+    let problems = Problems::default();
+    let table = Table::new("", tree.clone(), &problems).table("daemon");
+    let found = (admin_socket(&table), state_dir(&table));
+    problems.is_empty().then_some(found)
+}
+
 fn daemon(judge: &Judge<'_>, table: &Table) -> Option<DaemonConfig> {
     let observer = match table.string("observer") {
         Some(name) if name.trim().is_empty() => {
@@ -123,12 +131,7 @@ fn daemon(judge: &Judge<'_>, table: &Table) -> Option<DaemonConfig> {
         None => rustix::system::uname().nodename().to_string_lossy().into_owned(),
     };
     let listen = address(table, "listen", table.string("listen").as_deref().unwrap_or("127.0.0.1:9750"));
-    let admin_socket = file(table, "admin_socket", "/run/watchover/admin.sock");
-    // sockaddr_un holds 108 bytes with the closing zero (unix(7)).
-    if admin_socket.as_os_str().len() > 107 {
-        table.fault("admin_socket", "is longer than the 107 bytes that the system takes for a socket's path");
-    }
-    let state_dir = file(table, "state_dir", "/var/lib/watchover");
+    let (admin_socket, state_dir) = (admin_socket(table), state_dir(table));
     let log = table.table("log");
     let format = log.word("format", LogFormat::ALL, LogFormat::as_str, LogFormat::Text);
     let filter = log.string("filter").unwrap_or_else(|| "info".to_owned());
@@ -139,6 +142,19 @@ fn daemon(judge: &Judge<'_>, table: &Table) -> Option<DaemonConfig> {
     let dead_man = table.has("dead_man").then(|| dead_man(judge, &table.table("dead_man"))).flatten();
     table.finish();
     Some(DaemonConfig { observer, listen: listen?, admin_socket, state_dir, log: LogConfig { format, filter }, dead_man })
+}
+
+fn admin_socket(table: &Table) -> PathBuf {
+    let found = file(table, "admin_socket", "/run/watchover/admin.sock");
+    // sockaddr_un holds 108 bytes with the closing zero (unix(7)).
+    if found.as_os_str().len() > 107 {
+        table.fault("admin_socket", "is longer than the 107 bytes that the system takes for a socket's path");
+    }
+    found
+}
+
+fn state_dir(table: &Table) -> PathBuf {
+    file(table, "state_dir", "/var/lib/watchover")
 }
 
 fn dead_man(judge: &Judge<'_>, table: &Table) -> Option<DeadManConfig> {

@@ -197,6 +197,21 @@ pub struct Marker {
     pub value: String,
 }
 
+/// Where a daemon is reached and its journal lies: all that is needed of a file to steer the one and to read the other.
+#[derive(Debug, Clone)]
+pub struct Reach {
+    /// The file that it was read from.
+    pub path: PathBuf,
+    /// The Unix socket of everything that changes anything.
+    pub admin_socket: PathBuf,
+    /// Where the journal lies.
+    pub state_dir: PathBuf,
+    /// The apps' names as far as they can be read, in the order of the file.
+    pub apps: Vec<String>,
+    /// How many problems the file has.
+    pub problems: usize,
+}
+
 /// Everything that is wrong with a file.
 #[derive(Debug, Clone)]
 pub struct ConfigErrors {
@@ -237,6 +252,29 @@ pub fn judge_text(path: &Path, text: &str, environment: Vec<(String, String)>, c
         Some(config) if problems.is_empty() => Ok(config),
         _ => Err(ConfigErrors { file: path.to_owned(), problems }),
     }
+}
+
+/// Reads of the file at `path` where its daemon is reached, however much is wrong with the rest of it: a daemon that runs
+/// goes by an older state of the file, and whoever steers it in need must not first have to mend the newer one.
+///
+/// # Errors
+/// A file that cannot be read or parsed, or whose admin socket or state directory is none; then every problem, as [`load`].
+pub fn reach(path: &Path, catalogue: &dyn Catalogue) -> Result<Reach, ConfigErrors> {
+    let text = read::text(path)?;
+    reach_text(path, &text, read::environment(), catalogue)
+}
+
+fn reach_text(path: &Path, text: &str, environment: Vec<(String, String)>, catalogue: &dyn Catalogue) -> Result<Reach, ConfigErrors> {
+    let tree = read::tree(path, text, &environment)?;
+    let places = check::reach(&tree);
+    let names = tree.get("app").and_then(Value::as_array).into_iter().flatten().filter_map(|app| app.get("name")?.as_str());
+    let apps: Vec<String> = names.map(str::to_owned).collect();
+    let (_, mut problems) = check::config(path, tree, catalogue);
+    if let Some((admin_socket, state_dir)) = places {
+        return Ok(Reach { path: path.to_owned(), admin_socket, state_dir, apps, problems: problems.len() });
+    }
+    read::name_overrides(&mut problems, &environment);
+    Err(ConfigErrors { file: path.to_owned(), problems })
 }
 
 #[cfg(test)]

@@ -54,10 +54,7 @@ impl Looks {
         found.interval = pace(judge, table, "interval", self.interval);
         if hasty {
             found.fast_interval = pace(judge, table, "fast_interval", self.fast_interval.min(found.interval));
-            if found.fast_interval > found.interval {
-                let (fast, slow) = (shown(found.fast_interval), shown(found.interval));
-                table.fault("fast_interval", format!("\"{fast}\" is slower than the interval of \"{slow}\"; in doubt one looks faster"));
-            }
+            judge_haste(table, found.fast_interval, found.interval);
         } else {
             found.fast_interval = found.interval;
             if table.has("fast_interval") {
@@ -84,6 +81,14 @@ impl Looks {
 
 fn pace(judge: &Judge<'_>, table: &Table, key: &str, default: Duration) -> Duration {
     judge.bounded(table, key, &shown(default), LEAST_INTERVAL, LONGEST_INTERVAL)
+}
+
+/// Notes looks in doubt that would be slower than those while all is well.
+pub(super) fn judge_haste(table: &Table, fast: Duration, slow: Duration) {
+    if fast > slow {
+        let (fast, slow) = (shown(fast), shown(slow));
+        table.fault("fast_interval", format!("\"{fast}\" is slower than the interval of \"{slow}\"; in doubt one looks faster"));
+    }
 }
 
 fn window(judge: &Judge<'_>, table: &Table, default: Option<Window>, interval: Duration) -> Option<Window> {

@@ -253,17 +253,60 @@ fn single_faults_bring_single_problems() {
         "holds 10",
     );
     only(&[("name = \"shop\"", "name = \"shop\"\nprobe = { fast_interval = \"2s\" }")], "app.shop.probe.fast_interval", "looks faster");
+    only(
+        &[(
+            "url = \"https://shop.example.com/\"\n[app.primary]",
+            "url = \"https://shop.example.com/\"\ninterval = \"1s\"\nfast_interval = \"2s\"\n[app.primary]",
+        )],
+        "app.shop.front_door.fast_interval",
+        "looks faster",
+    );
     only(&[("region = \"us-east-1\"", "region = \"Virginia\"")], "app.shop.standby.region", "like \"eu-west-1\"");
     only(&[("[witness]", "[daemon]\nlog = { filter = \"a=b=c\" }\n[witness]")], "daemon.log.filter", "not a filter");
 }
 
 #[test]
 fn an_objective_that_the_evidence_can_never_show_is_named_with_the_least_value() {
-    let tight = ("name = \"shop\"", "name = \"shop\"\nrpo_objective = \"1m\"");
+    let tight = ("name = \"shop\"", "name = \"shop\"\nrpo_objective = \"59s\"");
     only(&[tight], "app.shop.rpo_objective", "write at least \"3m\"");
-    let proceed = ("name = \"shop\"", "name = \"shop\"\nrpo_objective = \"1m\"\non_rpo_exceeded = \"proceed\"");
+    let proceed = ("name = \"shop\"", "name = \"shop\"\nrpo_objective = \"30s\"\non_rpo_exceeded = \"proceed\"");
     assert_eq!(said(&[proceed]), "[]");
     assert_eq!(said(&[("name = \"shop\"", "name = \"shop\"\nrpo_objective = \"3m\"")]), "[]");
+}
+
+#[test]
+fn an_objective_that_the_evidence_shows_only_at_times_is_allowed_and_warned_of() {
+    for objective in ["1m", "2m 59s"] {
+        let text = SMALL.replacen("name = \"shop\"", &format!("name = \"shop\"\nrpo_objective = \"{objective}\""), 1);
+        let config = judged(&text).unwrap_or_else(|errors| panic!("{errors}"));
+        let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].starts_with(&format!("app.shop.rpo_objective: \"{objective}\" is shown only at times")), "{warnings:?}");
+    }
+}
+
+#[test]
+fn a_file_that_is_wrong_elsewhere_still_says_where_its_daemon_is_reached() {
+    let reach = |text: &str| reach_text(Path::new("config.toml"), text, Vec::new(), &Stub);
+    let well = reach(SMALL).unwrap();
+    assert_eq!((well.problems, well.apps.as_slice()), (0, &["shop".to_owned()][..]));
+    assert_eq!(well.admin_socket, Path::new("/run/watchover/admin.sock"));
+
+    let places = "[daemon]\nadmin_socket = \"/a.sock\"\nstate_dir = \"/s\"\n";
+    let bad = format!("{places}listen = \"nowhere\"\nlitsen = 1\n{}", SMALL.replacen("https://one.example/", "nowhere", 1));
+    let found = reach(&bad).unwrap();
+    assert_eq!((found.problems, found.admin_socket.as_path(), found.state_dir.as_path()), (3, Path::new("/a.sock"), Path::new("/s")));
+    assert_eq!(found.apps, ["shop"]);
+
+    for (text, words) in [
+        (format!("{SMALL}[daemon]\nadmin_socket = \"\"\n"), "daemon.admin_socket: is empty"),
+        (format!("{SMALL}[daemon]\nstate_dir = 5\nlitsen = 1\n"), "daemon.litsen: unknown key"),
+        (format!("daemon = 5\n{SMALL}"), "daemon: a number is not a table"),
+        (format!("{SMALL}[daemon\n"), "TOML syntax"),
+    ] {
+        let said = reach(&text).unwrap_err().to_string();
+        assert!(said.contains(words), "{words:?} is not in {said}");
+    }
 }
 
 #[test]

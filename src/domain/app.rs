@@ -13,7 +13,7 @@ use super::moving::Work;
 use super::policy::{AppPolicy, SitePolicy};
 use super::quorum::{self, SiteView};
 use super::report::{Inspection, Report};
-use super::rpo;
+use super::rpo::{self, Lags};
 
 /// How far back lag samples are remembered: as far as CloudWatch is asked.
 const HISTORY: Duration = Duration::from_secs(15 * 60);
@@ -107,7 +107,7 @@ pub struct App {
     pub(super) policy: Arc<AppPolicy>,
     pub(super) ledger: Ledger,
     pub(super) signals: [Vec<SignalHealth>; 2],
-    pub(super) samples: Vec<LagSample>,
+    pub(super) lags: Lags,
     pub(super) replica: BTreeMap<(SiteName, usize), ReplicaState>,
     pub(super) front: Front,
     pub(super) preflights: BTreeMap<Direction, Preflight>,
@@ -127,7 +127,7 @@ impl App {
             policy,
             ledger,
             signals,
-            samples: Vec::new(),
+            lags: Lags::new(),
             replica: BTreeMap::new(),
             front: Front::default(),
             preflights: BTreeMap::new(),
@@ -141,11 +141,17 @@ impl App {
 
     /// Takes a new policy: counters of signals that kept their names stay, the running incident keeps its stored plan.
     pub fn reload(&mut self, policy: Arc<AppPolicy>) {
+        let mut lags = std::mem::take(&mut self.lags);
         for (at, site) in [SiteName::Primary, SiteName::Standby].into_iter().enumerate() {
             let old: BTreeMap<&str, &SignalHealth> =
                 self.policy.site(site).signals.iter().map(|signal| signal.name.as_str()).zip(&self.signals[at]).collect();
             let kept = |name: &str| old.get(name).map(|health| (*health).clone()).unwrap_or_default();
             let new = policy.site(site).signals.iter().map(|signal| kept(&signal.name)).collect();
+            for (place, signal) in policy.site(site).signals.iter().enumerate() {
+                let was = self.policy.site(site).signals.iter().position(|old| old.name == signal.name);
+                let known = was.and_then(|was| lags.remove(&(site, was)));
+                self.lags.extend(known.map(|known| ((site, place), known)));
+            }
             self.signals[at] = new;
         }
         self.replica.clear();
@@ -177,9 +183,9 @@ impl App {
         }
     }
 
-    /// Remembered lag, oldest first.
-    pub fn samples(&self) -> &[LagSample] {
-        &self.samples
+    /// The newest lag that the signal at that place read.
+    pub fn lag(&self, site: SiteName, at: usize) -> Option<&LagSample> {
+        self.lags.get(&(site, at))?.last()
     }
 
     /// The replication link as the signal at that place last read it.
@@ -220,7 +226,7 @@ impl App {
             policy: &self.policy,
             ledger: &self.ledger,
             signals: [&self.signals[0], &self.signals[1]],
-            samples: &self.samples,
+            lags: &self.lags,
             preflight: self.preflights.get(&self.direction()),
             around,
             now,
@@ -283,7 +289,7 @@ impl App {
                     self.replica.insert((site, at), reading.state);
                     let anchor = self.ledger.incident.as_ref().and_then(|incident| incident.first_failed).unwrap_or(look.done);
                     let horizon = (anchor - HISTORY).wall.min((look.done - HISTORY).wall);
-                    rpo::remember(&mut self.samples, &reading.samples, horizon);
+                    rpo::remember(self.lags.entry((site, at)).or_default(), &reading.samples, horizon);
                 }
                 let health = match site {
                     SiteName::Primary => &mut self.signals[0][at],

@@ -90,11 +90,18 @@ impl App {
         }
         let direction = self.direction();
         let every = match (self.ledger.active, self.preflights.contains_key(&direction)) {
+            // What was refused may have been mended since, and now it matters.
+            (Some(_), true) if self.ledger.state != State::Watching && self.is_refused(direction) => PREFLIGHT_EAGER,
             (Some(_), true) => PREFLIGHT_EVERY,
             _ => PREFLIGHT_EAGER,
         };
         let due = self.preflight_asked.is_none_or(|asked| now.since(asked) >= every);
         due.then(|| Decision::default().and(Effect::Preflight(direction)))
+    }
+
+    fn is_refused(&self, direction: Direction) -> bool {
+        let latest = self.preflights.get(&direction);
+        latest.is_some_and(|latest| latest.steps.values().any(|found| matches!(found, Found::Refused(_))))
     }
 
     /// Keeps the end of writes durable while an incident is open. A front door that flickers has not stopped taking
@@ -297,7 +304,7 @@ impl App {
             policy: &self.policy,
             ledger: &self.ledger,
             signals: [&self.signals[0], &self.signals[1]],
-            samples: &self.samples,
+            lags: &self.lags,
             preflight: None,
             around: &Around::default(),
             now: first,

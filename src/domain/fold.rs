@@ -3,7 +3,7 @@
 use super::entry::{Entry, step_of};
 use super::ledger::{Incident, StepRun, StepState};
 use super::model::{Moment, Trigger};
-use super::report::THROTTLES;
+use super::report::is_no_attempt;
 
 /// The part of the fold that concerns the open incident alone.
 pub(super) fn incident(incident: &mut Incident, entry: &Entry, at: Moment) {
@@ -94,7 +94,7 @@ fn step(run: &mut StepRun, entry: &Entry, at: Moment) {
         }
         Entry::StepTrouble { code, words, .. } => {
             run.trouble = Some(words.clone());
-            if std::mem::take(&mut run.applying) && THROTTLES.contains(&code.as_str()) {
+            if std::mem::take(&mut run.applying) && is_no_attempt(code) {
                 run.turned_away += 1;
             }
         }

@@ -11,7 +11,7 @@ use super::plan::Class;
 use super::policy::{AppPolicy, OnRpoExceeded};
 pub use super::preflight::{Found, Preflight};
 use super::quorum::{self, Point};
-use super::rpo::{self, Assumption, Exposure, Writes};
+use super::rpo::{self, Assumption, Exposure, Lags, Lost, Writes};
 
 /// Every gate, in the order they are shown.
 pub const NAMES: &[&str] = &[
@@ -59,8 +59,8 @@ pub struct View<'a> {
     pub ledger: &'a Ledger,
     /// Health of the signals, primary first.
     pub signals: [&'a [SignalHealth]; 2],
-    /// Remembered lag.
-    pub samples: &'a [LagSample],
+    /// Remembered lag, for each replica signal.
+    pub lags: &'a Lags,
     /// The latest preflight of the direction in question.
     pub preflight: Option<&'a Preflight>,
     /// What surrounds it.
@@ -107,21 +107,39 @@ impl View<'_> {
         if !self.policy.plan_to(direction.target()).steps.iter().any(|step| step.class == Class::Data) {
             return Exposure { seconds: Some(0.0), sample: None, end_of_writes: self.now.wall, assumption: Assumption::NoData };
         }
+        let first_failed = incident.and_then(|incident| incident.first_failed);
+        let counting = || self.policy.site(direction.source()).signals.iter().filter(|signal| signal.counts);
+        let fastest = counting().map(|signal| signal.interval).min().unwrap_or_default();
+        let slowest = counting().map(|signal| signal.timeout).max().unwrap_or_default();
         let writes = Writes {
-            first_failed: incident.and_then(|incident| incident.first_failed).map(|at| at.wall),
+            first_failed: first_failed.map(|at| at.wall),
+            site: first_failed.map(|at| Lost { well: (at - fastest).wall, gone: (at + slowest).wall }),
             fenced: incident.and_then(Incident::fenced_at),
             front_door_lost: incident.and_then(|incident| incident.front_door_lost).map(|at| at.wall),
             old_site_seen: incident.and_then(|incident| incident.old_site_seen).map(|at| at.wall),
         };
-        if let Some((sample, fenced)) = incident.and_then(drained).zip(writes.fenced) {
+        if let Some((sample, fenced)) = incident.and_then(Incident::drained).zip(writes.fenced) {
             return Exposure { seconds: Some(0.0), sample: Some(sample), end_of_writes: fenced, assumption: Assumption::Drained };
         }
-        let found = rpo::exposure(self.samples, writes, self.now);
+        let found = self.worst(direction, writes);
         // After a restart the history may have scrolled away; what was recorded then still holds.
         match (found.sample, incident.and_then(|incident| incident.exposure.as_ref()).and_then(|old| old.sample)) {
             (None, Some(sample)) => rpo::exposure(&[sample], writes, self.now),
             _ => found,
         }
+    }
+
+    /// Of several replicas at the target, the one that would lose most: each has its own samples, and one that has none
+    /// that mean something leaves the loss unknown.
+    fn worst(&self, direction: Direction, writes: Writes) -> Exposure {
+        let target = direction.target();
+        let replicas = self.policy.site(target).signals.iter().enumerate().filter(|(_, signal)| signal.replica);
+        let lags: Vec<&Vec<LagSample>> = replicas.filter_map(|(at, _)| self.lags.get(&(target, at))).collect();
+        // Where the target has no such signal, whatever else tells of the link.
+        let lags = if lags.is_empty() { self.lags.values().collect() } else { lags };
+        let each = lags.into_iter().map(|samples| rpo::exposure(samples, writes, self.now));
+        let loss = |found: &Exposure| found.seconds.unwrap_or(f64::INFINITY);
+        each.max_by(|one, other| loss(one).total_cmp(&loss(other))).unwrap_or_else(|| rpo::exposure(&[], writes, self.now))
     }
 
     /// Evaluates every gate for a move in this direction.
@@ -325,14 +343,6 @@ impl View<'_> {
             _ => self.open(words),
         }
     }
-}
-
-/// The lag sample by which a data step saw, behind the fence, that nothing was left to replicate.
-fn drained(incident: &Incident) -> Option<LagSample> {
-    incident.steps.values().find_map(|run| {
-        let drain = run.facts.get("drain")?;
-        (drain.get("drained")? == true).then(|| serde_json::from_value(drain.get("evidence")?.clone()).ok()).flatten()
-    })
 }
 
 /// What all gates together say.

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::autonomy::Others;
-use super::model::{Actor, Direction, Moment, SiteName, State, Trigger};
-use super::plan::Plan;
+use super::model::{Actor, Direction, LagSample, Moment, SiteName, State, Trigger};
+use super::plan::{Class, Plan};
 use super::rpo::Exposure;
 use super::run::proven_fence;
 
@@ -112,9 +112,27 @@ impl Incident {
         self.first_failed.filter(|_| !self.graceful()).unwrap_or(self.opened)
     }
 
-    /// When the old writers were proven gone (wall, microseconds).
+    /// When the last of the old writers were proven gone (wall, microseconds): by every fence of the plan.
     pub fn fenced_at(&self) -> Option<i64> {
-        self.steps.values().find_map(|run| proven_fence(&run.facts))
+        let fences = self.fences().map(|run| proven_fence(&run.facts));
+        fences.collect::<Option<Vec<i64>>>()?.into_iter().max()
+    }
+
+    /// Every fence of the plan, whatever became of it.
+    fn fences(&self) -> impl Iterator<Item = &StepRun> {
+        let steps = self.plan.iter().flat_map(|plan| &plan.steps);
+        steps.filter(|step| step.is_fence()).filter_map(|step| self.steps.get(&step.name))
+    }
+
+    /// The lag samples by which the data steps saw, behind the fence, that nothing was left to replicate: the latest, if
+    /// every one of them saw it.
+    pub fn drained(&self) -> Option<LagSample> {
+        let data = self.plan.iter().flat_map(|plan| &plan.steps).filter(|step| step.class == Class::Data);
+        let drained = data.map(|step| {
+            let drain = self.steps.get(&step.name)?.facts.get("drain")?;
+            (drain.get("drained")? == true).then(|| serde_json::from_value(drain.get("evidence")?.clone()).ok()).flatten()
+        });
+        drained.collect::<Option<Vec<LagSample>>>()?.into_iter().max_by_key(|sample| sample.at)
     }
 
     /// The steps that wait for a person's yes, in the order of their names.
@@ -129,8 +147,8 @@ impl Incident {
         if self.old_site_seen.is_some() {
             return None;
         }
-        let fence = self.steps.values().find(|run| proven_fence(&run.facts).is_some()).and_then(|run| run.ended);
-        let data = self.plan.iter().flat_map(|plan| &plan.steps).filter(|step| step.class == super::plan::Class::Data);
+        let fence = self.fenced_at().and_then(|_| self.fences().filter_map(|run| run.ended).max_by_key(|at| at.mono));
+        let data = self.plan.iter().flat_map(|plan| &plan.steps).filter(|step| step.class == Class::Data);
         let runs = data.filter_map(|step| self.steps.get(&step.name)).filter(|run| run.touched);
         let moved = runs.filter_map(|run| run.permitted.or(run.started)).min_by_key(|at| at.mono)?;
         Some(fence.filter(|fence| fence.mono > moved.mono).unwrap_or(moved))

@@ -12,9 +12,9 @@ use super::decide::{App, Decision, Effect};
 use super::gates::Around;
 use super::ledger::{Entry, Incident, StepRun, StepState};
 use super::model::Moment;
-use super::permit::{needs_permit, permit};
+use super::permit::{needs_permit, permit, rests_on_old_looks};
 use super::plan::{OnFailure, Plan, PlannedStep, Repeat, Reversibility};
-use super::report::{ErrorClass, Inspection, Report, StepError, THROTTLES};
+use super::report::{ErrorClass, Inspection, Report, StepError, is_no_attempt};
 
 /// How long a step is still looked at whose deadline passed while we were not running.
 pub const LAST_LOOK: Duration = Duration::from_secs(5);
@@ -337,7 +337,7 @@ fn ask(app: &App, incident: &Incident, step: &PlannedStep, run: &StepRun, found:
         return Decision::entry(Entry::StepFailed { step: name.clone(), code: "attempts".into(), words, needs_person: false })
             .doing(name, Work::default());
     }
-    if needs_permit(step) {
+    if needs_permit(step) || rests_on_old_looks(app, incident, step, now) {
         return Decision::default().and(Effect::LookNow).doing(name, Work::Permit { asked: now, found: found.clone() });
     }
     if is_paused(app, incident) && !run.touched {
@@ -359,7 +359,7 @@ fn troubled(step: &PlannedStep, run: &StepRun, error: &StepError, now: Moment) -
             let wait = Decision::default().doing(name, Work::Idle { until: now + backoff(run.attempts) });
             let said = run.trouble.as_deref() == Some(error.message.as_str());
             // What is not counted must stand in the journal, so that it is not counted after a restart either.
-            if said && !(run.applying && THROTTLES.contains(&error.code.as_str())) { wait } else { wait.then(trouble()) }
+            if said && !(run.applying && is_no_attempt(&error.code)) { wait } else { wait.then(trouble()) }
         }
         ErrorClass::AlreadySo => {
             Decision::entry(trouble()).and(Effect::Verify { step: name.clone() }).doing(name, Work::Out { since: now, on: Doing::Verify })

@@ -216,11 +216,8 @@ impl App {
             &[State::Suspect, State::Confirmed, State::Held, State::AwaitingApproval, State::Moving, State::Proving, State::Stuck],
         )?;
         if open.plan.is_none() {
-            // Nothing was done yet: saying no is all there is to abort.
-            return Ok(match self.ledger.state {
-                State::Suspect => self.close(Outcome::Declined, Some(by)),
-                _ => Decision::entry(Entry::Declined { by }),
-            });
+            // Nothing was done yet: saying no is all there is to abort, and it holds for as long as this outage does.
+            return Ok(Decision::entry(Entry::Declined { by }));
         }
         let mut decision = Decision::entry(Entry::AbortedBy { by });
         for step in open.steps.keys() {

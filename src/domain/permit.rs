@@ -22,6 +22,17 @@ pub(super) fn needs_permit(step: &PlannedStep) -> bool {
     step.reversibility != Reversibility::Reversible || step.class == Class::Traffic
 }
 
+/// How long a decision is fresh: as long as its own looks were on their way, and a bit.
+const FRESH: Duration = Duration::from_secs(2);
+
+/// True of a step at the site that is left, when what was seen of that site is old: the move waited for a hook or a
+/// person, was paused, or we were not running. A site that came back meanwhile must not be taken down by our own fence,
+/// nor seem lost because of it.
+pub(super) fn rests_on_old_looks(app: &App, incident: &Incident, step: &PlannedStep, now: Moment) -> bool {
+    let left = &app.policy.site(incident.direction.source()).region;
+    !incident.is_committed() && step.region == *left && now.since(incident.planned.unwrap_or(incident.opened)) > FRESH
+}
+
 #[expect(clippy::too_many_arguments, reason = "the whole situation of one step; a struct would only rename it")]
 pub(super) fn permit(
     app: &App,

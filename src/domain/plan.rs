@@ -74,6 +74,18 @@ pub struct PlannedStep {
     pub keys: Value,
 }
 
+/// How long instances that are well may take to leave: their load balancer lets go of them after 300 s by default, and
+/// what ends them in order takes its minutes besides
+/// (<https://docs.aws.amazon.com/elasticloadbalancing/latest/application/edit-target-group-attributes.html>).
+pub const IN_ORDER: Duration = Duration::from_secs(600);
+
+impl PlannedStep {
+    /// True of the kinds that hold the old writers back: their names begin so.
+    pub fn is_fence(&self) -> bool {
+        self.kind.starts_with("fence")
+    }
+}
+
 /// All steps of one direction.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
@@ -95,6 +107,9 @@ impl Plan {
     }
 
     /// The plan without the steps that sit this kind of move out. What waited for such a step waits for what it waited for.
+    ///
+    /// In a planned move off a well site the writers have to be gone before the data moves. A fence there has [`IN_ORDER`]
+    /// at least, and its failure ends the move while it can still be put back.
     pub fn for_move(&self, graceful: bool) -> Plan {
         let sits_out = |step: &PlannedStep| match step.only {
             None => false,
@@ -114,6 +129,10 @@ impl Plan {
                     }
                 }
             }
+        }
+        for step in steps.iter_mut().filter(|step| graceful && step.is_fence()) {
+            step.deadline = step.deadline.max(IN_ORDER);
+            step.on_failure = OnFailure::Halt;
         }
         Plan { direction: self.direction, steps }
     }

@@ -13,7 +13,7 @@ pub struct SiteView {
     pub known: usize,
     /// Counting signals that are down.
     pub down: usize,
-    /// The earliest failed look of the runs that brought it down (or cast doubt).
+    /// The earliest failed look of the runs that brought it down together (or cast doubt).
     pub first_failed: Option<Moment>,
 }
 
@@ -35,10 +35,21 @@ pub fn site(policy: &SitePolicy, signals: &[SignalHealth], now: Moment) -> SiteV
     } else {
         Health::Up
     };
-    let earliest = |health: Health| of(health).filter_map(|(_, signal)| signal.first_failed()).min_by_key(|at| at.mono);
-    let first_failed =
-        earliest(Health::Down).or_else(|| counting().filter_map(|(_, signal)| signal.first_failed()).min_by_key(|at| at.mono));
-    SiteView { health, known, down, first_failed }
+    let mut starts: Vec<Moment> = of(Health::Down).filter_map(|(_, signal)| signal.first_failed()).collect();
+    starts.sort_by_key(|at| at.mono);
+    let needed = match policy.down_when {
+        DownWhen::All => starts.len(),
+        DownWhen::Any => 1,
+        DownWhen::AtLeast(least) => least,
+    };
+    // One signal of several that has been down for days did not bring the site down. What did is the run with which the
+    // rule held, and those that began within the time that the slowest signal takes to notice.
+    let notices = |policy: &SignalPolicy| policy.interval * policy.fall.max(1) + policy.timeout;
+    let slowest = counting().map(|(policy, _)| notices(policy)).max().unwrap_or_default();
+    let held = starts.get(needed.clamp(1, starts.len().max(1)) - 1);
+    let first_failed = held.and_then(|held| starts.iter().find(|at| held.since(**at) <= slowest)).copied();
+    let doubted = || counting().filter_map(|(_, signal)| signal.first_failed()).min_by_key(|at| at.mono);
+    SiteView { health, known, down, first_failed: first_failed.or_else(doubted) }
 }
 
 /// `alb down (refused)`, one for each counting signal.
@@ -253,6 +264,20 @@ mod tests {
         let view = site(&policy, &signals, at(4));
         assert_eq!((view.health, view.down, view.known), (Health::Down, 1, 2), "one wavers, and is not known yet: {view:?}");
         assert_eq!(view.first_failed, Some(at(2)));
+    }
+
+    #[test]
+    fn the_clock_starts_with_the_runs_that_took_the_site_and_not_with_one_that_was_down_long_before() {
+        let first_failed = |rule, starts: [i64; 3]| {
+            let policy = sites(rule, 1);
+            let looks = |start: i64| (1..=60).map(|second| if second < start { UP } else { DOWN }).collect::<Vec<_>>();
+            let signals: Vec<_> = policy.signals.iter().zip(starts).map(|(policy, start)| health(policy, &looks(start))).collect();
+            site(&policy, &signals, at(60)).first_failed
+        };
+        assert_eq!(first_failed(DownWhen::All, [5, 50, 52]), Some(at(50)), "the slowest notices within 3.8 s");
+        assert_eq!(first_failed(DownWhen::All, [5, 40, 52]), Some(at(52)));
+        assert_eq!(first_failed(DownWhen::AtLeast(2), [5, 52, 54]), Some(at(52)));
+        assert_eq!(first_failed(DownWhen::Any, [5, 52, 54]), Some(at(5)));
     }
 
     #[test]

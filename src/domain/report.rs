@@ -54,6 +54,15 @@ pub const THROTTLES: &[&str] = &[
     "http-429",
 ];
 
+/// The codes by which services turn a call away because something else is under way there, unheard as well: the thing is
+/// busy for as long as that takes, which the deadline of the step bounds.
+const BUSY: &[&str] = &["InvalidDBInstanceState", "InvalidDBInstanceStateFault", "ScalingActivityInProgress", "ResourceContention"];
+
+/// True if a call that came back with that code was no attempt: nothing was done.
+pub fn is_no_attempt(code: &str) -> bool {
+    THROTTLES.contains(&code) || BUSY.contains(&code)
+}
+
 /// Why a step's call failed. Names operation and subject; never carries a secret.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]

@@ -3,9 +3,11 @@
 //!
 //! An upper bound under the assumption that it names, or no number at all; never a guess.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use super::model::{LagSample, Moment, rfc3339, words};
+use super::model::{LagSample, Moment, SiteName, rfc3339, words};
 
 words! {
     /// What the end of writes rests on.
@@ -126,10 +128,24 @@ pub struct Writes {
     pub first_failed: Option<i64>,
     /// When the old writers were proven gone.
     pub fenced: Option<i64>,
+    /// Between which moments the old site was lost.
+    pub site: Option<Lost>,
     /// When the front door had stopped answering from the old site: the end of its first failed look.
     pub front_door_lost: Option<i64>,
     /// When the old site was seen alive although its data had moved.
     pub old_site_seen: Option<i64>,
+}
+
+/// What is remembered of each replica signal's lag, oldest first.
+pub type Lags = BTreeMap<(SiteName, usize), Vec<LagSample>>;
+
+/// When a site was lost, as near as its looks tell (wall, microseconds).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Lost {
+    /// It was seen well until then: one interval before its first failed look.
+    pub well: i64,
+    /// It was gone by then: the end of that look, by its time limit.
+    pub gone: i64,
 }
 
 /// The bound as of `now`.
@@ -138,7 +154,10 @@ pub fn exposure(samples: &[LagSample], writes: Writes, now: Moment) -> Exposure 
     if let Some(seen) = writes.old_site_seen.filter(|seen| writes.fenced.is_none_or(|fenced| fenced < *seen)) {
         return no_bound(samples.last().copied(), seen);
     }
-    let (end_of_writes, assumption) = match (writes.fenced, writes.front_door_lost) {
+    // Our own sight of the front door may have been lost long before its users' was: while the site was seen well it took
+    // writes. Without an outage nobody knows since when it does not.
+    let lost = writes.front_door_lost.zip(writes.site).map(|(lost, site)| if lost < site.well { site.gone } else { lost });
+    let (end_of_writes, assumption) = match (writes.fenced, lost) {
         (Some(fenced), _) => (fenced, Assumption::FenceProven),
         (None, Some(lost)) => (lost, Assumption::NoWritesPastFrontDoor),
         (None, None) => (now.wall, Assumption::WritesUntilNow),
@@ -189,10 +208,33 @@ mod tests {
     #[test]
     fn only_samples_from_before_the_outage_count() {
         let samples = [sample(0, 1.0), sample(60, 2.0), sample(120, 3.0)];
-        let writes = Writes { first_failed: Some(150 * SECOND), front_door_lost: Some(152 * SECOND), ..Writes::default() };
+        let writes = outage(150, 152);
         let found = exposure(&samples, writes, now(400));
         assert_eq!(found.seconds, Some(152.0 - 58.0), "the sample of 120 s straddles the first failed look");
         assert_eq!(found.assumption, Assumption::NoWritesPastFrontDoor);
+    }
+
+    /// First failed look of the site, and when the front door was lost.
+    fn outage(first_failed: i64, front_door_lost: i64) -> Writes {
+        let site = Lost { well: (first_failed - 1) * SECOND, gone: (first_failed + 2) * SECOND };
+        Writes {
+            first_failed: Some(first_failed * SECOND),
+            site: Some(site),
+            front_door_lost: Some(front_door_lost * SECOND),
+            ..Writes::default()
+        }
+    }
+
+    #[test]
+    fn a_front_door_that_only_we_had_lost_ends_no_writes() {
+        let samples = [sample(7_000, 1_800.0)];
+        let ends = |writes: Writes| exposure(&samples, writes, now(7_300)).end_of_writes / SECOND;
+        assert_eq!(ends(outage(7_200, 7_199)), 7_199, "within the interval before the first failed look of the site");
+        assert_eq!(ends(outage(7_200, 10)), 7_202, "the site was seen well until 7,199 s");
+        let found = exposure(&samples, outage(7_200, 10), now(7_300));
+        assert_eq!((found.seconds, found.assumption), (Some(2_002.0), Assumption::NoWritesPastFrontDoor));
+        let commanded = Writes { front_door_lost: Some(10 * SECOND), ..Writes::default() };
+        assert_eq!(ends(commanded), 7_300, "without an outage nobody knows");
     }
 
     #[test]

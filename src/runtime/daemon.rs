@@ -56,6 +56,11 @@ pub enum DaemonError {
         /// What the system said.
         cause: String,
     },
+    /// It came to an end that nobody asked for.
+    #[error(
+        "a part of the daemon ended by itself, and so all of it; the log says which part, and the journal how to go on: start it again"
+    )]
+    Ended,
 }
 
 /// Messages that wait for the control at the most: beyond it, looks wait, and lateness shows in `loop_lag_seconds`.
@@ -68,7 +73,7 @@ const EVENTS: usize = 1_024;
 /// Runs the daemon until a signal ends it. Must be called outside any runtime.
 ///
 /// # Errors
-/// What keeps it from starting; once it runs it stops in order.
+/// What keeps it from starting, or a part of it that ended untold; either way it stops in order.
 pub fn run(path: &Path) -> Result<(), DaemonError> {
     let config = config::load(path, &Kinds)?;
     let system = |operation: &str| {
@@ -185,13 +190,14 @@ async fn serve(config: Config, stop: CancellationToken) -> Result<(), DaemonErro
 
     // Until a signal.
     let mut config = config;
-    loop {
+    let told = loop {
         tokio::select! {
-            () = stop.cancelled() => break,
+            // Nobody else ends it: a thread or a vital task is gone.
+            () = stop.cancelled() => break false,
             end = signals.next() => {
                 if end {
                     tracing::info!("told to stop: nothing new is started; what runs in AWS is left open in the journal");
-                    break;
+                    break true;
                 }
                 match reload(&config, &adapters, &to, &watchers, &metrics, &post).await {
                     Ok(new) => config = new,
@@ -206,7 +212,7 @@ async fn serve(config: Config, stop: CancellationToken) -> Result<(), DaemonErro
                 }
             }
         }
-    }
+    };
     super::systemd::stopping();
     stop.cancel();
     let orderly = async {
@@ -223,7 +229,7 @@ async fn serve(config: Config, stop: CancellationToken) -> Result<(), DaemonErro
     }
     std::fs::remove_file(&config.daemon.admin_socket)
         .unwrap_or_else(|cause| tracing::debug!(%cause, "the admin socket could not be removed"));
-    Ok(())
+    if told { Ok(()) } else { Err(DaemonError::Ended) }
 }
 
 /// The decision on a thread and runtime of its own; its death ends the daemon.
@@ -245,7 +251,12 @@ fn decision_thread(
                 metrics.loop_lag(late.as_secs_f64());
             };
             control.run(messages, stop.cancelled(), alive).await;
-            control.note(Entry::Stopped { reason: "told to stop".into() }, clock.now());
+            let told = stop.is_cancelled();
+            if !told {
+                tracing::error!("the decision ended by itself; the daemon stops, to be started again whole");
+            }
+            let reason = if told { "told to stop" } else { "the decision ended by itself" };
+            control.note(Entry::Stopped { reason: reason.into() }, clock.now());
         });
         drop(end);
     })

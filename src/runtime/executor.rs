@@ -283,8 +283,10 @@ fn judged(found: Result<Inspection, StepError>) -> Found {
     match found {
         Ok(Inspection::AlreadySo(_)) => Found::AlreadySo,
         // Being under way without us is for the executor to find out in the move, not a reason to refuse one.
-        Ok(Inspection::Possible(_) | Inspection::UnderWay(_) | Inspection::Asks(_) | Inspection::CannotTell) => Found::Possible,
+        Ok(Inspection::Possible(_) | Inspection::UnderWay(_) | Inspection::Asks(_)) => Found::Possible,
         Ok(Inspection::NotYet(words)) => Found::Unknown(words),
+        // It speaks for no site: which one is active must not be learnt from it.
+        Ok(Inspection::CannotTell) => Found::Unknown("it cannot be inspected".into()),
         Err(error) if matches!(error.class, ErrorClass::Refused | ErrorClass::NeedsPerson) => Found::Refused(error.message),
         Err(error) => Found::Unknown(error.message),
     }

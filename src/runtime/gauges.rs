@@ -81,7 +81,7 @@ impl Metrics {
                 let link = app.replica_state(site, at).unwrap_or(ReplicaState::Unknown);
                 one_hot(&all.replication_state, &[name, &signal.name], ReplicaState::ALL.iter().map(|one| one.as_str()), link.as_str());
                 // A signal that lies dormant has no lag, and its old one must not be called stale.
-                let newest = app.samples().last().filter(|_| link != ReplicaState::Dormant);
+                let newest = app.lag(site, at).filter(|_| link != ReplicaState::Dormant);
                 let lag = newest.filter(|_| link.has_lag()).map_or(f64::NAN, |sample| sample.seconds);
                 let age = newest.map_or(f64::NAN, |sample| now.wall.saturating_sub(sample.at) as f64 / 1e6);
                 set(&all.replication_lag, &[name, &signal.name], lag);

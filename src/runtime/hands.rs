@@ -16,6 +16,7 @@ use crate::domain::ledger::{Entry, Record};
 use crate::domain::model::{AppName, Moment, State};
 use crate::domain::moving::LAST_LOOK;
 use crate::domain::plan::PlannedStep;
+use crate::domain::run::proven_fence;
 use crate::ports::StepContext;
 
 /// How often what is shown is made anew, at most: nobody reads faster, and the decision must not pay for readers.
@@ -123,8 +124,10 @@ fn job(app: &App, step: &str, action: Action, now: Moment) -> Option<Job> {
     let planned: &PlannedStep = incident.plan.as_ref()?.step(step)?;
     let run = incident.steps.get(step)?;
     let running = run.started.map(|at| now.since(at)).unwrap_or_default();
-    let facts =
-        incident.steps.iter().filter(|(_, run)| !run.facts.is_null()).map(|(name, run)| (name.clone(), run.facts.clone())).collect();
+    // A fence that is proven says nothing while another of the plan is not: some writers may still be there.
+    let fenced = incident.fenced_at().is_some();
+    let known = incident.steps.iter().filter(|(_, run)| !run.facts.is_null() && (fenced || proven_fence(&run.facts).is_none()));
+    let facts = known.map(|(name, run)| (name.clone(), run.facts.clone())).collect();
     // An undo has its own time: the deadline of the step is long used up when it is called off.
     // And a step whose deadline passed while we were not running is looked at once more.
     let time_left = match action {

@@ -685,7 +685,7 @@ impl Sim {
         let step = self.world.steps.get_mut(name).expect("steps of the sim");
         let hidden = step.taken.is_some_and(|taken| now < taken + step.hidden);
         let lost = || StepError::new(ErrorClass::Retry, "lost", "the answer was lost");
-        let on_facts = if name == "fence" {
+        let on_facts = if name.starts_with("fence") {
             json!({"fence": "proven", "at": WALL + self.slept + step.on_since})
         } else {
             json!({"done": true, "drain": step.drain})

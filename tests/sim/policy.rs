@@ -74,7 +74,7 @@ pub fn policy() -> AppPolicy {
     let failover = Plan {
         direction: Direction::ToStandby,
         steps: vec![
-            PlannedStep { on_failure: OnFailure::Continue, ..fence },
+            PlannedStep { on_failure: OnFailure::Continue, region: "ap-south-1".into(), ..fence },
             step("promote", Class::Data, Reversibility::ForwardOnly, &["fence"], Duration::from_secs(900)),
             step("capacity", Class::Capacity, Reversibility::Reversible, &[], Duration::from_secs(600)),
             step("traffic", Class::Traffic, Reversibility::Reversible, &["promote", "capacity"], Duration::from_secs(300)),

@@ -10,7 +10,6 @@ const BEFORE_A_MOVE: &[State] = &[State::Suspect, State::Confirmed, State::Held,
 /// `(entry, states, reason)`
 pub const NEVER: &[(&str, &[State], &str)] = &[
     ("approved", &[State::Suspect], "nothing is asked yet: the order is refused"),
-    ("declined", &[State::Suspect], "nothing is asked yet: the order is refused, and an abort closes the incident"),
     ("active", &[State::Stuck], "to adopt a site closes the stuck incident first, and nothing is learned while it is stuck"),
     ("authority-moved", BEFORE_A_MOVE, "only the proof of our own move looks for it; before that it is `moved-by-others`"),
     ("authority-moved", &[State::Moving, State::Stuck], "the proof begins when every step has ended"),

@@ -98,7 +98,9 @@ pub fn policy(stage: Stage, mode: Mode, short: bool) -> Arc<AppPolicy> {
 
 /// By then an app that nobody touches has moved on or says for whom it waits: every time limit, one after the other.
 pub fn patience(policy: &AppPolicy) -> Duration {
-    let steps: Duration = policy.failover.steps.iter().chain(&policy.failback.steps).map(|step| step.deadline).sum();
+    // Planned moves give their fences more time than the others do.
+    let (over, back) = (policy.failover.for_move(true), policy.failback.for_move(true));
+    let steps: Duration = over.steps.iter().chain(&back.steps).map(|step| step.deadline).sum();
     // Called off, a move has twice its time to begin the undoing of a step, and that undo has its own.
     MEMORY * 2
         + policy.min_outage

@@ -29,13 +29,19 @@ pub struct Member {
     pub healthy: bool,
     /// Scale-in passes it by.
     pub protected: bool,
+    /// What it counts towards the group's sizes: one, unless the group weighs its instance types.
+    pub units: usize,
 }
 
 /// One group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
-    /// Its sizes now.
+    /// Its sizes now, in instances or, where these have weights, in units.
     pub sizes: Sizes,
+    /// What the sizes count if it is neither: `vcpu` or `memory-mib`.
+    pub measure: Option<String>,
+    /// The group weighs its instance types.
+    pub weighted: bool,
     /// Everything in it, whatever its state.
     pub members: Vec<Member>,
     /// Suspended processes with AWS's reason.
@@ -45,9 +51,14 @@ pub struct Group {
 }
 
 impl Group {
-    /// Instances in service and healthy by Auto Scaling's own judgement.
+    /// What the members that fit count towards the sizes.
+    pub fn units(&self, fits: impl Fn(&Member) -> bool) -> usize {
+        self.members.iter().filter(|one| fits(one)).map(|one| one.units).sum()
+    }
+
+    /// Units in service and healthy by Auto Scaling's own judgement: as many as instances, unless these have weights.
     pub fn in_service(&self) -> usize {
-        self.members.iter().filter(|one| one.state == "InService" && one.healthy).count()
+        self.units(|one| one.state == "InService" && one.healthy)
     }
 
     /// The reason for the suspension of a process, if it is suspended.
@@ -85,12 +96,15 @@ impl Whereabouts {
                     target_groups.push(arn.to_owned());
                 }
             }
+            let policy = one.mixed_instances_policy().and_then(|policy| policy.launch_template());
             Group {
                 sizes: Sizes {
                     min: one.min_size().unwrap_or(0),
                     max: one.max_size().unwrap_or(0),
                     desired: one.desired_capacity().unwrap_or(0),
                 },
+                measure: one.desired_capacity_type().filter(|kind| !kind.is_empty() && *kind != "units").map(str::to_owned),
+                weighted: policy.is_some_and(|template| template.overrides().iter().any(|one| one.weighted_capacity().is_some())),
                 members: one
                     .instances()
                     .iter()
@@ -99,6 +113,7 @@ impl Whereabouts {
                         state: member.lifecycle_state().map_or_else(String::new, |state| state.as_str().to_owned()),
                         healthy: member.health_status().is_some_and(|health| health.eq_ignore_ascii_case("healthy")),
                         protected: member.protected_from_scale_in().unwrap_or(false),
+                        units: member.weighted_capacity().and_then(|weight| weight.parse().ok()).unwrap_or(1),
                     })
                     .collect(),
                 suspended: one
@@ -129,11 +144,19 @@ impl Whereabouts {
     }
 
     /// Sets all three sizes in one call, so that desired never lies outside of min and max in between.
-    pub async fn resize(&self, aws: &Aws, sizes: Sizes) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    /// Retry: the group is in the middle of something, which passes; else what the failed call means for a step.
+    pub async fn resize(&self, aws: &Aws, sizes: Sizes) -> Result<(), StepError> {
         let op = self.op("UpdateAutoScalingGroup", "autoscaling:UpdateAutoScalingGroup");
-        let client = aws.autoscaling(self.account.as_deref(), &self.region, Purpose::Change).await?;
+        let client = aws.autoscaling(self.account.as_deref(), &self.region, Purpose::Change).await.map_err(|failure| failure.step())?;
         let call = client.update_auto_scaling_group().auto_scaling_group_name(&self.group);
-        aws.call(&op, call.min_size(sizes.min).max_size(sizes.max).desired_capacity(sizes.desired).send()).await?;
+        let call = call.min_size(sizes.min).max_size(sizes.max).desired_capacity(sizes.desired).send();
+        aws.call(&op, call).await.map_err(|failure| match failure.code.as_str() {
+            // The errors of the API reference's UpdateAutoScalingGroup: it scales, or has a pending change.
+            "ScalingActivityInProgress" | "ResourceContention" => failure.step_as(ErrorClass::Retry),
+            _ => failure.step(),
+        })?;
         Ok(())
     }
 

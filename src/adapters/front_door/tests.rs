@@ -101,6 +101,52 @@ async fn an_address_of_both_sites_proves_neither() {
 }
 
 #[tokio::test]
+async fn an_address_that_the_balancer_gave_a_moment_ago_still_proves_its_site() {
+    let world = world().await;
+    let port = server("127.0.1.22:0", "200 OK").await.port();
+    world.dns.set("shop.example.com", at(&[22], 60));
+    world.dns.set("standby-alb.example.net", at(&[22, 23], 0));
+    let probe = FrontDoorProbe::new(spec(port), &world.dialer).unwrap();
+    assert_eq!(probe.look(SOON, 0).await.from, Some(SiteName::Standby));
+    // Another draw of its addresses, and then none: users still have one of the first.
+    for says in [at(&[23, 24], 0), Says::Broken] {
+        world.dns.set("standby-alb.example.net", says);
+        let found = probe.look(SOON, 0).await;
+        assert_eq!((found.verdict, found.from), (Verdict::Up, Some(SiteName::Standby)), "{}", found.detail);
+    }
+    let fresh = FrontDoorProbe::new(spec(port), &world.dialer).unwrap();
+    assert_eq!(fresh.look(SOON, 0).await.from, None, "nobody told this one");
+}
+
+#[test]
+fn a_balancers_addresses_are_kept_for_their_time_and_in_bounds() {
+    let (start, address) = (Instant::now(), |at: u32| IpAddr::from(at.to_be_bytes()));
+    let memory = Memory::default();
+    let claimed = |answers: [&[u32]; 2], asked: &[u32], seconds: u64| {
+        let [primary, standby] = answers.map(|answer| Some(Ok(answer.iter().copied().map(address).collect::<Vec<_>>())));
+        let mut claims = Claims::default();
+        let asked: Vec<IpAddr> = asked.iter().copied().map(address).collect();
+        let balancers = Balancers([(SiteName::Primary, primary), (SiteName::Standby, standby)]);
+        balancers.claim(&asked, &memory, start + Duration::from_secs(seconds), &mut claims);
+        claims.sites
+    };
+    assert_eq!(claimed([&[1, 2], &[11]], &[1], 0), [SiteName::Primary]);
+    // All that were seen with one balancer, though no answer ever had them together.
+    assert_eq!(claimed([&[3], &[12]], &[1, 3], 200), [SiteName::Primary]);
+    assert_eq!(claimed([&[3], &[12]], &[11, 12], 299), [SiteName::Standby]);
+    assert!(claimed([&[3], &[12]], &[1], 301).is_empty(), "five minutes after the last answer that had it");
+    assert_eq!(claimed([&[3], &[3]], &[3], 302), [SiteName::Primary, SiteName::Standby], "of both: proves neither");
+    assert_eq!(claimed([&[4], &[12]], &[3, 4], 303), [SiteName::Primary, SiteName::Standby], "seen at both a moment ago");
+    assert!(claimed([&[4], &[12]], &[], 304).is_empty());
+    let many: Vec<u32> = (1_000..1_300).collect();
+    claimed([&many[..150], &[]], &[], 700);
+    claimed([&many[150..], &[]], &[], 710);
+    let kept = memory.lock().unwrap()[0].0.len();
+    assert_eq!(kept, ADDRESSES_KEPT);
+    assert!(many[150..].iter().all(|at| memory.lock().unwrap()[0].has(&address(*at))), "the oldest went");
+}
+
+#[tokio::test]
 async fn the_authority_says_whose_addresses_it_gives() {
     let world = world().await;
     let probe = AuthorityProbe::new(spec(80), world.dialer.dns());

@@ -1,5 +1,7 @@
 //! `autoscaling-capacity`: raises a group's sizes, and is done when enough of it serves.
 
+#[cfg(feature = "elbv2")]
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +33,7 @@ pub static KIND: StepKind<Adapters> = StepKind {
             name: "desired",
             form: "whole number",
             default: "",
-            doc: "Instances there shall be at least. Raising it costs their price and, where capacity is short, time.",
+            doc: "Instances there shall be at least, or capacity units if the group weighs its instance types. Raising it costs their price and, where capacity is short, time.",
         },
         KeyDoc {
             name: "min_success",
@@ -114,12 +116,12 @@ impl Capacity {
         Sizes { min: now.min.max(self.desired), max: now.max.max(self.desired), desired: now.desired.max(self.desired) }
     }
 
-    /// Instances that must serve for the step to be done.
+    /// Instances, or units of them, that must serve for the step to be done.
     fn needed(&self) -> usize {
         (f64::from(self.desired) * self.min_success).ceil().max(1.0) as usize
     }
 
-    /// Healthy targets in each of the group's target groups.
+    /// What of the group has a healthy target, in each of its target groups.
     #[cfg(feature = "elbv2")]
     async fn healthy(&self, group: &Group) -> Result<Vec<(String, usize)>, StepError> {
         use crate::adapters::aws::{Op, Purpose};
@@ -137,13 +139,14 @@ impl Capacity {
             );
             let answer =
                 self.aws.call(&op, client.describe_target_health().target_group_arn(arn).send()).await.map_err(|failure| failure.step())?;
+            let healthy: BTreeSet<&str> = answer
+                .target_health_descriptions()
+                .iter()
+                .filter(|one| one.target_health().and_then(|health| health.state()) == Some(&TargetHealthStateEnum::Healthy))
+                .filter_map(|one| one.target().and_then(|target| target.id()))
+                .collect();
             // Only this group's own instances: another group's targets say nothing about ours.
-            let ours = |id: &str| group.members.iter().any(|member| member.id == id);
-            let healthy = answer.target_health_descriptions().iter().filter(|one| {
-                one.target_health().and_then(|health| health.state()) == Some(&TargetHealthStateEnum::Healthy)
-                    && one.target().and_then(|target| target.id()).is_some_and(ours)
-            });
-            found.push((arn.clone(), healthy.count()));
+            found.push((arn.clone(), group.units(|member| healthy.contains(member.id.as_str()))));
         }
         Ok(found)
     }
@@ -163,20 +166,32 @@ impl Capacity {
     /// `None`: enough serves. Else what is missing, in words.
     async fn missing(&self, group: &Group) -> Result<Option<String>, StepError> {
         let (needed, serving) = (self.needed(), group.in_service());
+        let (instances, targets) = if group.weighted { ("units", "units of targets") } else { ("instances", "targets") };
         if serving < needed {
             return Ok(Some(format!(
-                "{serving} of {needed} needed instances in service and healthy ({} in the group)",
-                group.members.len()
+                "{serving} of {needed} needed {instances} in service and healthy ({} in the group)",
+                group.units(|_| true)
             )));
         }
         let short = self.healthy(group).await?.into_iter().find(|(_, healthy)| *healthy < needed);
         Ok(short
-            .map(|(arn, healthy)| format!("{healthy} of {needed} needed targets healthy in {}", arn.rsplit(':').next().unwrap_or(&arn))))
+            .map(|(arn, healthy)| format!("{healthy} of {needed} needed {targets} healthy in {}", arn.rsplit(':').next().unwrap_or(&arn))))
     }
 
     fn facts(&self, group: &Group) -> Value {
         let suspended: Vec<&str> = group.suspended.iter().map(|(name, _)| name.as_str()).collect();
-        json!({ "was": group.sizes, "in_service": group.in_service(), "needed": self.needed(), "target_groups": group.target_groups, "suspended": suspended })
+        json!({ "was": group.sizes, "weighted": group.weighted, "in_service": group.in_service(), "needed": self.needed(), "target_groups": group.target_groups, "suspended": suspended })
+    }
+
+    /// Sizes that count something else than `desired` does can be neither compared with it nor set to it.
+    fn other_measure(&self, group: &Group) -> Option<StepError> {
+        let message = format!(
+            "autoscaling: group {} in {} counts its sizes in {}, and `desired` of the step counts instances or their units; set the group's DesiredCapacityType to units and its sizes with it, or use a `command` step",
+            self.place.group,
+            self.place.region,
+            group.measure.as_ref()?
+        );
+        Some(StepError::new(ErrorClass::Refused, "desired-capacity-type", message))
     }
 
     /// A suspended process that makes the step impossible, seen before anything moves.
@@ -220,15 +235,33 @@ impl Step for Capacity {
     fn script(&self, found: &Inspection, limit: Duration) -> Vec<String> {
         let Whereabouts { region, group, .. } = &self.place;
         let mut lines: Vec<String> = self.describe(found).into_iter().map(|call| call.shell).collect();
-        let in_service = "length(AutoScalingGroups[0].Instances[?LifecycleState=='InService'])";
+        let weighted = match found {
+            Inspection::AlreadySo(facts) | Inspection::UnderWay(facts) | Inspection::Possible(facts) => {
+                facts["weighted"].as_bool() == Some(true)
+            }
+            Inspection::NotYet(_) | Inspection::Asks(_) | Inspection::CannotTell => false,
+        };
+        let in_service = if weighted {
+            "sum(AutoScalingGroups[0].Instances[?LifecycleState=='InService'].to_number(WeightedCapacity || '1'))"
+        } else {
+            "length(AutoScalingGroups[0].Instances[?LifecycleState=='InService'])"
+        };
         lines.push(self.place.wait_line(limit, "ge", self.needed(), in_service));
+        // Targets are counted and have no weights.
+        let targets = if weighted { 1 } else { self.needed() };
+        if weighted {
+            lines.push("# The group weighs its instances: see yourself that enough of its targets are healthy.".to_owned());
+        }
         let group = crate::adapters::aws::shell_word(group);
-        lines.push(format!("wait_for {} ge {} healthy {region} {group}", limit.as_secs(), self.needed()));
+        lines.push(format!("wait_for {} ge {targets} healthy {region} {group}", limit.as_secs()));
         lines
     }
 
     async fn inspect(&self, _cx: &StepContext) -> Result<Inspection, StepError> {
         let group = self.place.group(&self.aws).await?;
+        if let Some(error) = self.other_measure(&group) {
+            return Err(error);
+        }
         let facts = self.facts(&group);
         let sized = self.wanted(group.sizes) == group.sizes;
         if sized && self.missing(&group).await?.is_none() {
@@ -243,10 +276,7 @@ impl Step for Capacity {
     async fn apply(&self, _cx: &StepContext) -> Result<Value, StepError> {
         // Read again: another may have raised the sizes since, and they must not be lowered.
         let wanted = self.wanted(self.place.group(&self.aws).await?.sizes);
-        self.place.resize(&self.aws, wanted).await.map_err(|failure| match failure.code.as_str() {
-            "ScalingActivityInProgress" | "ResourceContention" => failure.step_as(ErrorClass::Retry),
-            _ => failure.step(),
-        })?;
+        self.place.resize(&self.aws, wanted).await?;
         Ok(json!({ "asked": wanted }))
     }
 

@@ -124,7 +124,7 @@ impl Step for Fence {
                 Some(was) => was.max,
                 None => self.place.group(&self.aws).await?.sizes.max,
             };
-            self.place.resize(&self.aws, Sizes { min: 0, max, desired: 0 }).await.map_err(|failure| failure.step())
+            self.place.resize(&self.aws, Sizes { min: 0, max, desired: 0 }).await
         })
         .await?;
         Ok(json!({ "asked": { "min": 0, "desired": 0 } }))
@@ -154,7 +154,7 @@ impl Step for Fence {
         let Some(was) = sizes_of(&cx.before) else {
             return Ok(format!("the sizes of {} before the fence are not known; nothing was put back", self.place.group));
         };
-        self.within(cx, async { self.place.resize(&self.aws, was).await.map_err(|failure| failure.step()) }).await?;
+        self.within(cx, self.place.resize(&self.aws, was)).await?;
         Ok(format!("group {} is sized to min {}, max {}, desired {} again", self.place.group, was.min, was.max, was.desired))
     }
 }

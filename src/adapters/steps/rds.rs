@@ -27,7 +27,9 @@ const LAG_PACE: i64 = 2_000_000;
 const LAST_READING: Duration = Duration::from_secs(1);
 
 mod source;
+mod status;
 use source::Source;
+use status::{Looked, is_usable, lost};
 
 /// The kind's entry in the registry.
 pub static KIND: StepKind<Adapters> = StepKind {
@@ -40,7 +42,12 @@ pub static KIND: StepKind<Adapters> = StepKind {
     at_source: false,
     refine: None,
     keys: &[
-        KeyDoc { name: "db_instance", form: "string", default: "", doc: "The replica's identifier." },
+        KeyDoc {
+            name: "db_instance",
+            form: "string",
+            default: "",
+            doc: "The replica's identifier. Not one of Aurora, which fails over by other calls.",
+        },
         KeyDoc {
             name: "drain",
             form: "duration",
@@ -95,6 +102,7 @@ fn build(step: &PlannedStep, adapters: &Adapters) -> Result<Arc<dyn Step>, StepE
         keys: super::stored(step)?,
         seen: Mutex::default(),
         reading: Mutex::default(),
+        looked: Mutex::default(),
         source: Arc::default(),
     }))
 }
@@ -136,6 +144,7 @@ struct Promote {
     seen: Mutex<Seen>,
     /// The newest reading of the lag, with the wall clock (microseconds) at which it was asked for.
     reading: Mutex<Option<(i64, Reading)>>,
+    looked: Mutex<Looked>,
     source: Arc<Mutex<Source>>,
 }
 
@@ -155,6 +164,16 @@ impl Promote {
                 format!("{}: there is none; mend `db_instance`, `region` or `account` of the step, or rebuild the replica", self.heading()),
             )
         })?;
+        // It has no source of its own, and would pass for one that is promoted already. API reference, PromoteReadReplica:
+        // "This command doesn't apply to Aurora MySQL, Aurora PostgreSQL".
+        if instance.engine.starts_with("aurora") {
+            let message = format!(
+                "{}: its engine is {}, and PromoteReadReplica does not apply to Aurora, which has a failover of its own for global databases; use a `command` step that calls `aws rds failover-global-cluster`",
+                self.heading(),
+                instance.engine
+            );
+            return Err(StepError::new(ErrorClass::Refused, "aurora", message));
+        }
         if lost(&instance.status) {
             let message = format!(
                 "{}: its status is {}; no promotion can mend that: restore from a backup or repair it, then `watchover retry`",
@@ -233,22 +252,6 @@ impl Promote {
     }
 }
 
-/// States that nothing leads out of by itself.
-fn lost(status: &str) -> bool {
-    matches!(
-        status,
-        "deleting"
-            | "delete-precheck"
-            | "failed"
-            | "restore-error"
-            | "stopped"
-            | "stopping"
-            | "inaccessible-encryption-credentials"
-            | "insufficient-capacity"
-            | "storage-full"
-    ) || status.starts_with("incompatible-")
-}
-
 #[async_trait]
 impl Step for Promote {
     fn describe(&self, found: &Inspection) -> Vec<Call> {
@@ -301,7 +304,10 @@ impl Step for Promote {
             (None, _) if instance.settled() => Ok(Inspection::AlreadySo(facts)),
             // Without source and busy: promoted, and on its way to settle.
             (None, _) => Ok(Inspection::UnderWay(facts)),
-            (Some(_), "available") => match self.drained(cx).await {
+            (Some(_), status) if self.is_refused(status) => Ok(Inspection::NotYet(format!(
+                "RDS refused to promote while the replica is {status}; it is asked again when that has passed"
+            ))),
+            (Some(_), status) if is_usable(status) => match self.drained(cx).await {
                 Ok(drain) => {
                     facts["drain"] = drain;
                     Ok(Inspection::Possible(facts))
@@ -314,7 +320,7 @@ impl Step for Promote {
             // With source and busy: ours if we asked for it already, else somebody else's change that passes.
             // `rebooting` and `modifying` are what a promotion passes through, so after our own call they are it.
             (Some(_), "modifying" | "rebooting") if !cx.before.is_null() => Ok(Inspection::UnderWay(facts)),
-            (Some(_), other) => Ok(Inspection::NotYet(format!("its status is {other}; RDS promotes only from available"))),
+            (Some(_), other) => Ok(Inspection::NotYet(format!("its status is {other}; a promotion waits until that has passed"))),
         }
     }
 
@@ -327,7 +333,7 @@ impl Step for Promote {
         let call = client.promote_read_replica().db_instance_identifier(id).backup_retention_period(self.keys.backup_retention);
         self.aws.call(&op, call.send()).await.map_err(|failure| match failure.code.as_str() {
             // Backing up, busy, under way or already promoted: inspect tells which.
-            "InvalidDBInstanceState" | "InvalidDBInstanceStateFault" => failure.step_as(ErrorClass::Retry),
+            "InvalidDBInstanceState" | "InvalidDBInstanceStateFault" => self.refused(failure.step_as(ErrorClass::Retry)),
             _ if rds::is_not_found(&failure) => failure.step_as(ErrorClass::NeedsPerson),
             _ => failure.step(),
         })?;

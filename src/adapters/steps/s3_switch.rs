@@ -290,16 +290,23 @@ impl Step for Switch {
         let wanted = cx.direction == Direction::ToStandby;
         let (present, answered) = tokio::join!(self.core.present(), self.answered());
         let present = present?;
-        let now = answered.map_err(|why| {
-            let message = format!("the zone's own servers do not say where {} points: {why}", self.core.keys.record);
-            StepError::new(ErrorClass::Retry, "no-authority", message)
-        })?;
+        // Only on the way back, which a person starts, and only if the switch may have been pinned.
+        let pinned = !wanted && self.core.keys.pin && matches!(self.core.swap(false).await?, Swap::Needed(_));
+        let done = present == wanted && !pinned;
+        let now = match answered {
+            Ok(now) => now,
+            // The dead side's name may have no address, and the zone's servers may be out of our reach: the switch needs
+            // neither, only its proof does.
+            Err(_) if !done => BTreeSet::new(),
+            Err(why) => {
+                let message = format!("the zone's own servers do not say where {} points: {why}", self.core.keys.record);
+                return Err(StepError::new(ErrorClass::Retry, "no-authority", message));
+            }
+        };
         // After a restart: what was answered before the switch, not after it.
         let before = addresses(&cx.before);
         let facts = json!({ "present": present, "becomes": wanted, "addresses": before.as_ref().unwrap_or(&now), "answered": now });
-        // Only on the way back, which a person starts, and only if the switch may have been pinned.
-        let pinned = !wanted && self.core.keys.pin && matches!(self.core.swap(false).await?, Swap::Needed(_));
-        Ok(match (present == wanted && !pinned, before) {
+        Ok(match (done, before) {
             (true, Some(before)) if !moved(&before, &now) => Inspection::UnderWay(facts),
             // Ours, found done after a restart: `verify` starts the pin that the old process took with it.
             (true, Some(_)) if wanted && self.core.keys.pin => Inspection::UnderWay(facts),

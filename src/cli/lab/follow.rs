@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::judge::Verdict;
 use crate::adapters::sqlite::SqliteJournal;
 use crate::cli::Look;
+use crate::cli::out::say;
 use crate::domain::ledger::{Entry, Record, Ruling};
 use crate::domain::model::Outcome;
 use crate::lab::scenarios::Scenario;
@@ -52,10 +53,10 @@ impl Teller {
             self.line(&json!({"event": "start", "schema_version": 1, "scenario": scenario.name, "seed": seed, "expected": scenario.expected, "shortened": shortened}));
             return;
         }
-        anstream::println!("{} (seed {seed}): {}", scenario.name, scenario.summary);
-        anstream::println!("expected: {}", scenario.expected.word());
+        say!("{} (seed {seed}): {}", scenario.name, scenario.summary);
+        say!("expected: {}", scenario.expected.word());
         for words in shortened {
-            anstream::println!("  shortened: {words}");
+            say!("  shortened: {words}");
         }
     }
 
@@ -165,11 +166,11 @@ impl Teller {
             None => " ".repeat(10),
         };
         let style = if self.look.colour { style } else { Style::new() };
-        anstream::println!("{clock}  {style}{kind:16} {words}{style:#}");
+        say!("{clock}  {style}{kind:16} {words}{style:#}");
     }
 
     fn line(&self, value: &Value) {
-        anstream::println!("{value}");
+        say!("{value}");
     }
 
     /// The last words.
@@ -182,7 +183,7 @@ impl Teller {
             Value::String(word) => word.clone(),
             value => value.as_f64().map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.3}s")),
         };
-        anstream::println!("\ntimeline");
+        say!("\ntimeline");
         for record in self.since_steady().iter().filter(|record| record.incident.is_some()) {
             if matches!(
                 record.entry,
@@ -202,45 +203,42 @@ impl Teller {
             }
         }
         let users = lab.users();
-        anstream::println!("\nusers           {} requests served, {} failed", users.served, users.failed);
-        anstream::println!("RTO             {}", number("rto_seconds"));
+        say!("\nusers           {} requests served, {} failed", users.served, users.failed);
+        say!("RTO             {}", number("rto_seconds"));
         // In the order of life; the map's own order is the alphabet's.
         for phase in ["detect", "hold", "approve", "execute", "prove"] {
             if let Some(seconds) = verdict.summary["rto_phases"][phase].as_f64() {
-                anstream::println!("  {phase:13} {seconds:.3}s");
+                say!("  {phase:13} {seconds:.3}s");
             }
         }
-        anstream::println!(
+        say!(
             "RPO reported    {} ({})",
             if verdict.summary["rpo_reported_seconds"] == "unbounded" { "unbounded".to_owned() } else { number("rpo_reported_seconds") },
             verdict.summary["rpo_assumption"].as_str().unwrap_or("-")
         );
-        anstream::println!("RPO true        {} ({} writes lost)", number("rpo_true_seconds"), verdict.summary["writes_lost"]);
-        anstream::println!("first effect    {} after the first failed look", number("first_effect_seconds"));
-        anstream::println!("own overhead    {}", number("own_overhead_seconds"));
+        say!("RPO true        {} ({} writes lost)", number("rpo_true_seconds"), verdict.summary["writes_lost"]);
+        say!("first effect    {} after the first failed look", number("first_effect_seconds"));
+        say!("own overhead    {}", number("own_overhead_seconds"));
         let mut calls: BTreeMap<String, u64> = BTreeMap::new();
         lab.calls().into_iter().for_each(|call| *calls.entry(call.operation).or_default() += call.count);
         let all: u64 = calls.values().sum();
         let words: Vec<String> = calls.iter().map(|(operation, count)| format!("{operation} {count}")).collect();
-        anstream::println!("AWS calls       {all}: {}", words.join(", "));
-        anstream::println!(
+        say!("AWS calls       {all}: {}", words.join(", "));
+        say!(
             "memory          {} anonymous",
             verdict.summary["daemon_anonymous_bytes"]
                 .as_f64()
                 .map_or_else(|| "-".to_owned(), |bytes| format!("{:.1} MiB", bytes / 1_048_576.0))
         );
         for violation in verdict.summary["violations"].as_array().into_iter().flatten() {
-            anstream::println!("VIOLATION       {violation}");
+            say!("VIOLATION       {violation}");
         }
         let ended = format!(
             "{} (expected {})",
             verdict.summary["outcome"].as_str().unwrap_or("-"),
             verdict.summary["expected"].as_str().unwrap_or("-")
         );
-        anstream::println!(
-            "outcome         {ended}: {}",
-            if verdict.good { "as it should be; every invariant held" } else { "NOT as it should be" }
-        );
+        say!("outcome         {ended}: {}", if verdict.good { "as it should be; every invariant held" } else { "NOT as it should be" });
     }
 }
 

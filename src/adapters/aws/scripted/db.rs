@@ -8,6 +8,8 @@ use super::{Answer, Heard, World, cbor, element, query, refusal};
 pub struct Db {
     /// There is one of that name.
     pub exists: bool,
+    /// `Engine`.
+    pub engine: &'static str,
     /// `DBInstanceStatus`.
     pub status: &'static str,
     /// What it replicates from.
@@ -26,7 +28,8 @@ impl Default for Db {
     /// A well replica of which no lag is known.
     fn default() -> Db {
         let source = Some("arn:aws:rds:ap-south-1:123456789012:db:shop");
-        Db { exists: true, status: "available", source, link: None, multi_az: false, points: Vec::new(), series: "Complete" }
+        let (engine, status, series) = ("postgres", "available", "Complete");
+        Db { exists: true, engine, status, source, link: None, multi_az: false, points: Vec::new(), series }
     }
 }
 
@@ -45,7 +48,7 @@ impl World for Db {
             other => return refusal(heard, 400, "InvalidAction", other),
         }
         let mut inside = element("DBInstanceIdentifier", "shop-replica") + &element("DBInstanceStatus", self.status);
-        inside += &(element("Engine", "postgres") + &element("MultiAZ", self.multi_az) + &element("BackupRetentionPeriod", 0));
+        inside += &(element("Engine", self.engine) + &element("MultiAZ", self.multi_az) + &element("BackupRetentionPeriod", 0));
         inside += &self.source.map_or_else(String::new, |source| element("ReadReplicaSourceDBInstanceIdentifier", source));
         if let Some((normal, status, message)) = self.link {
             let entry = element("StatusType", "read replication") + &element("Normal", normal) + &element("Status", status);

@@ -12,6 +12,10 @@ pub struct Fleet {
     pub sizes: (i32, i32, i32),
     /// `(id, LifecycleState, HealthStatus, ProtectedFromScaleIn)`.
     pub members: Vec<(&'static str, &'static str, &'static str, bool)>,
+    /// What instances weigh, by their ids; with any, the group weighs its instance types.
+    pub weights: Vec<(&'static str, u32)>,
+    /// `DesiredCapacityType`, if it says one.
+    pub measure: Option<&'static str>,
     /// Suspended processes.
     pub suspended: Vec<&'static str>,
     /// Target groups with their targets: `(id, state)`.
@@ -59,18 +63,25 @@ impl Fleet {
     fn group(&self) -> String {
         let (min, max, desired) = self.sizes;
         let each = |all: Vec<String>| all.into_iter().map(|inside| element("member", inside)).collect::<String>();
+        let weight = |units: &u32| element("WeightedCapacity", units);
         let members = self.members.iter().map(|(id, state, health, protected)| {
-            element("InstanceId", id)
+            let weight = self.weights.iter().find(|(of, _)| of == id).map_or_else(String::new, |(_, units)| weight(units));
+            weight
+                + &element("InstanceId", id)
                 + &element("LifecycleState", state)
                 + &element("HealthStatus", health)
                 + &element("ProtectedFromScaleIn", protected)
         });
         let suspended = self.suspended.iter().map(|name| element("ProcessName", name) + &element("SuspensionReason", "User suspended"));
         let arns = self.targets.iter().map(|(arn, _)| (*arn).to_owned());
+        let overrides = each(self.weights.iter().map(|(_, units)| weight(units)).collect());
+        let policy = element("MixedInstancesPolicy", element("LaunchTemplate", element("Overrides", overrides)));
         element("AutoScalingGroupName", "shop-group")
             + &element("MinSize", min)
             + &element("MaxSize", max)
             + &element("DesiredCapacity", desired)
+            + &self.measure.map_or_else(String::new, |kind| element("DesiredCapacityType", kind))
+            + &policy
             + &element("Instances", each(members.collect()))
             + &element("SuspendedProcesses", each(suspended.collect()))
             + &element("TargetGroupARNs", each(arns.collect()))

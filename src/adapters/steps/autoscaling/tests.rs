@@ -89,6 +89,44 @@ async fn targets_of_its_own_must_be_healthy_in_every_target_group() {
 }
 
 #[tokio::test]
+async fn instances_with_weights_count_by_their_units() {
+    let fleet = Fleet { sizes: (24, 24, 24), weights: vec![("i-1", 8), ("i-2", 8), ("i-3", 2)], ..Fleet::default() };
+    let script = Script::start(fleet).await;
+    // Eighteen units are three quarters.
+    let step = step(&KIND, json!({ "group": "shop-group", "desired": 24 }), &script.ground().await);
+    script.world(|fleet| fleet.members = Fleet::serving(&["i-1", "i-2"]));
+    assert_eq!(missing(&step).await, "16 of 18 needed units in service and healthy (16 in the group)");
+    script.world(|fleet| fleet.members = Fleet::serving(&["i-1", "i-2", "i-3"]));
+    let Verification::So(facts) = step.verify(&context()).await.unwrap() else { panic!("three instances weigh eighteen units") };
+    assert_eq!((&facts["in_service"], &facts["needed"]), (&json!(18), &json!(18)));
+    // Each target is an instance of the group, with that instance's weight.
+    script.world(|fleet| fleet.targets = vec![(ARN, vec![("i-1", "healthy"), ("i-2", "healthy"), ("i-3", "initial")])]);
+    assert_eq!(missing(&step).await, "16 of 18 needed units of targets healthy in targetgroup/shop/1");
+    script.world(|fleet| fleet.targets[0].1[2].1 = "healthy");
+    assert!(matches!(step.inspect(&context()).await.unwrap(), Inspection::AlreadySo(_)));
+    // A person's script counts the same way, with nothing in the group yet.
+    script.world(|fleet| (fleet.sizes, fleet.members) = ((0, 24, 0), Vec::new()));
+    let found = step.inspect(&context()).await.unwrap();
+    let lines = step.script(&found, Duration::from_secs(9)).join("\n");
+    assert!(lines.contains("wait_for 9 ge 18 aws") && lines.contains(".to_number(WeightedCapacity || "), "{lines}");
+    assert!(lines.contains("wait_for 9 ge 1 healthy us-east-1 shop-group"), "{lines}");
+}
+
+#[tokio::test]
+async fn sizes_in_another_measure_than_units_are_refused_before_anything_moves() {
+    let (script, step) = capacity(Fleet { sizes: (0, 64, 0), ..Fleet::default() }).await;
+    for kind in ["vcpu", "memory-mib"] {
+        script.world(|fleet| fleet.measure = Some(kind));
+        let error = step.inspect(&context()).await.unwrap_err();
+        assert_eq!((error.class, error.code.as_str()), (ErrorClass::Refused, "desired-capacity-type"));
+        assert!(error.message.contains(&format!("group shop-group in us-east-1 counts its sizes in {kind}")), "{error}");
+        assert!(error.message.contains("set the group's DesiredCapacityType to units"), "{error}");
+    }
+    script.world(|fleet| fleet.measure = Some("units"));
+    assert!(matches!(step.inspect(&context()).await.unwrap(), Inspection::Possible(_)));
+}
+
+#[tokio::test]
 async fn a_suspended_process_that_makes_it_impossible_is_seen_before_anything_moves() {
     let (script, step) = capacity(Fleet { sizes: (0, 4, 0), ..Fleet::default() }).await;
     for (process, targets, stops) in [

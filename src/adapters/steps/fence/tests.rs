@@ -52,6 +52,10 @@ async fn a_fence_sizes_to_nothing_waits_for_the_last_instance_and_can_be_put_bac
     // After a restart: ours, under way, and what stood there before is not forgotten.
     let Inspection::UnderWay(again) = step.inspect(&cx).await.unwrap() else { panic!("not under way") };
     assert_eq!(again["was"], cx.before["was"]);
+    // It is one instance, whatever it weighs.
+    script.world(|fleet| fleet.weights = vec![("i-3", 8)]);
+    let Verification::NotYet(words) = step.verify(&cx).await.unwrap() else { panic!("proven too early") };
+    assert!(words.starts_with("1 instances left"), "{words}");
     script.world(|fleet| fleet.members.clear());
     let Verification::So(facts) = step.verify(&cx).await.unwrap() else { panic!("not proven") };
     assert_eq!((&facts["fence"], &facts["was"]), (&json!("proven"), &cx.before["was"]));
@@ -127,6 +131,25 @@ async fn a_region_that_says_nothing_is_left_within_the_time_given() {
     for error in errors {
         assert_eq!((error.class, error.code.as_str()), (ErrorClass::Retry, "timeout"));
         assert!(error.message.contains("group shop-group in ap-south-1: no answer within 200ms"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_busy_group_is_asked_again_by_the_fence_and_by_its_undoing() {
+    let (script, step) = fence(three()).await;
+    let Inspection::Possible(facts) = step.inspect(&context()).await.unwrap() else { panic!("nothing to do?") };
+    let cx = StepContext { before: facts, ..context() };
+    for code in ["ScalingActivityInProgress", "ResourceContention"] {
+        script.trouble("UpdateAutoScalingGroup", Trouble::Refused(400, code));
+        let error = step.apply(&cx).await.unwrap_err();
+        assert_eq!((error.class, error.code.as_str()), (ErrorClass::Retry, code), "{error}");
+        step.apply(&cx).await.unwrap();
+        assert_eq!(sizes(&script), (0, 6, 0));
+        script.trouble("UpdateAutoScalingGroup", Trouble::Refused(400, code));
+        let error = step.undo(&cx).await.unwrap_err();
+        assert_eq!((error.class, error.code.as_str()), (ErrorClass::Retry, code), "{error}");
+        step.undo(&cx).await.unwrap();
+        assert_eq!(sizes(&script), (2, 6, 3), "what was taken away is there again");
     }
 }
 

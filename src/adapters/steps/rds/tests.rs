@@ -32,6 +32,11 @@ async fn inspect_says_of_each_state_what_a_promotion_can_do_there() {
     let (script, step) = promotion(Db::default()).await;
     for (status, replica, cx, wanted) in [
         ("available", true, context(), "possible"),
+        ("storage-optimization", true, context(), "possible"),
+        ("storage-optimization", true, again(), "possible"),
+        ("configuring-enhanced-monitoring", true, context(), "possible"),
+        ("configuring-iam-database-auth", true, context(), "possible"),
+        ("configuring-log-exports", true, context(), "possible"),
         ("backing-up", true, context(), "not-yet"),
         ("upgrading", true, context(), "not-yet"),
         ("modifying", true, context(), "not-yet"),
@@ -77,6 +82,45 @@ async fn what_no_promotion_can_mend_needs_a_person() {
         assert_eq!((error.class, error.code.as_str()), (ErrorClass::NeedsPerson, "DBInstanceNotFound"));
         assert!(error.message.contains("mend `db_instance`"), "{error}");
     }
+}
+
+#[tokio::test]
+async fn what_rds_refuses_in_a_usable_state_is_asked_again_when_the_state_has_passed() {
+    let (script, step) = promotion(Db { status: "storage-optimization", ..Db::default() }).await;
+    assert!(matches!(step.inspect(&context()).await.unwrap(), Inspection::Possible(_)));
+    script.trouble("PromoteReadReplica", Trouble::Refused(400, "InvalidDBInstanceState"));
+    let error = step.apply(&again()).await.unwrap_err();
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Retry, "InvalidDBInstanceState"));
+    assert!(error.message.ends_with("; its status was storage-optimization when it was looked at"), "{error}");
+    for _ in 0..3 {
+        let Inspection::NotYet(words) = step.inspect(&again()).await.unwrap() else { panic!("each refusal costs an attempt") };
+        assert!(words.contains("refused to promote while the replica is storage-optimization"), "{words}");
+    }
+    // Another state is another question, and `available` is one each time.
+    for status in ["configuring-log-exports", "available", "available"] {
+        script.world(|db| db.status = status);
+        assert!(matches!(step.inspect(&again()).await.unwrap(), Inspection::Possible(_)), "{status}");
+        script.trouble("PromoteReadReplica", Trouble::Refused(400, "InvalidDBInstanceState"));
+        assert!(step.apply(&again()).await.unwrap_err().message.contains(&format!("its status was {status}")));
+    }
+    assert!(matches!(step.inspect(&again()).await.unwrap(), Inspection::Possible(_)));
+    step.apply(&again()).await.unwrap();
+    assert_eq!(script.calls("PromoteReadReplica").len(), 5);
+}
+
+#[tokio::test]
+async fn an_aurora_instance_is_refused_and_does_not_pass_for_a_promoted_one() {
+    for engine in ["aurora-postgresql", "aurora-mysql"] {
+        let (script, step) = promotion(Db { engine, source: None, ..Db::default() }).await;
+        for error in [step.inspect(&context()).await.map(|_| ()).unwrap_err(), step.verify(&again()).await.map(|_| ()).unwrap_err()] {
+            assert_eq!((error.class, error.code.as_str()), (ErrorClass::Refused, "aurora"));
+            assert!(error.message.contains(&format!("DB instance shop-replica in us-east-1: its engine is {engine}")), "{error}");
+            assert!(error.message.contains("use a `command` step that calls `aws rds failover-global-cluster`"), "{error}");
+        }
+        assert_eq!(script.calls("PromoteReadReplica").len(), 0);
+    }
+    let (_script, step) = promotion(Db { source: None, ..Db::default() }).await;
+    assert!(matches!(step.inspect(&context()).await.unwrap(), Inspection::AlreadySo(_)), "alone: as a promoted one looks");
 }
 
 #[tokio::test]

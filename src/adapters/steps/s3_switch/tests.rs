@@ -155,12 +155,29 @@ async fn absent_is_absent_in_both_of_its_words_and_a_failing_bucket_is_neither()
 }
 
 #[tokio::test]
+async fn a_primary_whose_name_does_not_resolve_holds_up_no_switch() {
+    let bench = bench(false).await;
+    *bench.servers.0.lock().unwrap() = Err("the name has no address (no A and no AAAA record)".to_owned());
+    let found = bench.step.inspect(&context()).await.unwrap();
+    let Inspection::Possible(facts) = &found else { panic!("{found:?}") };
+    assert_eq!((&facts["becomes"], &facts["addresses"]), (&json!(true), &json!([])));
+    assert_eq!(bench.step.describe(&found)[0].operation, "PutObject");
+    let cx = StepContext { before: facts.clone(), ..context() };
+    bench.step.apply(&cx).await.unwrap();
+    assert!(bench.script.world(|world| world.object));
+    let Verification::NotYet(words) = bench.step.verify(&cx).await.unwrap() else { panic!("proven by nobody") };
+    assert!(words.contains("do not say where shop.example.com points: the name has no address"), "{words}");
+    bench.answers("192.0.2.2");
+    assert!(matches!(bench.step.verify(&cx).await.unwrap(), Verification::So(_)));
+}
+
+#[tokio::test]
 async fn servers_that_do_not_answer_prove_nothing() {
     let bench = bench(false).await;
     *bench.servers.0.lock().unwrap() = Err("no answer from ns-1".to_owned());
+    bench.script.world(|world| world.object = true);
     let error = bench.step.inspect(&context()).await.unwrap_err();
     assert_eq!((error.class, error.code.as_str()), (ErrorClass::Retry, "no-authority"));
-    bench.script.world(|world| world.object = true);
     let Verification::NotYet(words) = bench.step.verify(&context()).await.unwrap() else { panic!("proven by nobody") };
     assert!(words.contains("no answer from ns-1"), "{words}");
 }

@@ -1,0 +1,59 @@
+//! What the replica's status means for its promotion, and what RDS itself said of it.
+
+use std::sync::PoisonError;
+
+use super::Promote;
+use crate::ports::StepError;
+
+/// States that nothing leads out of by itself.
+pub(super) fn lost(status: &str) -> bool {
+    matches!(
+        status,
+        "deleting"
+            | "delete-precheck"
+            | "failed"
+            | "restore-error"
+            | "stopped"
+            | "stopping"
+            | "inaccessible-encryption-credentials"
+            | "insufficient-capacity"
+            | "storage-full"
+    ) || status.starts_with("incompatible-")
+}
+
+/// States in which a promotion is asked for. The API reference (PromoteReadReplica) rules out `backing-up` alone, and in
+/// these the instance is in full use (user guide, "DB instance status"), in `storage-optimization` for hours. Whether RDS
+/// promotes there is for RDS to say.
+pub(super) fn is_usable(status: &str) -> bool {
+    matches!(status, "available" | "storage-optimization") || status.starts_with("configuring-")
+}
+
+/// The status at the last inspection.
+#[derive(Debug, Default)]
+pub(super) struct Looked {
+    status: String,
+    /// RDS refused to promote from it.
+    refused: bool,
+}
+
+impl Promote {
+    /// Remembers the status, and says whether RDS refused to promote from it: asked again there, it would refuse until the
+    /// attempts are spent. `available` is always worth another call: it was something else when it was refused.
+    pub(super) fn is_refused(&self, status: &str) -> bool {
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        if looked.status != status {
+            *looked = Looked { status: status.to_owned(), refused: false };
+        }
+        looked.refused && status != "available"
+    }
+
+    /// The refusal of a promotion for the instance's state, with the status that it was asked in.
+    pub(super) fn refused(&self, mut error: StepError) -> StepError {
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        looked.refused = true;
+        if !looked.status.is_empty() {
+            error.message.push_str(&format!("; its status was {} when it was looked at", looked.status));
+        }
+        error
+    }
+}
