@@ -190,11 +190,21 @@ fn gates_open(rows: &[Record]) -> Checked {
     Ok(())
 }
 
-/// 3. Before each promotion and each move of users stands a second look of that very instant.
+/// 3. Before each promotion and each move of users stands a second look of that very instant; and before a fence, if the
+/// move was decided a while ago and nothing final was asked for since.
 fn permitted(rows: &[Record]) -> Checked {
+    let mut planned: Option<&Record> = None;
     for (at, row) in rows.iter().enumerate() {
-        let Entry::StepIntent { step, .. } = &row.entry else { continue };
-        if !matches!(step.as_str(), "promote" | "traffic" | "back") {
+        let Entry::StepIntent { step, .. } = &row.entry else {
+            if matches!(row.entry, Entry::Planned { .. }) {
+                planned = Some(row);
+            }
+            continue;
+        };
+        let old = planned.is_some_and(|planned| planned.boot_id == row.boot_id && row.at.since(planned.at).as_secs() > 2);
+        if matches!(step.as_str(), "promote" | "traffic" | "back") {
+            planned = None;
+        } else if step != "fence" || !old {
             continue;
         }
         let looked = at.checked_sub(1).map(|at| &rows[at]).is_some_and(|before| {
