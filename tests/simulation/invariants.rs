@@ -191,7 +191,7 @@ fn gates_open(rows: &[Record]) -> Checked {
 }
 
 /// 3. Before each promotion and each move of users stands a second look of that very instant; and before a fence, if the
-/// move was decided a while ago and nothing final was asked for since.
+///    move was decided a while ago and nothing final was asked for since.
 fn permitted(rows: &[Record]) -> Checked {
     let mut planned: Option<&Record> = None;
     for (at, row) in rows.iter().enumerate() {
