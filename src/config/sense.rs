@@ -122,7 +122,7 @@ fn objectives(judge: &Judge<'_>, table: &Table, policy: &AppPolicy, standby: &Si
         let (objective, least, kind) = (shown(policy.rpo_objective), shown(EVIDENCE_FLOOR), &evidence[0].kind);
         let why = format!("{kind} reads a metric of one datapoint a minute that is two minutes late and bounds 60-180 s");
         let mend = format!("write at least \"{least}\", or on_rpo_exceeded = \"proceed\"");
-        if policy.rpo_objective < EVIDENCE_AT_BEST {
+        if policy.rpo_objective <= EVIDENCE_AT_BEST {
             let words = format!(
                 "\"{objective}\" can never be shown by the evidence configured: {why}, so the data-loss gate would stay shut; {mend}"
             );
