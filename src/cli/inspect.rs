@@ -15,7 +15,7 @@ use super::reference::{KindDoc, Reference};
 use super::{Look, PlanFormat, exit, script};
 use crate::adapters::{Adapters, Kinds, notify, registry, signals, steps};
 use crate::config::{self, AppConfig, Config, ConfigErrors, Reach};
-use crate::domain::model::{Direction, SiteName, counted};
+use crate::domain::model::{SiteName, counted};
 use crate::domain::plan::{Plan, PlannedStep};
 use crate::ports::{Call, Inspection, Step, StepError};
 use crate::runtime::{daemon, executor, metrics};
@@ -188,14 +188,10 @@ pub(super) fn plan(flag: Option<&Path>, app: &str, to: Option<SiteName>, format:
 
 /// Why there is nothing to show, in the words with which an order to move there is refused.
 fn leads_nowhere(app: &str, whole: &Plan) -> String {
-    let list = match whole.direction {
-        Direction::ToStandby => "failover",
-        Direction::ToPrimary => "failback",
-    };
     if whole.steps.is_empty() {
-        return format!("no steps lead {}: the config has no [[app.{list}]] for {app}", whole.direction);
+        return whole.leads_nowhere(app);
     }
-    format!("no steps lead {} in a forced move: every [[app.{list}]] of {app} is only for graceful moves", whole.direction)
+    format!("no steps lead {} in a forced move: every [[app.{}]] of {app} is only for graceful moves", whole.direction, whole.list())
 }
 
 fn table(plan: &Plan, found: &[Inspected<'_>]) {
@@ -313,6 +309,7 @@ pub(super) fn metrics(look: Look) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::model::Direction;
     use crate::domain::plan::{Class, OnFailure, Only, Repeat, Reversibility};
 
     fn step(only: Option<Only>) -> PlannedStep {

@@ -26,6 +26,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::domain::model::SiteName;
+use crate::runtime::order::{MAX_PAUSE, MIN_PAUSE};
 
 /// Watches two AWS regions, decides with evidence that the primary is lost, and moves the application over.
 #[derive(Debug, Parser)]
@@ -242,12 +243,11 @@ fn site(text: &str) -> Result<SiteName, String> {
     SiteName::parse(text).ok_or_else(|| "a site is \"primary\" or \"standby\"".to_owned())
 }
 
-/// The bounds are the daemon's: a length beyond them is said of the option that was typed, and not of a key on the wire.
+/// A length beyond the daemon's bounds is said of the option that was typed, and not of a key on the wire.
 fn pause(text: &str) -> Result<Duration, String> {
     let form = "write it like \"30m\" or \"2h\", from 1s to 31d";
     let length = humantime::parse_duration(text).map_err(|cause| format!("{cause}; {form}"))?;
-    let bounds = Duration::from_secs(1)..=Duration::from_secs(31 * 86_400);
-    if bounds.contains(&length) { Ok(length) } else { Err(form.to_owned()) }
+    if (MIN_PAUSE..=MAX_PAUSE).contains(&length) { Ok(length) } else { Err(form.to_owned()) }
 }
 
 fn loss(text: &str) -> Result<f64, String> {

@@ -143,16 +143,15 @@ impl App {
     pub fn reload(&mut self, policy: Arc<AppPolicy>) {
         let mut lags = std::mem::take(&mut self.lags);
         for (at, site) in [SiteName::Primary, SiteName::Standby].into_iter().enumerate() {
-            let old: BTreeMap<&str, &SignalHealth> =
-                self.policy.site(site).signals.iter().map(|signal| signal.name.as_str()).zip(&self.signals[at]).collect();
-            let kept = |name: &str| old.get(name).map(|health| (*health).clone()).unwrap_or_default();
-            let new = policy.site(site).signals.iter().map(|signal| kept(&signal.name)).collect();
-            for (place, signal) in policy.site(site).signals.iter().enumerate() {
-                let was = self.policy.site(site).signals.iter().position(|old| old.name == signal.name);
+            let old: BTreeMap<&str, usize> = self.policy.site(site).signals.iter().map(|signal| signal.name.as_str()).zip(0..).collect();
+            let places = policy.site(site).signals.iter().map(|signal| old.get(signal.name.as_str()).copied());
+            let mut signals = Vec::new();
+            for (place, was) in places.enumerate() {
+                signals.push(was.map(|was| self.signals[at][was].clone()).unwrap_or_default());
                 let known = was.and_then(|was| lags.remove(&(site, was)));
                 self.lags.extend(known.map(|known| ((site, place), known)));
             }
-            self.signals[at] = new;
+            self.signals[at] = signals;
         }
         self.replica.clear();
         self.preflights.clear();

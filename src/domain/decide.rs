@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::gates::{Around, Found, NAMES, View};
+use super::gates::{Around, Found, NAMES, Preflight, View};
 use super::ledger::{Entry, Figures, Ruling};
 use super::model::{Actor, Direction, Health, Moment, Outcome, SiteName, State, Trigger};
 use super::moving::{self, Work};
@@ -89,19 +89,13 @@ impl App {
             return None;
         }
         let direction = self.direction();
-        let every = match (self.ledger.active, self.preflights.contains_key(&direction)) {
-            // What was refused may have been mended since, and now it matters.
-            (Some(_), true) if self.ledger.state != State::Watching && self.is_refused(direction) => PREFLIGHT_EAGER,
-            (Some(_), true) => PREFLIGHT_EVERY,
-            _ => PREFLIGHT_EAGER,
-        };
+        // In doubt it matters whether what was refused has been mended since.
+        let refused = |latest: &Preflight| latest.steps.values().any(|found| matches!(found, Found::Refused(_)));
+        let serves = |latest: &Preflight| self.ledger.state == State::Watching || !refused(latest);
+        let settled = self.ledger.active.is_some() && self.preflights.get(&direction).is_some_and(serves);
+        let every = if settled { PREFLIGHT_EVERY } else { PREFLIGHT_EAGER };
         let due = self.preflight_asked.is_none_or(|asked| now.since(asked) >= every);
         due.then(|| Decision::default().and(Effect::Preflight(direction)))
-    }
-
-    fn is_refused(&self, direction: Direction) -> bool {
-        let latest = self.preflights.get(&direction);
-        latest.is_some_and(|latest| latest.steps.values().any(|found| matches!(found, Found::Refused(_))))
     }
 
     /// Keeps the end of writes durable while an incident is open. A front door that flickers has not stopped taking

@@ -107,13 +107,14 @@ impl View<'_> {
         if !self.policy.plan_to(direction.target()).steps.iter().any(|step| step.class == Class::Data) {
             return Exposure { seconds: Some(0.0), sample: None, end_of_writes: self.now.wall, assumption: Assumption::NoData };
         }
-        let first_failed = incident.and_then(|incident| incident.first_failed);
-        let counting = || self.policy.site(direction.source()).signals.iter().filter(|signal| signal.counts);
-        let fastest = counting().map(|signal| signal.interval).min().unwrap_or_default();
-        let slowest = counting().map(|signal| signal.timeout).max().unwrap_or_default();
+        let lost = |at: Moment| {
+            let counting = || self.policy.site(direction.source()).signals.iter().filter(|signal| signal.counts);
+            let fastest = counting().map(|signal| signal.interval).min().unwrap_or_default();
+            let slowest = counting().map(|signal| signal.timeout).max().unwrap_or_default();
+            Lost { first_failed: at.wall, well: (at - fastest).wall, gone: (at + slowest).wall }
+        };
         let writes = Writes {
-            first_failed: first_failed.map(|at| at.wall),
-            site: first_failed.map(|at| Lost { well: (at - fastest).wall, gone: (at + slowest).wall }),
+            site: incident.and_then(|incident| incident.first_failed).map(lost),
             fenced: incident.and_then(Incident::fenced_at),
             front_door_lost: incident.and_then(|incident| incident.front_door_lost).map(|at| at.wall),
             old_site_seen: incident.and_then(|incident| incident.old_site_seen).map(|at| at.wall),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::autonomy::Others;
 use super::model::{Actor, Direction, LagSample, Moment, SiteName, State, Trigger};
-use super::plan::{Class, Plan};
+use super::plan::{Class, Plan, PlannedStep, Reversibility};
 use super::rpo::Exposure;
 use super::run::proven_fence;
 
@@ -114,22 +114,21 @@ impl Incident {
 
     /// When the last of the old writers were proven gone (wall, microseconds): by every fence of the plan.
     pub fn fenced_at(&self) -> Option<i64> {
-        let fences = self.fences().map(|run| proven_fence(&run.facts));
+        let fences = self.runs(PlannedStep::is_fence).map(|run| proven_fence(&run.facts));
         fences.collect::<Option<Vec<i64>>>()?.into_iter().max()
     }
 
-    /// Every fence of the plan, whatever became of it.
-    fn fences(&self) -> impl Iterator<Item = &StepRun> {
+    /// What became of those of the plan's steps.
+    fn runs(&self, which: impl Fn(&PlannedStep) -> bool) -> impl Iterator<Item = &StepRun> {
         let steps = self.plan.iter().flat_map(|plan| &plan.steps);
-        steps.filter(|step| step.is_fence()).filter_map(|step| self.steps.get(&step.name))
+        steps.filter(move |step| which(step)).filter_map(|step| self.steps.get(&step.name))
     }
 
     /// The lag samples by which the data steps saw, behind the fence, that nothing was left to replicate: the latest, if
     /// every one of them saw it.
     pub fn drained(&self) -> Option<LagSample> {
-        let data = self.plan.iter().flat_map(|plan| &plan.steps).filter(|step| step.class == Class::Data);
-        let drained = data.map(|step| {
-            let drain = self.steps.get(&step.name)?.facts.get("drain")?;
+        let drained = self.runs(|step| step.class == Class::Data).map(|run| {
+            let drain = run.facts.get("drain")?;
             (drain.get("drained")? == true).then(|| serde_json::from_value(drain.get("evidence")?.clone()).ok()).flatten()
         });
         drained.collect::<Option<Vec<LagSample>>>()?.into_iter().max_by_key(|sample| sample.at)
@@ -147,10 +146,9 @@ impl Incident {
         if self.old_site_seen.is_some() {
             return None;
         }
-        let fence = self.fenced_at().and_then(|_| self.fences().filter_map(|run| run.ended).max_by_key(|at| at.mono));
-        let data = self.plan.iter().flat_map(|plan| &plan.steps).filter(|step| step.class == Class::Data);
-        let runs = data.filter_map(|step| self.steps.get(&step.name)).filter(|run| run.touched);
-        let moved = runs.filter_map(|run| run.permitted.or(run.started)).min_by_key(|at| at.mono)?;
+        let fence = self.fenced_at().and_then(|_| self.runs(PlannedStep::is_fence).filter_map(|run| run.ended).max_by_key(|at| at.mono));
+        let data = self.runs(|step| step.class == Class::Data).filter(|run| run.touched);
+        let moved = data.filter_map(|run| run.permitted.or(run.started)).min_by_key(|at| at.mono)?;
         Some(fence.filter(|fence| fence.mono > moved.mono).unwrap_or(moved))
     }
 
@@ -164,9 +162,7 @@ impl Incident {
 
     /// True once anything final may have been asked for.
     pub fn is_committed(&self) -> bool {
-        self.plan.iter().flat_map(|plan| &plan.steps).any(|step| {
-            step.reversibility != super::plan::Reversibility::Reversible && self.steps.get(&step.name).is_some_and(|run| run.touched)
-        })
+        self.runs(|step| step.reversibility != Reversibility::Reversible).any(|run| run.touched)
     }
 }
 

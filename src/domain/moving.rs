@@ -12,7 +12,7 @@ use super::decide::{App, Decision, Effect};
 use super::gates::Around;
 use super::ledger::{Entry, Incident, StepRun, StepState};
 use super::model::Moment;
-use super::permit::{needs_permit, permit, rests_on_old_looks};
+use super::permit::{needs_permit, permit};
 use super::plan::{OnFailure, Plan, PlannedStep, Repeat, Reversibility};
 use super::report::{ErrorClass, Inspection, Report, StepError, is_no_attempt};
 
@@ -337,7 +337,7 @@ fn ask(app: &App, incident: &Incident, step: &PlannedStep, run: &StepRun, found:
         return Decision::entry(Entry::StepFailed { step: name.clone(), code: "attempts".into(), words, needs_person: false })
             .doing(name, Work::default());
     }
-    if needs_permit(step) || rests_on_old_looks(app, incident, step, now) {
+    if needs_permit(app, incident, step, now) {
         return Decision::default().and(Effect::LookNow).doing(name, Work::Permit { asked: now, found: found.clone() });
     }
     if is_paused(app, incident) && !run.touched {

@@ -120,9 +120,9 @@ impl App {
         if self.ledger.active == Some(to) {
             return Err(Refusal::new(format!("the {to} of {} is active already", self.policy.name)));
         }
-        if self.policy.plan_to(to).steps.is_empty() {
-            let list = if to == SiteName::Primary { "failback" } else { "failover" };
-            return Err(Refusal::new(format!("no steps lead {direction}: the config has no [[app.{list}]] for {}", self.policy.name)));
+        let plan = self.policy.plan_to(to);
+        if plan.steps.is_empty() {
+            return Err(Refusal::new(plan.leads_nowhere(&self.policy.name)));
         }
         if self.ledger.incident.as_ref().is_some_and(|incident| incident.direction != direction) {
             return Err(Refusal::new("the open incident goes the other way; decline or adopt first".to_owned()));

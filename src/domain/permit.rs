@@ -17,9 +17,10 @@ use super::rpo::Exposure;
 /// The gates that bind each final step, not only the start.
 const BINDING: &[&str] = &["not-isolated", "target-healthy", "data-loss", "lease"];
 
-/// What cannot be taken back, and what sends users elsewhere, is looked at again right before it.
-pub(super) fn needs_permit(step: &PlannedStep) -> bool {
-    step.reversibility != Reversibility::Reversible || step.class == Class::Traffic
+/// What cannot be taken back, and what sends users elsewhere, is looked at again right before it; the rest, where what it
+/// rests on is old.
+pub(super) fn needs_permit(app: &App, incident: &Incident, step: &PlannedStep, now: Moment) -> bool {
+    step.reversibility != Reversibility::Reversible || step.class == Class::Traffic || rests_on_old_looks(app, incident, step, now)
 }
 
 /// How long a decision is fresh: as long as its own looks were on their way, and a bit.
@@ -28,7 +29,7 @@ const FRESH: Duration = Duration::from_secs(2);
 /// True of a step at the site that is left, when what was seen of that site is old: the move waited for a hook or a
 /// person, was paused, or we were not running. A site that came back meanwhile must not be taken down by our own fence,
 /// nor seem lost because of it.
-pub(super) fn rests_on_old_looks(app: &App, incident: &Incident, step: &PlannedStep, now: Moment) -> bool {
+fn rests_on_old_looks(app: &App, incident: &Incident, step: &PlannedStep, now: Moment) -> bool {
     let left = &app.policy.site(incident.direction.source()).region;
     !incident.is_committed() && step.region == *left && now.since(incident.planned.unwrap_or(incident.opened)) > FRESH
 }

@@ -137,6 +137,19 @@ impl Plan {
         Plan { direction: self.direction, steps }
     }
 
+    /// Why an app without steps this way cannot go it.
+    pub fn leads_nowhere(&self, app: &str) -> String {
+        format!("no steps lead {}: the config has no [[app.{}]] for {app}", self.direction, self.list())
+    }
+
+    /// The key of the config that lists its steps.
+    pub fn list(&self) -> &'static str {
+        match self.direction {
+            Direction::ToStandby => "failover",
+            Direction::ToPrimary => "failback",
+        }
+    }
+
     /// True if the plan has a step that cannot be taken back.
     pub fn is_one_way(&self) -> bool {
         self.steps.iter().any(|step| step.reversibility != Reversibility::Reversible)

@@ -35,21 +35,25 @@ pub fn site(policy: &SitePolicy, signals: &[SignalHealth], now: Moment) -> SiteV
     } else {
         Health::Up
     };
-    let mut starts: Vec<Moment> = of(Health::Down).filter_map(|(_, signal)| signal.first_failed()).collect();
-    starts.sort_by_key(|at| at.mono);
-    let needed = match policy.down_when {
-        DownWhen::All => starts.len(),
-        DownWhen::Any => 1,
-        DownWhen::AtLeast(least) => least,
-    };
-    // One signal of several that has been down for days did not bring the site down. What did is the run with which the
-    // rule held, and those that began within the time that the slowest signal takes to notice.
-    let notices = |policy: &SignalPolicy| policy.interval * policy.fall.max(1) + policy.timeout;
-    let slowest = counting().map(|(policy, _)| notices(policy)).max().unwrap_or_default();
-    let held = starts.get(needed.clamp(1, starts.len().max(1)) - 1);
-    let first_failed = held.and_then(|held| starts.iter().find(|at| held.since(**at) <= slowest)).copied();
+    let taken = took(policy, of(Health::Down).filter_map(|(_, signal)| signal.first_failed()).collect());
     let doubted = || counting().filter_map(|(_, signal)| signal.first_failed()).min_by_key(|at| at.mono);
-    SiteView { health, known, down, first_failed: first_failed.or_else(doubted) }
+    SiteView { health, known, down, first_failed: taken.or_else(doubted) }
+}
+
+/// The first of the runs that took the site, of those that have brought a signal down. One signal of several that has been
+/// down for days did not: what did is the run with which the rule held, and those that began within the time that the
+/// slowest signal takes to notice.
+fn took(policy: &SitePolicy, mut starts: Vec<Moment>) -> Option<Moment> {
+    starts.sort_by_key(|at| at.mono);
+    let last = starts.len().checked_sub(1)?;
+    let held = starts[match policy.down_when {
+        DownWhen::All => last,
+        DownWhen::Any => 0,
+        DownWhen::AtLeast(least) => least.saturating_sub(1).min(last),
+    }];
+    let notices = |signal: &SignalPolicy| signal.interval * signal.fall.max(1) + signal.timeout;
+    let slowest = policy.signals.iter().filter(|signal| signal.counts).map(notices).max().unwrap_or_default();
+    starts.into_iter().find(|at| held.since(*at) <= slowest)
 }
 
 /// `alb down (refused)`, one for each counting signal.

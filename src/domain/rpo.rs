@@ -124,8 +124,6 @@ pub mod unbounded {
 /// What is known of the end of writes.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Writes {
-    /// The first failed look of the run that confirmed the outage (wall, microseconds): only samples before it count.
-    pub first_failed: Option<i64>,
     /// When the old writers were proven gone.
     pub fenced: Option<i64>,
     /// Between which moments the old site was lost.
@@ -142,6 +140,8 @@ pub type Lags = BTreeMap<(SiteName, usize), Vec<LagSample>>;
 /// When a site was lost, as near as its looks tell (wall, microseconds).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Lost {
+    /// The first failed look of the run that confirmed the outage: only samples before it count.
+    pub first_failed: i64,
     /// It was seen well until then: one interval before its first failed look.
     pub well: i64,
     /// It was gone by then: the end of that look, by its time limit.
@@ -167,7 +167,7 @@ pub fn exposure(samples: &[LagSample], writes: Writes, now: Moment) -> Exposure 
     {
         return Exposure { seconds: Some(0.0), sample: Some(*sample), end_of_writes: fenced, assumption: Assumption::Drained };
     }
-    let usable = |sample: &&LagSample| writes.first_failed.is_none_or(|first| sample.at.saturating_add(sample.period) <= first);
+    let usable = |sample: &&LagSample| writes.site.is_none_or(|lost| sample.at.saturating_add(sample.period) <= lost.first_failed);
     let sample = samples.iter().filter(usable).max_by_key(|sample| sample.at).copied();
     let seconds = sample.map(|sample| (end_of_writes.saturating_sub(sample.replicated_until()).max(0) as f64) / 1e6);
     Exposure { seconds, sample, end_of_writes, assumption }
@@ -214,15 +214,13 @@ mod tests {
         assert_eq!(found.assumption, Assumption::NoWritesPastFrontDoor);
     }
 
+    fn lost(first_failed: i64) -> Lost {
+        Lost { first_failed: first_failed * SECOND, well: (first_failed - 1) * SECOND, gone: (first_failed + 2) * SECOND }
+    }
+
     /// First failed look of the site, and when the front door was lost.
     fn outage(first_failed: i64, front_door_lost: i64) -> Writes {
-        let site = Lost { well: (first_failed - 1) * SECOND, gone: (first_failed + 2) * SECOND };
-        Writes {
-            first_failed: Some(first_failed * SECOND),
-            site: Some(site),
-            front_door_lost: Some(front_door_lost * SECOND),
-            ..Writes::default()
-        }
+        Writes { site: Some(lost(first_failed)), front_door_lost: Some(front_door_lost * SECOND), ..Writes::default() }
     }
 
     #[test]
@@ -254,7 +252,7 @@ mod tests {
     #[test]
     fn a_fence_and_a_lag_of_zero_after_it_lose_nothing() {
         let samples = [sample(0, 1.0), sample(120, 0.0)];
-        let writes = Writes { first_failed: Some(90 * SECOND), fenced: Some(100 * SECOND), ..Writes::default() };
+        let writes = Writes { site: Some(lost(90)), fenced: Some(100 * SECOND), ..Writes::default() };
         assert_eq!(exposure(&samples, writes, now(300)).seconds, Some(0.0));
     }
 
@@ -276,7 +274,7 @@ mod tests {
 
     #[test]
     fn an_old_site_seen_alive_has_no_bound_unless_it_was_fenced_since() {
-        let seen = Writes { first_failed: Some(90 * SECOND), old_site_seen: Some(130 * SECOND), ..Writes::default() };
+        let seen = Writes { site: Some(lost(90)), old_site_seen: Some(130 * SECOND), ..Writes::default() };
         let found = exposure(&[sample(0, 1.0)], seen, now(300));
         assert_eq!((found.seconds, found.assumption), (Some(f64::INFINITY), Assumption::OldSiteSeen));
         let before = Writes { fenced: Some(100 * SECOND), ..seen };

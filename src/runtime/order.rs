@@ -42,8 +42,10 @@ const VERBS: &[(&str, &[&str])] = &[
 ];
 /// A reason is a sentence or two, not a log.
 const MAX_REASON: usize = 500;
+/// A pause of less is over before anybody has seen it.
+pub const MIN_PAUSE: Duration = Duration::from_secs(1);
 /// A pause longer than a month is forgotten by everybody.
-const MAX_PAUSE: Duration = Duration::from_secs(31 * 24 * 3600);
+pub const MAX_PAUSE: Duration = Duration::from_secs(31 * 24 * 3600);
 
 /// `uid 1000 (alice)`, by `passwd` in the form of /etc/passwd; without the name where it has none.
 pub fn who(uid: u32, passwd: &str) -> String {
@@ -98,7 +100,8 @@ fn judge(table: &Table, given: &[String], who: &str, known: &[String]) -> Option
     let accept_loss = if belongs("accept_data_loss") { accepted(table) } else { None };
     let (force, graceful) =
         if belongs("force") { (table.boolean("force", false), table.boolean("graceful", false)) } else { (false, false) };
-    let length = if belongs("for_seconds") { table.number("for_seconds", 1.0, MAX_PAUSE.as_secs_f64(), 0.0) } else { 0.0 };
+    let length =
+        if belongs("for_seconds") { table.number("for_seconds", MIN_PAUSE.as_secs_f64(), MAX_PAUSE.as_secs_f64(), 0.0) } else { 0.0 };
     if verb == "pause" && !table.has("for_seconds") {
         table.fault("for_seconds", "is missing; give how long, in seconds");
     }

@@ -29,7 +29,7 @@ use super::hostile::KERNEL;
 use super::tally::tried;
 
 /// From the last byte of a request to the last of its answer.
-const ANSWER: Duration = Duration::from_secs(8);
+const ANSWER: Duration = Duration::from_secs(4);
 /// A server that says nothing for that long to half a request is told that there is no more.
 const IDLE: Duration = Duration::from_millis(200);
 const LIVEZ: &[u8] = b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";

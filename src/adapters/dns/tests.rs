@@ -62,7 +62,7 @@ async fn every_failure_has_its_own_verdict() {
     assert_eq!(verdict("broken.example.com").await, Verdict::Unknown(Cause::ResolverFailed));
     let before = Instant::now();
     assert_eq!(verdict("silent.example.com").await, Verdict::Unknown(Cause::ResolverTimeout));
-    assert!(before.elapsed() < CALL_TIMEOUT * 2);
+    assert!(before.elapsed() < CALL_TIMEOUT + Duration::from_millis(500));
     assert_eq!(verdict("not a name..").await, Verdict::Unknown(Cause::ResolverFailed));
 }
 
