@@ -19,12 +19,13 @@ use sim::{Answer, SECOND, Sim};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use watchover::domain::decide::Input;
-use watchover::domain::gates::Around;
-use watchover::domain::ledger::{Entry, GateState};
-use watchover::domain::model::{Actor, Cause, Direction, Mode, Outcome, SiteName, State};
+use watchover::domain::gates::{Around, View};
+use watchover::domain::ledger::{Entry, GateState, Ledger};
+use watchover::domain::model::{Actor, Cause, Direction, LagSample, Mode, Moment, Outcome, SiteName, State};
 use watchover::domain::orders::Order;
 use watchover::domain::quorum::Point;
 use watchover::domain::report::Report;
+use watchover::domain::rpo::Lags;
 use watchover::ports::{Call, Inspection, Step, StepContext, StepError, Verification};
 use watchover::runtime::clock::Clock;
 use watchover::runtime::control::Message;
@@ -89,6 +90,24 @@ fn a06_a_standby_that_does_not_replicate_is_shown_as_no_target_before_anything_h
     sim.run_until(120 * SECOND);
     assert!(shut(&sim));
     assert_eq!(sim.state(), State::Watching);
+}
+
+#[test]
+fn a11_one_replica_of_two_that_was_never_read_leaves_the_loss_unknown() {
+    let (mut policy, ledger, around) = (sim::policy(), Ledger::default(), Around::default());
+    policy.standby.signals.push(policy.standby.signals[1].clone());
+    let sample = |at: i64| LagSample { at: at * SECOND, period: 60 * SECOND, seconds: 2.0 };
+    let loss = |read: &[(usize, i64)]| {
+        let lags: Lags = read.iter().map(|&(signal, at)| ((SiteName::Standby, signal), vec![sample(at)])).collect();
+        let (policy, ledger, around) = (&policy, &ledger, &around);
+        let now = Moment { mono: 600 * SECOND, wall: 600 * SECOND };
+        View { policy, ledger, signals: [&[], &[]], lags: &lags, preflight: None, around, now, telling: false }
+            .exposure(Direction::ToStandby)
+            .seconds
+    };
+    assert_eq!(loss(&[(1, 540)]), None);
+    assert_eq!(loss(&[(1, 540), (2, 480)]), Some(122.0));
+    assert_eq!(loss(&[(1, 420), (2, 540)]), Some(182.0));
 }
 
 #[test]

@@ -135,9 +135,12 @@ impl View<'_> {
     fn worst(&self, direction: Direction, writes: Writes) -> Exposure {
         let target = direction.target();
         let replicas = self.policy.site(target).signals.iter().enumerate().filter(|(_, signal)| signal.replica);
-        let lags: Vec<&Vec<LagSample>> = replicas.filter_map(|(at, _)| self.lags.get(&(target, at))).collect();
+        let read = |at: usize| self.lags.get(&(target, at)).map_or(&[][..], Vec::as_slice);
+        let mut lags: Vec<&[LagSample]> = replicas.map(|(at, _)| read(at)).collect();
         // Where the target has no such signal, whatever else tells of the link.
-        let lags = if lags.is_empty() { self.lags.values().collect() } else { lags };
+        if lags.is_empty() {
+            lags.extend(self.lags.values().map(Vec::as_slice));
+        }
         let each = lags.into_iter().map(|samples| rpo::exposure(samples, writes, self.now));
         let loss = |found: &Exposure| found.seconds.unwrap_or(f64::INFINITY);
         each.max_by(|one, other| loss(one).total_cmp(&loss(other))).unwrap_or_else(|| rpo::exposure(&[], writes, self.now))
