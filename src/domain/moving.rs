@@ -276,9 +276,13 @@ fn drive(app: &App, around: &Around, incident: &Incident, step: &PlannedStep, ru
 fn overdue(step: &PlannedStep, run: &StepRun, progress: Option<&str>) -> Decision {
     let last = run.trouble.as_deref().or(progress).map(|words| format!("; last seen: {words}")).unwrap_or_default();
     let words = format!("not done within its deadline of {}{last}", humantime::format_duration(step.deadline));
-    // Asked for and neither refused nor read back: a machine must not guess whether it will still happen.
-    let needs_person = run.touched && step.reversibility != Reversibility::Reversible;
+    let needs_person = is_open_for_good(step, run);
     Decision::entry(Entry::StepFailed { step: step.name.clone(), code: "deadline".into(), words, needs_person })
+}
+
+/// Asked for and not read back, and nothing takes it back: a machine must not guess whether it will still happen.
+fn is_open_for_good(step: &PlannedStep, run: &StepRun) -> bool {
+    run.touched && step.reversibility != Reversibility::Reversible
 }
 
 fn inspected(
@@ -365,7 +369,9 @@ fn troubled(step: &PlannedStep, run: &StepRun, error: &StepError, now: Moment) -
             Decision::entry(trouble()).and(Effect::Verify { step: name.clone() }).doing(name, Work::Out { since: now, on: Doing::Verify })
         }
         ErrorClass::Refused | ErrorClass::NeedsPerson => {
-            let needs_person = error.class == ErrorClass::NeedsPerson;
+            // Whoever wrote `continue` wants the move to go on without it; unless that may still happen and stay.
+            let needs_person =
+                error.class == ErrorClass::NeedsPerson && (step.on_failure == OnFailure::Halt || is_open_for_good(step, run));
             let failed = Entry::StepFailed { step: name.clone(), code: error.code.clone(), words: error.message.clone(), needs_person };
             Decision::entry(failed).doing(name, Work::default())
         }

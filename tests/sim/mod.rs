@@ -62,6 +62,8 @@ pub struct WorldStep {
     pub lose_answers: u32,
     pub drop_requests: u32,
     pub refuse: bool,
+    /// Its requests are denied for want of a permission, which a look at it does not show.
+    pub denied: bool,
     /// A person must say yes first.
     pub asks: bool,
     /// Nobody can tell whether it is done; its own word counts.
@@ -115,6 +117,7 @@ impl World {
             lose_answers: 0,
             drop_requests: 0,
             refuse: false,
+            denied: false,
             asks: false,
             blind: false,
             on_since: 0,
@@ -269,6 +272,7 @@ enum What {
     ApplyAnswers,
     ApplyLost,
     ApplyThrottled,
+    ApplyDenied,
     Verify,
     Undo,
 }
@@ -714,6 +718,9 @@ impl Sim {
             What::Inspect => Report::Inspected(Ok(Inspection::Possible(json!({"was": "off"})))),
             What::ApplyArrives => {
                 step.applies += 1;
+                if step.denied {
+                    return again(self, now + 10 * MILLI, What::ApplyDenied);
+                }
                 if step.throttles > 0 {
                     step.throttles -= 1;
                     return again(self, now + 10 * MILLI, What::ApplyThrottled);
@@ -740,6 +747,7 @@ impl Sim {
             What::ApplyAnswers => Report::Applied(Ok(Value::Null)),
             What::ApplyLost => Report::Applied(Err(lost())),
             What::ApplyThrottled => Report::Applied(Err(StepError::new(ErrorClass::Retry, "Throttling", "rate exceeded"))),
+            What::ApplyDenied => Report::Applied(Err(StepError::new(ErrorClass::NeedsPerson, "AccessDenied", "not allowed"))),
             What::Verify if step.on || step.blind => Report::Verified(Ok(on_facts)),
             What::Verify => return again(self, now + 100 * MILLI, What::Verify),
             What::Undo => {
