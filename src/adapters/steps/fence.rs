@@ -154,8 +154,18 @@ impl Step for Fence {
         let Some(was) = sizes_of(&cx.before) else {
             return Ok(format!("the sizes of {} before the fence are not known; nothing was put back", self.place.group));
         };
-        self.within(cx, self.place.resize(&self.aws, was)).await?;
-        Ok(format!("group {} is sized to min {}, max {}, desired {} again", self.place.group, was.min, was.max, was.desired))
+        let group = &self.place.group;
+        self.within(cx, async {
+            let now = self.place.group(&self.aws).await?.sizes;
+            // A fence that never took has nothing to put back, and older sizes might be smaller than what is needed now.
+            if now.desired > 0 && now.min >= was.min {
+                return Ok(format!("group {group} is not fenced: left at min {}, max {}, desired {}", now.min, now.max, now.desired));
+            }
+            let again = Sizes { desired: was.desired.max(now.desired), ..was };
+            self.place.resize(&self.aws, again).await?;
+            Ok(format!("group {group} is sized to min {}, max {}, desired {} again", again.min, again.max, again.desired))
+        })
+        .await
     }
 }
 
