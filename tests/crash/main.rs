@@ -7,10 +7,27 @@
 
 mod answers;
 mod disk;
+mod hooks;
 mod kills;
 mod pages;
+mod people;
 #[expect(dead_code, reason = "each test file uses its part of the harness")]
 #[path = "../real/mod.rs"]
 mod real;
 mod signals;
 mod stage;
+
+/// Every kind of row, as the journal names it, is one that a daemon was killed behind; or it is said why not.
+#[test]
+fn every_kind_of_row_is_killed_behind() {
+    // Behind `stopped` nothing comes: `signals` starts again after it. A machine's clock is not ours to set: the simulation
+    // steps it, and kills there.
+    let elsewhere = ["stopped", "clock-stepped"];
+    let source = include_str!("../../src/domain/entry.rs");
+    let named = source.split_once("pub fn kind(&self)").unwrap().1.split_once("\n    }\n").unwrap().0;
+    let kinds: Vec<&str> = named.lines().filter_map(|line| line.split_once("=> \"")?.1.split_once('"')).map(|(kind, _)| kind).collect();
+    assert!(kinds.len() > 30, "{kinds:?}");
+    let tables = [kills::DECIDING, kills::STEP, kills::TROUBLE, kills::PROVING, people::ROWS, hooks::ROWS, &elsewhere];
+    let missed: Vec<_> = kinds.into_iter().filter(|kind| !tables.iter().any(|table| table.contains(kind))).collect();
+    assert!(missed.is_empty(), "{missed:?}");
+}
