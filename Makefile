@@ -13,10 +13,10 @@ SEEDS ?= 20000
 CASES ?= 20000
 JOBS ?= 2
 
-.PHONY: help test fmt lint unit docs shell deny sbom lab-all lab-postgres rest soak mutants fuzz load
+.PHONY: help test fmt lint unit docs shell deny sbom lab-all lab-postgres rest soak mutants mutants-domain fuzz load
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 
 test: ## everything: format, clippy, tests, documents in step, unit files; installs what it needs below target/
 	@mkdir -p "$(TARGET)"
@@ -96,6 +96,9 @@ soak: ## SEEDS histories against the pretend cloud in virtual time, from master 
 
 mutants: ## plants faults one by one, and prints what found each
 	@python3 tests/mutants/run.py --build "$(TARGET)/mutants" --seeds $(SEEDS)
+
+mutants-domain: ## every mutant of cargo-mutants in domain/, planted into one build, and what found each; needs cargo-mutants
+	@python3 tests/mutants/domain.py --build "$(TARGET)/mutants-domain" --jobs $(JOBS)
 
 fuzz: ## CASES inputs for each reader of foreign bytes, from SEED on (default: the clock), and how many of each were tried
 	@cargo test --locked --quiet --test fuzz --no-run

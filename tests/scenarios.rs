@@ -204,6 +204,9 @@ fn act(sim: &mut Sim, event: &[&str], name: &str) -> Option<String> {
         ["step", step, "hides", seconds] => {
             return set(&mut sim.world.steps.get_mut(*step).unwrap().hidden, micros(seconds));
         }
+        ["step", step, "undo-fails", times] => {
+            return set(&mut sim.world.steps.get_mut(*step).unwrap().undo_fails, times.parse().unwrap());
+        }
         ["step", step, "takes", seconds] => {
             return set(&mut sim.world.steps.get_mut(*step).unwrap().takes, micros(seconds));
         }

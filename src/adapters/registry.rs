@@ -164,7 +164,7 @@ pub const STEP_KEYS: &[KeyDoc] = &[
         name: "on_failure",
         form: "\"halt\" | \"continue\"",
         default: "\"halt\"",
-        doc: "Whether the move stops, for a person, or goes on.",
+        doc: "Whether the move stops, for a person, or goes on. What was asked for, may still happen and cannot be taken back stops it either way.",
     },
     KeyDoc { name: "only", form: "\"graceful\" | \"forced\"", default: "both", doc: "In which moves alone it takes part." },
     KeyDoc { name: "account", form: "string", default: "our own", doc: "An `[account.NAME]` of the config." },

@@ -127,6 +127,8 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::domain::ledger::{Ledger, Record};
+    use crate::domain::model::{Actor, Direction};
 
     #[test]
     fn only_a_call_that_was_turned_away_for_its_rate_is_no_attempt() {
@@ -142,5 +144,51 @@ mod tests {
         step(&mut run, &asks(2), Moment::default());
         step(&mut run, &trouble("timeout"), Moment::default());
         assert_eq!((run.attempts, run.turned_away), (2, 1), "what may have been done is an attempt");
+    }
+
+    #[test]
+    fn what_was_done_outlives_restarts_and_retries_and_what_stood_there_before_is_kept_once() {
+        let at = |seconds| Moment { mono: seconds, wall: seconds };
+        let name = || "promote".to_owned();
+        let asks = |attempt, found: &str| Entry::StepIntent { step: name(), attempt, found: found.into() };
+        let opened = Entry::Opened { trigger: Trigger::Outage, direction: Direction::ToStandby, first_failed: None, words: String::new() };
+        let mut ledger = Ledger::default();
+        let record = Record {
+            seq: 1,
+            at: at(0),
+            boot_id: "boot".into(),
+            app: Some("shop".into()),
+            incident: Some("shop-1".into()),
+            epoch: 1,
+            entry: opened,
+        };
+        ledger.apply(&record).unwrap();
+        let mut open = ledger.incident.unwrap();
+        open.steps.insert(name(), StepRun::default());
+        for (second, entry) in [
+            Entry::StepStarted { step: name() },
+            Entry::StepPermitted { step: name(), gates: Vec::new() },
+            asks(1, "first"),
+            asks(2, "ours by now"),
+        ]
+        .iter()
+        .enumerate()
+        {
+            incident(&mut open, entry, at(second as i64));
+        }
+        let run = &open.steps["promote"];
+        assert_eq!((run.started, run.permitted, run.attempts), (Some(at(0)), Some(at(1)), 2));
+        assert_eq!((run.touched, &run.before), (true, &Value::from("first")));
+
+        let retried = Entry::Retried { by: Actor { who: "alice".into(), reason: "again".into() } };
+        incident(&mut open, &Entry::Stuck { words: "it failed".into(), waits_for: "somebody".into() }, at(5));
+        incident(&mut open, &retried, at(6));
+        let run = &open.steps["promote"];
+        assert_eq!((run.touched, &run.before, run.attempts, &open.stuck), (true, &Value::from("first"), 0, &None));
+        assert_eq!((run.state, run.started), (StepState::Waiting, None));
+        // What has come to a good end is not asked for again.
+        incident(&mut open, &Entry::StepVerified { step: name(), already: false, facts: Value::Null }, at(7));
+        incident(&mut open, &retried, at(8));
+        assert_eq!(open.steps["promote"].state, StepState::Verified);
     }
 }

@@ -82,3 +82,71 @@ impl Front {
         self.last = Some(look);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::model::{Cause, Finding, Subject};
+
+    fn at(seconds: i64) -> Moment {
+        Moment { mono: seconds, wall: seconds }
+    }
+
+    fn look(sent: i64, verdict: Verdict, from: Option<SiteName>) -> Look {
+        Look { subject: Subject::FrontDoor, sent: at(sent), done: at(sent + 1), finding: Finding { from, ..Finding::new(verdict, "") } }
+    }
+
+    fn front(looks: &[Look]) -> Front {
+        let mut front = Front::default();
+        looks.iter().for_each(|one| front.observe(one.clone(), SiteName::Primary));
+        front
+    }
+
+    #[test]
+    fn it_is_back_since_its_first_answer_from_the_site_that_is_left() {
+        let (up, down) = (Verdict::Up, Verdict::Down(Cause::Refused));
+        let primary = Some(SiteName::Primary);
+        let seen = [look(0, up, primary), look(10, down, None), look(20, down, None)];
+        assert_eq!((front(&seen).lost, front(&seen).back), (Some(at(11)), None));
+        let mut seen = seen.to_vec();
+        // From the other site, or from nobody knows where: the one says nothing of the old writers, the other may be they.
+        seen.push(look(30, up, Some(SiteName::Standby)));
+        assert_eq!((front(&seen).lost, front(&seen).back), (Some(at(11)), None));
+        seen.push(look(40, up, None));
+        assert_eq!((front(&seen).lost, front(&seen).back), (None, Some(at(41))));
+        seen.push(look(50, up, primary));
+        assert_eq!((front(&seen).lost, front(&seen).back), (None, Some(at(41))), "since its first");
+        seen.extend([look(60, down, None), look(70, up, primary)]);
+        assert_eq!((front(&seen).lost, front(&seen).back), (None, Some(at(71))));
+    }
+
+    #[test]
+    fn an_answer_that_was_overtaken_says_nothing_and_one_sent_as_late_does() {
+        let (up, down) = (Verdict::Up, Verdict::Down(Cause::Refused));
+        let standby = Some(SiteName::Standby);
+        let seen = [look(10, up, standby), look(9, down, None)];
+        assert_eq!((front(&seen).run.len(), front(&seen).lost), (1, None));
+        let seen = [look(10, up, standby), look(10, down, None)];
+        assert_eq!((front(&seen).run.len(), front(&seen).lost), (0, Some(at(11))));
+    }
+
+    #[test]
+    fn the_first_answers_of_a_run_stay_however_long_it_gets() {
+        let seen: Vec<Look> = (0..40).map(|second| look(second, Verdict::Up, Some(SiteName::Standby))).collect();
+        let run = front(&seen).run;
+        assert_eq!(run[..PROOF].iter().map(|(_, sent, _)| sent.mono).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!((run.len(), run.last().unwrap().1), (PROOF * 4, at(39)));
+    }
+
+    #[test]
+    fn the_authority_is_remembered_since_it_turned_and_until_it_was_seen() {
+        let mut front = Front::default();
+        for (site, second) in [(SiteName::Primary, 1), (SiteName::Primary, 2), (SiteName::Standby, 3), (SiteName::Standby, 4)] {
+            front.answered(site, at(second));
+        }
+        assert_eq!(front.authority, Some(Answered { site: SiteName::Standby, since: at(3), seen: at(4), turned: true }));
+        let mut front = Front::default();
+        front.answered(SiteName::Standby, at(1));
+        assert!(!front.authority.unwrap().turned, "its first word is no turn");
+    }
+}

@@ -322,10 +322,46 @@ mod tests {
     }
 
     #[test]
+    fn a_brown_out_ends_when_the_rate_has_fallen_and_looks_are_good() {
+        let mut signal = SignalHealth::default();
+        let (health, now) = feed(&mut signal, 0, "xx.xx.xx.xx.xx.xx.xx.xx.");
+        assert_eq!((health, signal.trip()), (Health::Down, Some(Trip::Rate)));
+        let (health, _) = feed(&mut signal, now, &".".repeat(30));
+        assert_eq!((health, signal.trip()), (Health::Up, None), "{}", signal.rate());
+    }
+
+    #[test]
+    fn a_look_that_was_overtaken_counts_for_nothing_and_one_sent_as_late_does() {
+        let mut signal = SignalHealth::default();
+        let (_, now) = feed(&mut signal, 0, "..xx");
+        let last = at(now - 1000);
+        signal.observe(&policy(), at(now - 1001), at(now), Verdict::Up, "late");
+        assert_eq!((signal.counts(), signal.last().unwrap().sent), ((2, 0, 0), last));
+        signal.observe(&policy(), last, at(now), Verdict::Down(Cause::Refused), "in time");
+        assert_eq!((signal.counts(), signal.health(&policy(), at(now))), ((3, 0, 0), Health::Down));
+    }
+
+    #[test]
     fn silence_is_not_health() {
         let mut signal = SignalHealth::default();
         feed(&mut signal, 0, ".....");
-        assert_eq!(signal.health(&policy(), at(60_000)), Health::Unknown);
+        // Three intervals and a timeout from the last answer on.
+        assert_eq!(signal.health(&policy(), at(4010 + 3800)), Health::Up);
+        assert_eq!(signal.health(&policy(), at(4010 + 3801)), Health::Unknown);
+    }
+
+    #[test]
+    fn what_went_down_and_is_not_seen_any_more_is_doubted_for_a_while_only() {
+        let mut signal = SignalHealth::default();
+        feed(&mut signal, 0, ".....xxx");
+        assert!(signal.in_doubt(&policy(), at(7500)));
+        // Blind by now; the memory is that of the window.
+        assert!(signal.in_doubt(&policy(), at(7000 + 89_999)));
+        assert!(!signal.in_doubt(&policy(), at(7000 + 90_000)));
+        // Down for good and seen so: as long as it is.
+        let steady = SignalPolicy { window: None, ..policy() };
+        feed(&mut signal, 8000, &"x".repeat(400));
+        assert!(signal.in_doubt(&steady, at(408_000)));
     }
 
     #[test]

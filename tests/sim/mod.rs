@@ -64,6 +64,8 @@ pub struct WorldStep {
     pub refuse: bool,
     /// Its requests are denied for want of a permission, which a look at it does not show.
     pub denied: bool,
+    /// So many attempts to undo it fail for now; the next succeeds.
+    pub undo_fails: u32,
     /// A person must say yes first.
     pub asks: bool,
     /// Nobody can tell whether it is done; its own word counts.
@@ -118,6 +120,7 @@ impl World {
             drop_requests: 0,
             refuse: false,
             denied: false,
+            undo_fails: 0,
             asks: false,
             blind: false,
             on_since: 0,
@@ -750,6 +753,11 @@ impl Sim {
             What::ApplyDenied => Report::Applied(Err(StepError::new(ErrorClass::NeedsPerson, "AccessDenied", "not allowed"))),
             What::Verify if step.on || step.blind => Report::Verified(Ok(on_facts)),
             What::Verify => return again(self, now + 100 * MILLI, What::Verify),
+            What::Undo if step.denied => Report::Undone(Err(StepError::new(ErrorClass::NeedsPerson, "AccessDenied", "not allowed"))),
+            What::Undo if step.undo_fails > 0 => {
+                step.undo_fails -= 1;
+                Report::Undone(Err(StepError::new(ErrorClass::Retry, "ScalingActivityInProgress", "busy")))
+            }
             What::Undo => {
                 step.on = false;
                 step.pending_until = None;

@@ -1,0 +1,246 @@
+#!/usr/bin/env python3
+"""Every mutant that cargo-mutants knows of `domain/`, and what finds it.
+
+cargo-mutants builds once for each mutant, which takes hours. Here it only lists them: all are planted into one copy of the
+tree, each in a copy of the body of its function, and a variable of the environment chooses one. What does not compile is
+left out, as cargo-mutants would.
+
+Whatever no test finds has to stand in survivors.toml with a reason, and whatever stands there has to survive: exit code 0
+only then. Standard library alone.
+"""
+
+import argparse
+import collections
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+
+import run as planted
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SURVIVORS = pathlib.Path(__file__).with_name("survivors.toml")
+CHOICE = """
+/// The mutant that this process is.
+pub mod mutant {
+    /// Its number; 0: none.
+    pub fn chosen() -> usize {
+        static CHOSEN: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+        *CHOSEN.get_or_init(|| std::env::var("MUTANT").ok().and_then(|text| text.parse().ok()).unwrap_or(0))
+    }
+}
+"""
+# What judges, the quickest first, and what it is told: a failure must end it, not be made smaller.
+JUDGES = ["unit", "properties", "acceptance", "resume", "scenarios", "walk", "simulation"]
+TOLD = {"PROPTEST_MAX_SHRINK_ITERS": "0", "RUST_BACKTRACE": "0", "JOBS": "1"}
+# What a loop without end takes, next to what the test takes by itself.
+PATIENCE = 8
+TOKEN = re.compile(
+    r"""//[^\n]* | /\*.*?\*/ | r(\#*)".*?"\1 | b?"(?:\\.|[^"\\])*" | b?'(?:\\[^\n]{1,8}?|[^\\'\n])' | [{}]""", re.X | re.S
+)
+
+
+class Source:
+    """A file, and where its lines begin."""
+
+    def __init__(self, path):
+        self.text = path.read_text()
+        self.lines = [0]
+        for line in self.text.splitlines(keepends=True):
+            self.lines.append(self.lines[-1] + len(line))
+        # Each closing brace, and the one that opens it.
+        self.opened, stack = {}, []
+        for token in TOKEN.finditer(self.text):
+            if token[0] == "{":
+                stack.append(token.start())
+            elif token[0] == "}":
+                self.opened[token.start()] = stack.pop()
+
+    def place(self, point):
+        return self.lines[point["line"] - 1] + point["column"] - 1
+
+    def span(self, span):
+        return self.place(span["start"]), self.place(span["end"])
+
+    def body(self, span):
+        """The inside of a function's braces."""
+        _, end = self.span(span)
+        return self.opened[end - 1] + 1, end - 1
+
+
+def listed():
+    """The mutants, numbered, each with a name that outlives changes elsewhere in its file."""
+    command = ["cargo", "mutants", "--list", "--json", "--no-config", "-f", "src/domain/**/*.rs"]
+    mutants = json.loads(subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout)
+    times = collections.Counter()
+    for number, mutant in enumerate(mutants, 1):
+        name = re.sub(r"^(\S+?):\d+:\d+:", r"\1:", mutant["name"])
+        times[name] += 1
+        mutant.update(number=number, name=name if times[name] == 1 else f"{name} #{times[name]}")
+    return mutants
+
+
+def woven(source, mutants):
+    """The file's text with all its mutants in it, and which lines belong to which."""
+    bodies = collections.defaultdict(list)
+    spans = sorted({source.body(mutant["function"]["span"]) for mutant in mutants})
+    # A function within another belongs to the outer one.
+    outer = [span for span in spans if not any(other[0] < span[0] and span[1] < other[1] for other in spans)]
+    for mutant in mutants:
+        place = source.span(mutant["span"])
+        bodies[next(span for span in outer if span[0] <= place[0] and place[1] <= span[1])].append((mutant, place))
+    parts, at, owners = [], 0, []
+    line = lambda: sum(part.count("\n") for part in parts) + 1
+    for (start, end), those in sorted(bodies.items()):
+        body = source.text[start:end]
+        before, header = source.text[at:start].rpartition("fn ")[::2]
+        # Which mutant this is only shows when it runs.
+        parts += [before.removesuffix("const "), "fn ", header, "match crate::mutant::chosen() {\n"]
+        for mutant, (begin, close) in those:
+            changed = body[: begin - start] + " " + mutant["replacement"] + " " + body[close - start :]
+            first = line()
+            parts.append(f"{mutant['number']} => {{{changed}}}\n")
+            owners.append((first, line() - 1, mutant["number"]))
+        parts.append(f"_ => {{{body}}}\n}}")
+        at = end
+    return "".join([*parts, source.text[at:]]), owners
+
+
+def weave(place, mutants):
+    """Plants them; which lines of which file are whose."""
+    planted.copy(place)
+    library = place / "src/lib.rs"
+    library.write_text(library.read_text() + CHOICE)
+    owners, files = {}, collections.defaultdict(list)
+    for mutant in mutants:
+        files[mutant["file"]].append(mutant)
+    for file, those in files.items():
+        text, owners[file] = woven(Source(ROOT / file), those)
+        (place / file).write_text(text)
+    return owners
+
+
+def build(place, target, what):
+    """Builds; the programs by name, and the errors' places."""
+    environment = dict(os.environ, CARGO_TARGET_DIR=str(target), RUSTFLAGS="--cap-lints=allow", CARGO_INCREMENTAL="1", CARGO_PROFILE_DEV_DEBUG="0")
+    for name in ("RUSTC_WORKSPACE_WRAPPER", "CLIPPY_ARGS"):
+        environment.pop(name, None)
+    command = ["cargo", "test", "--locked", "--no-run", "--no-default-features", "--message-format=json", *what]
+    command += ["--config", "profile.dev.package.watchover.opt-level=1"]
+    done = subprocess.run(command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    programs, errors = {}, []
+    for line in done.stdout.splitlines():
+        told = json.loads(line)
+        if told["reason"] == "compiler-artifact" and told.get("executable"):
+            kind = told["target"]
+            programs["unit" if "lib" in kind["kind"] else kind["name"]] = told["executable"]
+        elif told["reason"] == "compiler-message" and told["message"]["level"] == "error":
+            errors.append(told["message"])
+    if done.returncode != 0 and not errors:
+        raise SystemExit(f"mutants: it does not build:\n{done.stderr[-3000:]}")
+    return programs, errors
+
+
+def viable(place, target, mutants):
+    """Builds until all that is left compiles: the programs, and what had to be left out."""
+    left_out = []
+    while True:
+        owners = weave(place, mutants)
+        programs, errors = build(place, target, ["--lib"])
+        if not errors:
+            break
+        bad = set()
+        for error in errors:
+            for span in error["spans"]:
+                lines = range(span["line_start"], span["line_end"] + 1)
+                bad |= {number for first, last, number in owners.get(span["file_name"], []) if first in lines or last in lines or first <= lines[0] <= last}
+        if not bad:
+            raise SystemExit("mutants: it does not build:\n" + "\n".join(error["rendered"] for error in errors[:5]))
+        left_out += [mutant for mutant in mutants if mutant["number"] in bad]
+        mutants = [mutant for mutant in mutants if mutant["number"] not in bad]
+        print(f"{len(bad)} do not compile", flush=True)
+    what = ["--lib", *(part for name in JUDGES[1:] for part in ("--test", name))]
+    programs, errors = build(place, target, what)
+    if errors:
+        raise SystemExit("mutants: it does not build:\n" + errors[0]["rendered"])
+    return programs, mutants, left_out
+
+
+def judge(program, judge_name, number, place, seeds, limit):
+    """Whether that test passes with that mutant; too long counts as found."""
+    environment = dict(os.environ, **TOLD, MUTANT=str(number))
+    if judge_name == "simulation":
+        environment.update(SEEDS=str(seeds), SEED="0")
+    process = subprocess.Popen([program], cwd=place, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        return process.wait(limit) == 0
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return False
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--build", required=True, help="where the copy and its builds go")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=100, help="the simulation's histories for each that nothing else found")
+    parser.add_argument("--only", default="", help="those whose name this expression finds")
+    options = parser.parse_args()
+    place, target = pathlib.Path(options.build).resolve() / "tree", pathlib.Path(options.build).resolve() / "target"
+    everything = [mutant for mutant in listed() if re.search(options.only, mutant["name"])]
+    # A constant has no body to be chosen in; a body of a type that only the compiler knows cannot be one of several.
+    plain = [mutant for mutant in everything if mutant["function"] and "-> impl" not in mutant["function"]["return_type"]]
+    apart = [mutant for mutant in everything if mutant not in plain]
+    began = time.monotonic()
+    programs, mutants, left_out = viable(place, target, plain)
+    print(f"{len(everything)} mutants: {len(mutants)} to be judged, {len(left_out)} do not compile, {len(apart)} only one at a time; built in {time.monotonic() - began:.0f} s", flush=True)
+    limits = {}
+    for name in JUDGES:
+        start = time.monotonic()
+        if not judge(programs[name], name, 0, place, options.seeds, 600):
+            raise SystemExit(f"mutants: {name} fails without any")
+        limits[name] = 5 + PATIENCE * (time.monotonic() - start)
+    found, missed, lock = collections.Counter(), [], threading.Lock()
+    work = iter(mutants)
+
+    def worker():
+        while True:
+            with lock:
+                mutant = next(work, None)
+            if mutant is None:
+                return
+            by = next((name for name in JUDGES if not judge(programs[name], name, mutant["number"], place, options.seeds, limits[name])), None)
+            with lock:
+                if by:
+                    found[by] += 1
+                else:
+                    missed.append(mutant)
+                    print(f"{mutant['name']} ({mutant['span']['start']['line']})", flush=True)
+
+    workers = [threading.Thread(target=worker) for _ in range(options.jobs)]
+    for one in workers:
+        one.start()
+    for one in workers:
+        one.join()
+    argued = {entry["mutant"]: entry["why"] for entry in tomllib.loads(SURVIVORS.read_text()).get("survivor", [])} if SURVIVORS.exists() else {}
+    names = {mutant["name"] for mutant in missed}
+    fresh, stale = sorted(names - argued.keys()), sorted(name for name in argued.keys() - names if re.search(options.only, name))
+    each = ", ".join(f"{found[name]} by {name}" for name in JUDGES)
+    print(f"{sum(found.values())} of {len(mutants)} found ({each}); {len(missed)} survive, {len(names) - len(fresh)} of them argued; {time.monotonic() - began:.0f} s")
+    for name in stale:
+        print(f"argued, and found or gone: {name}")
+    for name in fresh:
+        print(f"survives without a reason: {name}")
+    (pathlib.Path(options.build) / "apart.txt").write_text("".join(f"{mutant['name']}\n" for mutant in apart))
+    sys.exit(1 if fresh or stale else 0)
+
+
+if __name__ == "__main__":
+    main()
