@@ -19,15 +19,12 @@ use sim::{Answer, SECOND, Sim};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use watchover::domain::decide::Input;
-use watchover::domain::gates::{Around, View};
-use watchover::domain::health::SignalHealth;
-use watchover::domain::ledger::{Entry, GateState, Ledger, Pause, Record, Wish};
-use watchover::domain::model::{Actor, Cause, Direction, LagSample, Mode, Moment, Outcome, ReplicaState, SiteName, State, Trigger};
+use watchover::domain::gates::Around;
+use watchover::domain::ledger::{Entry, GateState};
+use watchover::domain::model::{Actor, Cause, Direction, Mode, Outcome, SiteName, State};
 use watchover::domain::orders::Order;
-use watchover::domain::policy::AppPolicy;
 use watchover::domain::quorum::Point;
 use watchover::domain::report::Report;
-use watchover::domain::rpo::Lags;
 use watchover::ports::{Call, Inspection, Step, StepContext, StepError, Verification};
 use watchover::runtime::clock::Clock;
 use watchover::runtime::control::Message;
@@ -96,91 +93,6 @@ fn a06_a_standby_that_does_not_replicate_is_shown_as_no_target_before_anything_h
 }
 
 #[test]
-fn a11_one_replica_of_two_that_was_never_read_leaves_the_loss_unknown() {
-    let (mut policy, ledger, around) = (sim::policy(), Ledger::default(), Around::default());
-    policy.standby.signals.push(policy.standby.signals[1].clone());
-    let sample = |at: i64| LagSample { at: at * SECOND, period: 60 * SECOND, seconds: 2.0 };
-    let loss = |read: &[(usize, i64)]| {
-        let lags: Lags = read.iter().map(|&(signal, at)| ((SiteName::Standby, signal), vec![sample(at)])).collect();
-        let (policy, ledger, around) = (&policy, &ledger, &around);
-        let now = Moment { mono: 600 * SECOND, wall: 600 * SECOND };
-        View { policy, ledger, signals: [&[], &[]], lags: &lags, preflight: None, around, now, telling: false }
-            .exposure(Direction::ToStandby)
-            .seconds
-    };
-    assert_eq!(loss(&[(1, 540)]), None);
-    assert_eq!(loss(&[(1, 540), (2, 480)]), Some(122.0));
-    assert_eq!(loss(&[(1, 420), (2, 540)]), Some(182.0));
-}
-
-/// What a person's command opens, and what not even `--force` does.
-#[test]
-fn a10_a_command_opens_the_gates_that_stand_for_a_persons_word() {
-    let now = Moment { mono: 5 * SECOND, wall: 5 * SECOND };
-    let shut = |direction: Direction, force: Option<bool>, change: fn(&mut Ledger, &mut AppPolicy, &mut Around)| {
-        let (mut ledger, mut policy) = (Ledger { active: Some(direction.source()), ..Ledger::default() }, sim::policy());
-        let mut around = Around { max_groups: 1, ..Around::default() };
-        change(&mut ledger, &mut policy, &mut around);
-        let row = |entry| Record {
-            seq: 1,
-            at: now,
-            boot_id: "boot".into(),
-            app: Some("shop".into()),
-            incident: Some("shop-1".into()),
-            epoch: 1,
-            entry,
-        };
-        if let Some(force) = force {
-            let opened = Entry::Opened { trigger: Trigger::Operator, direction, first_failed: None, words: String::new() };
-            ledger.apply(&row(opened)).unwrap();
-            let wish = Wish { by: by("drill"), accept_loss: None, shown: None, force, graceful: false };
-            ledger.apply(&row(Entry::Commanded { wish })).unwrap();
-        }
-        let (policy, ledger, around, lags) = (&policy, &ledger, &around, &Lags::new());
-        let unseen = |site: SiteName| vec![SignalHealth::default(); policy.site(site).signals.len()];
-        let signals = [&unseen(SiteName::Primary)[..], &unseen(SiteName::Standby)[..]];
-        let view = View { policy, ledger, signals, lags, preflight: None, around, now, telling: true };
-        let (_, gates, _) = view.gates(direction, Point::Start);
-        let judged = ["direction", "not-paused", "mode", "startup-grace", "cooldown", "blast-radius"];
-        let closed = gates.into_iter().filter(|gate| gate.state != GateState::Open && judged.contains(&gate.name.as_str()));
-        closed.map(|gate| gate.name).collect::<Vec<_>>()
-    };
-    let (there, back) = (Direction::ToStandby, Direction::ToPrimary);
-    let well: fn(&mut Ledger, &mut AppPolicy, &mut Around) = |_, policy, _| policy.startup_grace = Duration::ZERO;
-    assert_eq!(shut(there, None, well), [""; 0]);
-    assert_eq!(shut(back, None, well), ["direction"]);
-    assert_eq!(shut(back, Some(false), well), [""; 0]);
-
-    let all: fn(&mut Ledger, &mut AppPolicy, &mut Around) = |ledger, policy, around| {
-        ledger.paused = Some(Pause { since: Moment::default(), until: 6 * SECOND, by: by("maintenance") });
-        ledger.last_move = Some(Moment::default());
-        policy.mode = Mode::Observe;
-        around.moving = vec!["another".into()];
-    };
-    assert_eq!(shut(there, None, all), ["not-paused", "mode", "startup-grace", "cooldown", "blast-radius"]);
-    assert_eq!(shut(there, Some(false), all), ["startup-grace", "cooldown", "blast-radius"]);
-    assert_eq!(shut(there, Some(true), all), [""; 0]);
-
-    // Whoever moves already waits for nobody of a higher priority, and a group that only waits does.
-    let ahead: fn(&mut Ledger, &mut AppPolicy, &mut Around) = |_, policy, around| {
-        policy.startup_grace = Duration::ZERO;
-        (around.max_groups, around.ahead) = (2, Some("another".into()));
-    };
-    assert_eq!(shut(there, None, ahead), ["blast-radius"]);
-    let moving: fn(&mut Ledger, &mut AppPolicy, &mut Around) = |_, policy, around| {
-        policy.startup_grace = Duration::ZERO;
-        (around.max_groups, around.ahead, around.moving) = (2, Some("another".into()), vec!["shop".into()]);
-    };
-    assert_eq!(shut(there, None, moving), [""; 0]);
-    // A pause that is over is none.
-    let over: fn(&mut Ledger, &mut AppPolicy, &mut Around) = |ledger, policy, _| {
-        policy.startup_grace = Duration::ZERO;
-        ledger.paused = Some(Pause { since: Moment::default(), until: 5 * SECOND, by: by("maintenance") });
-    };
-    assert_eq!(shut(there, None, over), [""; 0]);
-}
-
-#[test]
 fn a19_the_first_action_follows_the_first_failed_look_well_within_nine_and_a_half_seconds() {
     for cause in [Cause::Refused, Cause::TimedOut, Cause::Status] {
         // Wherever in the pace of the looks it dies.
@@ -196,91 +108,6 @@ fn a19_the_first_action_follows_the_first_failed_look_well_within_nine_and_a_hal
             assert!(took < 4.5, "{cause}, {tenth}: {took}s\n{}", sim.log().join("\n"));
         }
     }
-}
-
-#[test]
-fn what_is_shown_of_an_app_is_what_was_read_and_reported() {
-    let mut sim = Sim::new(sim::policy());
-    sim.run_until(60 * SECOND);
-    sim.world.primary = Answer::Down(Cause::Refused);
-    assert!(sim.run_till(60.0, |sim| sim.state() == State::Moving), "{}", sim.log().join("\n"));
-    let mut app = sim.app().clone();
-    assert_eq!(app.lag(SiteName::Standby, 1).map(|sample| sample.seconds), Some(sim.world.lag));
-    assert_eq!(app.replica_state(SiteName::Standby, 1), Some(ReplicaState::Replicating));
-    assert_eq!((app.lag(SiteName::Standby, 0), app.replica_state(SiteName::Primary, 0)), (None, None));
-
-    let incident = app.ledger().incident.as_ref().unwrap().id.clone();
-    let mut says = |epoch, words: &str| {
-        let (incident, step) = (incident.clone(), "promote".to_owned());
-        app.observe(Input::Step { incident, epoch, step, report: Report::Progress(words.to_owned()) });
-        app.progress("promote").map(str::to_owned)
-    };
-    let epoch = sim.app().epoch();
-    assert_eq!(says(epoch, "modifying").as_deref(), Some("modifying"));
-    assert_eq!(says(epoch - 1, "of an older takeover").as_deref(), Some("modifying"));
-    assert_eq!(app.progress("capacity"), None);
-}
-
-#[test]
-fn the_phases_say_where_the_time_went() {
-    let phases = |mode: Mode, order: fn(&mut Sim)| {
-        let mut sim = Sim::new(AppPolicy { mode, ..sim::policy() });
-        sim.run_until(30 * SECOND);
-        if mode == Mode::Automatic {
-            sim.order(Order::Pause { length: Duration::from_secs(3600), by: by("maintenance") }).unwrap();
-        }
-        sim.run_until(60 * SECOND);
-        sim.world.primary = Answer::Down(Cause::Refused);
-        sim.run_until(100 * SECOND);
-        order(&mut sim);
-        assert!(sim.run_till(60.0, |sim| sim.state() == State::Watching), "{}", sim.log().join("\n"));
-        let figures = sim.app().ledger().last_figures.clone().unwrap().2;
-        let sum: f64 = figures.phases.values().sum();
-        assert!((sum - figures.rto_seconds.unwrap()).abs() < 1e-6, "{figures:?}");
-        figures.phases
-    };
-    let near = |seconds: f64, wanted: f64| (seconds - wanted).abs() < 1.0;
-    let held = phases(Mode::Automatic, |sim| drop(sim.order(Order::Resume { by: by("done") })));
-    // From the first failed look at 61 to the decision at 64, the word at 100, and a fence and a promotion of 5 s.
-    assert!(near(held["detect"], 3.0) && near(held["hold"], 36.0) && held["approve"] < 0.001 && near(held["execute"], 5.0), "{held:?}");
-    let approved = phases(Mode::Approval, |sim| {
-        let incident = sim.app().ledger().incident.as_ref().unwrap().id.clone();
-        sim.order(Order::Approve { incident, by: by("go"), accept_loss: Some(f64::INFINITY) }).unwrap();
-    });
-    assert!(near(approved["detect"], 3.0) && near(approved["approve"], 36.0) && approved["hold"] < 0.001, "{approved:?}");
-    assert!(near(approved["execute"], 5.0) && near(approved["prove"], 2.0), "{approved:?}");
-}
-
-/// What a pulse would meet late.
-#[test]
-fn it_wakes_when_an_outage_is_old_enough_when_the_grace_is_over_and_when_a_wait_is() {
-    let mut sim = Sim::new(sim::policy());
-    sim.run_until(60 * SECOND);
-    let wakes = |sim: &Sim, started: i64| {
-        let started = Moment { mono: started, wall: started };
-        sim.app().wakes(&Around { started, ..Around::default() }, sim.moment_now()).map(|at| at.mono)
-    };
-    assert_eq!(wakes(&sim, 0), None);
-    sim.world.primary = Answer::Down(Cause::Refused);
-    sim.world.steps.get_mut("promote").unwrap().throttles = 1;
-    assert!(sim.run_till(10.0, |sim| sim.state() == State::Suspect && wakes(sim, 0).is_some()));
-    let woken = wakes(&sim, 0).unwrap();
-    assert!(sim.run_till(10.0, |sim| sim.state() == State::Moving));
-    let confirmed = sim.records().into_iter().find_map(|row| match row.entry {
-        Entry::Confirmed { first_failed, .. } => Some(first_failed.mono),
-        _ => None,
-    });
-    assert_eq!(woken, confirmed.unwrap() + 3 * SECOND);
-    // The promotion was turned away, and is asked for again after a while.
-    assert!(sim.run_till(10.0, |sim| wakes(sim, 0).is_some()), "{}", sim.log().join("\n"));
-    let waits = wakes(&sim, 0).unwrap() - sim.now();
-    assert!((1..=SECOND).contains(&waits), "{waits}");
-
-    let mut sim = Sim::new(sim::policy());
-    sim.world.primary = Answer::Down(Cause::Refused);
-    assert!(sim.run_till(9.0, |sim| sim.state() == State::Held), "{}", sim.log().join("\n"));
-    assert_eq!(wakes(&sim, SECOND), Some(11 * SECOND));
-    assert_eq!(wakes(&sim, -60 * SECOND), None, "long over");
 }
 
 // Every state.

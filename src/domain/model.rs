@@ -360,3 +360,17 @@ pub struct Actor {
 pub fn counted(count: usize, thing: &str) -> String {
     if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_has_two_clocks_and_words() {
+        let now = Moment { mono: 50_000_000, wall: 1_700_000_050_000_000 };
+        assert_eq!(now.at_wall(now.wall - 7), Moment { mono: 49_999_993, wall: now.wall - 7 });
+        assert_eq!(now.rfc3339(), "2023-11-14T22:14:10.000Z");
+        assert_eq!(rfc3339(1_700_000_000_123_456), "2023-11-14T22:13:20.123Z");
+        assert_eq!(rfc3339(i64::MAX), i64::MAX.to_string());
+    }
+}

@@ -37,7 +37,7 @@ pub mod mutant {
 }
 """
 # What judges, the quickest first, and what it is told: a failure must end it, not be made smaller.
-JUDGES = ["unit", "properties", "acceptance", "resume", "scenarios", "walk", "simulation"]
+JUDGES = ["unit", "properties", "acceptance", "evidence", "resume", "scenarios", "walk", "simulation"]
 TOLD = {"PROPTEST_MAX_SHRINK_ITERS": "0", "RUST_BACKTRACE": "0", "JOBS": "1"}
 # What a loop without end takes, next to what the test takes by itself.
 PATIENCE = 8

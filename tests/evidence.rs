@@ -1,0 +1,282 @@
+//! What a decision rests on and what it leaves on record, where a scenario's log does not show it.
+
+#![expect(clippy::unwrap_used, reason = "what fails here must fail the test")]
+
+mod sim;
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sim::{Answer, SECOND, Sim};
+use watchover::domain::decide::{App, Input};
+use watchover::domain::gates::{Around, View};
+use watchover::domain::health::SignalHealth;
+use watchover::domain::ledger::{Entry, GateState, Ledger, Left, Pause, Record, Wish};
+use watchover::domain::model::{
+    Actor, Cause, Direction, Finding, LagSample, Look, Mode, Moment, ReplicaState, SiteName, State, Subject, Trigger, Verdict,
+};
+use watchover::domain::orders::Order;
+use watchover::domain::plan::{Plan, PlannedStep};
+use watchover::domain::policy::AppPolicy;
+use watchover::domain::quorum::Point;
+use watchover::domain::report::Report;
+use watchover::domain::rpo::{Assumption, Lags};
+
+fn by(reason: &str) -> Actor {
+    Actor { who: "alice".into(), reason: reason.into() }
+}
+
+fn at(seconds: i64) -> Moment {
+    Moment { mono: seconds * SECOND, wall: seconds * SECOND }
+}
+
+/// A row of the app's only incident.
+fn row(second: i64, entry: Entry) -> Record {
+    Record { seq: 1, at: at(second), boot_id: "boot".into(), app: Some("shop".into()), incident: Some("shop-1".into()), epoch: 1, entry }
+}
+
+#[test]
+fn a11_one_replica_of_two_that_was_never_read_leaves_the_loss_unknown() {
+    let (mut policy, ledger, around) = (sim::policy(), Ledger::default(), Around::default());
+    policy.standby.signals.push(policy.standby.signals[1].clone());
+    let sample = |at: i64| LagSample { at: at * SECOND, period: 60 * SECOND, seconds: 2.0 };
+    let loss = |read: &[(usize, i64)]| {
+        let lags: Lags = read.iter().map(|&(signal, at)| ((SiteName::Standby, signal), vec![sample(at)])).collect();
+        let (policy, ledger, around) = (&policy, &ledger, &around);
+        let now = Moment { mono: 600 * SECOND, wall: 600 * SECOND };
+        View { policy, ledger, signals: [&[], &[]], lags: &lags, preflight: None, around, now, telling: false }
+            .exposure(Direction::ToStandby)
+            .seconds
+    };
+    assert_eq!(loss(&[(1, 540)]), None);
+    assert_eq!(loss(&[(1, 540), (2, 480)]), Some(122.0));
+    assert_eq!(loss(&[(1, 420), (2, 540)]), Some(182.0));
+}
+
+/// What a person's command opens, and what not even `--force` does.
+#[test]
+fn a10_a_command_opens_the_gates_that_stand_for_a_persons_word() {
+    let now = Moment { mono: 5 * SECOND, wall: 5 * SECOND };
+    let shut = |direction: Direction, force: Option<bool>, change: fn(&mut Ledger, &mut AppPolicy, &mut Around)| {
+        let (mut ledger, mut policy) = (Ledger { active: Some(direction.source()), ..Ledger::default() }, sim::policy());
+        let mut around = Around { max_groups: 1, ..Around::default() };
+        change(&mut ledger, &mut policy, &mut around);
+        if let Some(force) = force {
+            let opened = Entry::Opened { trigger: Trigger::Operator, direction, first_failed: None, words: String::new() };
+            ledger.apply(&row(5, opened)).unwrap();
+            let wish = Wish { by: by("drill"), accept_loss: None, shown: None, force, graceful: false };
+            ledger.apply(&row(5, Entry::Commanded { wish })).unwrap();
+        }
+        let (policy, ledger, around, lags) = (&policy, &ledger, &around, &Lags::new());
+        let unseen = |site: SiteName| vec![SignalHealth::default(); policy.site(site).signals.len()];
+        let signals = [&unseen(SiteName::Primary)[..], &unseen(SiteName::Standby)[..]];
+        let view = View { policy, ledger, signals, lags, preflight: None, around, now, telling: true };
+        let (_, gates, _) = view.gates(direction, Point::Start);
+        let judged = ["direction", "not-paused", "mode", "startup-grace", "cooldown", "blast-radius"];
+        let closed = gates.into_iter().filter(|gate| gate.state != GateState::Open && judged.contains(&gate.name.as_str()));
+        closed.map(|gate| gate.name).collect::<Vec<_>>()
+    };
+    let (there, back) = (Direction::ToStandby, Direction::ToPrimary);
+    let well: fn(&mut Ledger, &mut AppPolicy, &mut Around) = |_, policy, _| policy.startup_grace = Duration::ZERO;
+    assert_eq!(shut(there, None, well), [""; 0]);
+    assert_eq!(shut(back, None, well), ["direction"]);
+    assert_eq!(shut(back, Some(false), well), [""; 0]);
+
+    let all: fn(&mut Ledger, &mut AppPolicy, &mut Around) = |ledger, policy, around| {
+        ledger.paused = Some(Pause { since: Moment::default(), until: 6 * SECOND, by: by("maintenance") });
+        ledger.last_move = Some(Moment::default());
+        policy.mode = Mode::Observe;
+        around.moving = vec!["another".into()];
+    };
+    assert_eq!(shut(there, None, all), ["not-paused", "mode", "startup-grace", "cooldown", "blast-radius"]);
+    assert_eq!(shut(there, Some(false), all), ["startup-grace", "cooldown", "blast-radius"]);
+    assert_eq!(shut(there, Some(true), all), [""; 0]);
+
+    // Whoever moves already waits for nobody of a higher priority, and a group that only waits does.
+    let ahead: fn(&mut Ledger, &mut AppPolicy, &mut Around) = |_, policy, around| {
+        policy.startup_grace = Duration::ZERO;
+        (around.max_groups, around.ahead) = (2, Some("another".into()));
+    };
+    assert_eq!(shut(there, None, ahead), ["blast-radius"]);
+    let moving: fn(&mut Ledger, &mut AppPolicy, &mut Around) = |_, policy, around| {
+        policy.startup_grace = Duration::ZERO;
+        (around.max_groups, around.ahead, around.moving) = (2, Some("another".into()), vec!["shop".into()]);
+    };
+    assert_eq!(shut(there, None, moving), [""; 0]);
+    // A pause that is over is none.
+    let over: fn(&mut Ledger, &mut AppPolicy, &mut Around) = |ledger, policy, _| {
+        policy.startup_grace = Duration::ZERO;
+        ledger.paused = Some(Pause { since: Moment::default(), until: 5 * SECOND, by: by("maintenance") });
+    };
+    assert_eq!(shut(there, None, over), [""; 0]);
+}
+
+#[test]
+fn what_is_shown_of_an_app_is_what_was_read_and_reported() {
+    let mut sim = Sim::new(sim::policy());
+    sim.run_until(60 * SECOND);
+    sim.world.primary = Answer::Down(Cause::Refused);
+    assert!(sim.run_till(60.0, |sim| sim.state() == State::Moving), "{}", sim.log().join("\n"));
+    let mut app = sim.app().clone();
+    assert_eq!(app.lag(SiteName::Standby, 1).map(|sample| sample.seconds), Some(sim.world.lag));
+    assert_eq!(app.replica_state(SiteName::Standby, 1), Some(ReplicaState::Replicating));
+    assert_eq!((app.lag(SiteName::Standby, 0), app.replica_state(SiteName::Primary, 0)), (None, None));
+
+    let incident = app.ledger().incident.as_ref().unwrap().id.clone();
+    let mut says = |epoch, words: &str| {
+        let (incident, step) = (incident.clone(), "promote".to_owned());
+        app.observe(Input::Step { incident, epoch, step, report: Report::Progress(words.to_owned()) });
+        app.progress("promote").map(str::to_owned)
+    };
+    let epoch = sim.app().epoch();
+    assert_eq!(says(epoch, "modifying").as_deref(), Some("modifying"));
+    assert_eq!(says(epoch - 1, "of an older takeover").as_deref(), Some("modifying"));
+    assert_eq!(app.progress("capacity"), None);
+}
+
+#[test]
+fn the_phases_say_where_the_time_went() {
+    let phases = |mode: Mode, order: fn(&mut Sim)| {
+        let mut sim = Sim::new(AppPolicy { mode, ..sim::policy() });
+        sim.run_until(30 * SECOND);
+        if mode == Mode::Automatic {
+            sim.order(Order::Pause { length: Duration::from_secs(3600), by: by("maintenance") }).unwrap();
+        }
+        sim.run_until(60 * SECOND);
+        sim.world.primary = Answer::Down(Cause::Refused);
+        sim.run_until(100 * SECOND);
+        order(&mut sim);
+        assert!(sim.run_till(60.0, |sim| sim.state() == State::Watching), "{}", sim.log().join("\n"));
+        let figures = sim.app().ledger().last_figures.clone().unwrap().2;
+        let sum: f64 = figures.phases.values().sum();
+        assert!((sum - figures.rto_seconds.unwrap()).abs() < 1e-6, "{figures:?}");
+        figures.phases
+    };
+    let near = |seconds: f64, wanted: f64| (seconds - wanted).abs() < 1.0;
+    let held = phases(Mode::Automatic, |sim| drop(sim.order(Order::Resume { by: by("done") })));
+    // From the first failed look at 61 to the decision at 64, the word at 100, and a fence and a promotion of 5 s.
+    assert!(near(held["detect"], 3.0) && near(held["hold"], 36.0) && held["approve"] < 0.001 && near(held["execute"], 5.0), "{held:?}");
+    let approved = phases(Mode::Approval, |sim| {
+        let incident = sim.app().ledger().incident.as_ref().unwrap().id.clone();
+        sim.order(Order::Approve { incident, by: by("go"), accept_loss: Some(f64::INFINITY) }).unwrap();
+    });
+    assert!(near(approved["detect"], 3.0) && near(approved["approve"], 36.0) && approved["hold"] < 0.001, "{approved:?}");
+    assert!(near(approved["execute"], 5.0) && near(approved["prove"], 2.0), "{approved:?}");
+}
+
+/// What a pulse would meet late.
+#[test]
+fn it_wakes_when_an_outage_is_old_enough_when_the_grace_is_over_and_when_a_wait_is() {
+    let mut sim = Sim::new(sim::policy());
+    sim.run_until(60 * SECOND);
+    let wakes = |sim: &Sim, started: i64| {
+        let started = Moment { mono: started, wall: started };
+        sim.app().wakes(&Around { started, ..Around::default() }, sim.moment_now()).map(|at| at.mono)
+    };
+    assert_eq!(wakes(&sim, 0), None);
+    sim.world.primary = Answer::Down(Cause::Refused);
+    sim.world.steps.get_mut("promote").unwrap().throttles = 1;
+    assert!(sim.run_till(10.0, |sim| sim.state() == State::Suspect && wakes(sim, 0).is_some()));
+    let woken = wakes(&sim, 0).unwrap();
+    assert!(sim.run_till(10.0, |sim| sim.state() == State::Moving));
+    let confirmed = sim.records().into_iter().find_map(|row| match row.entry {
+        Entry::Confirmed { first_failed, .. } => Some(first_failed.mono),
+        _ => None,
+    });
+    assert_eq!(woken, confirmed.unwrap() + 3 * SECOND);
+    // The promotion was turned away, and is asked for again after a while.
+    assert!(sim.run_till(10.0, |sim| wakes(sim, 0).is_some()), "{}", sim.log().join("\n"));
+    let waits = wakes(&sim, 0).unwrap() - sim.now();
+    assert!((1..=SECOND).contains(&waits), "{waits}");
+
+    let mut sim = Sim::new(sim::policy());
+    sim.world.primary = Answer::Down(Cause::Refused);
+    assert!(sim.run_till(9.0, |sim| sim.state() == State::Held), "{}", sim.log().join("\n"));
+    assert_eq!(wakes(&sim, SECOND), Some(11 * SECOND));
+    assert_eq!(wakes(&sim, -60 * SECOND), None, "long over");
+}
+
+/// A move over two databases and two fences, folded from rows: what each step left, and when.
+fn two_of_each(facts: &[(&str, i64, Value)]) -> Ledger {
+    let steps = sim::policy().failover.steps;
+    let twice = |step: &PlannedStep| [step.clone(), PlannedStep { name: format!("{}-2", step.name), ..step.clone() }];
+    let plan = Plan { direction: Direction::ToStandby, steps: steps.iter().take(2).flat_map(twice).collect() };
+    let mut ledger = Ledger { active: Some(SiteName::Primary), ..Ledger::default() };
+    let opened = Entry::Opened { trigger: Trigger::Outage, direction: plan.direction, first_failed: Some(at(60)), words: String::new() };
+    let mut rows =
+        vec![row(60, opened), row(64, Entry::Confirmed { first_failed: at(60), words: String::new() }), row(64, Entry::Planned { plan })];
+    for (step, second, facts) in facts {
+        let step = || (*step).to_owned();
+        rows.push(row(*second - 1, Entry::StepStarted { step: step() }));
+        rows.push(row(*second, Entry::StepIntent { step: step(), attempt: 1, found: Value::Null }));
+        rows.push(row(*second + 5, Entry::StepVerified { step: step(), already: false, facts: facts.clone() }));
+    }
+    rows.iter().for_each(|row| ledger.apply(row).unwrap());
+    ledger
+}
+
+#[test]
+fn nothing_is_lost_only_if_every_database_was_seen_drained_behind_every_fence() {
+    let sample = |second: i64| LagSample { at: second * SECOND, period: 60 * SECOND, seconds: 0.0 };
+    let proven = |second: i64| json!({"fence": "proven", "at": second * SECOND});
+    let drained = |second: i64| json!({"drain": {"drained": true, "evidence": sample(second)}});
+    let undrained = json!({"drain": {"drained": false, "evidence": sample(90)}});
+    let loss = |facts: &[(&str, i64, Value)]| {
+        let (ledger, policy, around, lags) = (two_of_each(facts), sim::policy(), Around::default(), Lags::new());
+        let (policy, ledger, around, lags) = (&policy, &ledger, &around, &lags);
+        View { policy, ledger, signals: [&[], &[]], lags, preflight: None, around, now: at(200), telling: false }
+            .exposure(Direction::ToStandby)
+    };
+    let fences = [("fence", 66, proven(70)), ("fence-2", 66, proven(72))];
+    let with = |more: &[(&'static str, i64, Value)]| [&fences[..], more].concat();
+    let found = loss(&with(&[("promote", 80, drained(90)), ("promote-2", 80, drained(95))]));
+    assert_eq!((found.seconds, found.assumption, found.sample), (Some(0.0), Assumption::Drained, Some(sample(95))));
+    assert_eq!(found.end_of_writes, 72 * SECOND, "the later fence");
+    for one in [vec![("promote", 80, drained(90))], vec![("promote", 80, drained(90)), ("promote-2", 80, undrained)]] {
+        assert_eq!(loss(&with(&one)).seconds, None, "{one:?}");
+    }
+    let one_fence = [("fence", 66, proven(70)), ("promote", 80, drained(90)), ("promote-2", 80, drained(95))];
+    assert_eq!(loss(&one_fence).seconds, None);
+}
+
+#[test]
+fn the_old_site_counts_as_astray_from_its_fence_or_from_the_first_promotion_on() {
+    let proven = |second: i64| json!({"fence": "proven", "at": second * SECOND});
+    let strays = |facts: &[(&str, i64, Value)]| two_of_each(facts).incident.unwrap().strays_since().map(|since| since.mono / SECOND);
+    let promoted = [("promote", 80, Value::Null), ("promote-2", 90, Value::Null)];
+    let with = |fences: &[(&'static str, i64, Value)]| [fences, &promoted[..]].concat();
+    assert_eq!(strays(&[("fence", 66, proven(70))]), None, "nothing has moved");
+    assert_eq!(strays(&promoted), Some(79), "unfenced: since the first of them");
+    assert_eq!(strays(&with(&[("fence", 66, proven(70)), ("fence-2", 67, proven(71))])), Some(79), "fenced before");
+    assert_eq!(strays(&with(&[("fence", 66, proven(70)), ("fence-2", 100, proven(104))])), Some(105), "read back after");
+    assert_eq!(strays(&with(&[("fence", 100, proven(104))])), Some(79), "one fence of two is none");
+
+    let seen =
+        |facts: Value| two_of_each(&[("promote", 80, facts)]).incident.unwrap().old_writer_seen().map(|(at, words)| (at, words.to_owned()));
+    assert_eq!(seen(Value::Null), None);
+    assert_eq!(seen(json!({"old_writer": {"at": 7, "words": "it takes writes"}})), Some((7, "it takes writes".to_owned())));
+}
+
+#[test]
+fn the_site_that_was_left_is_watched_for_a_day_by_what_speaks_with_it() {
+    const DAY: i64 = 24 * 3600;
+    let seen = |kind: &str, up: i64, counts: bool| {
+        let mut policy = sim::policy();
+        let signal = &mut policy.primary.signals[0];
+        (signal.kind, signal.counts) = (kind.to_owned(), counts);
+        let left = Left { incident: "shop-1".into(), site: SiteName::Primary, since: at(80), closed: at(100) };
+        let ledger = Ledger { active: Some(SiteName::Standby), left: Some(left), ..Ledger::default() };
+        let mut app = App::new(policy.into(), ledger, 1);
+        let finding = Finding::new(Verdict::Up, "200");
+        app.observe(Input::Look(Look { subject: Subject::Signal(SiteName::Primary, 0), sent: at(up), done: at(up), finding }));
+        app.preflight_sent(at(up));
+        let next = app.next(&Around::default(), at(up));
+        next.is_some_and(|decision| matches!(decision.entries[..], [Entry::OldSiteSeen { .. }]))
+    };
+    assert!(seen("http", 101, true) && seen("tcp", 101, true));
+    assert!(!seen("cloudwatch", 101, true), "what others say of it is no word of its own");
+    assert!(!seen("http", 101, false), "nor is what counts for nothing");
+    assert!(!seen("http", 79, true), "before its data had moved");
+    assert!(seen("http", 80, true) && seen("http", 100 + DAY - 1, true));
+    assert!(!seen("http", 100 + DAY, true));
+}
