@@ -373,4 +373,15 @@ mod tests {
         assert_eq!(rfc3339(1_700_000_000_123_456), "2023-11-14T22:13:20.123Z");
         assert_eq!(rfc3339(i64::MAX), i64::MAX.to_string());
     }
+
+    #[test]
+    fn words_are_as_people_say_them() {
+        assert_eq!([counted(0, "app"), counted(1, "app"), counted(2, "app")], ["0 apps", "1 app", "2 apps"]);
+        assert_eq!(Verdict::Up.to_string(), "up");
+        assert_eq!(Verdict::Down(Cause::Refused).to_string(), "down (refused)");
+        assert_eq!(Verdict::Unknown(Cause::NoRoute).to_string(), "unknown (no-route)");
+        let flows = [ReplicaState::Replicating, ReplicaState::Degraded, ReplicaState::Idle, ReplicaState::Stale];
+        let numbers: Vec<_> = ReplicaState::ALL.iter().copied().filter(|state| state.has_lag()).collect();
+        assert_eq!(numbers, flows);
+    }
 }
