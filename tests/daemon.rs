@@ -198,12 +198,16 @@ fn commands_answer_with_their_exit_codes() {
     assert_eq!(steps, ["fence", "promote", "capacity", "traffic"]);
     assert!(plan["steps"].as_array().unwrap().iter().all(|step| step["inspect"]["ok"] == true), "{plan:#}");
     let script = world.command(&["plan", "shop", "--format", "aws-cli"]);
-    holds(&script, 0, &["#!/usr/bin/env bash", "aws rds promote-read-replica --region us-east-1", "aws rds wait db-instance-available"]);
     holds(
         &script,
         0,
-        &["route53 wait resource-record-sets-changed", "\"SetIdentifier\":\"standby\"", "AWS_ENDPOINT_URL:=http://127.0.0.1"],
+        &[
+            "#!/usr/bin/env bash",
+            "aws rds promote-read-replica --region us-east-1",
+            "is True aws rds describe-db-instances --region us-east-1",
+        ],
     );
+    holds(&script, 0, &["is INSYNC aws route53 get-change --id", "\"SetIdentifier\":\"standby\"", "AWS_ENDPOINT_URL:=http://127.0.0.1"]);
     let file = world.dir.path().join("break-glass.sh");
     std::fs::write(&file, &script.out).unwrap();
     assert!(std::process::Command::new("bash").arg("-n").arg(&file).status().unwrap().success(), "{}", script.out);

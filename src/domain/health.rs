@@ -351,6 +351,15 @@ mod tests {
     }
 
     #[test]
+    fn it_was_well_until_then_if_its_last_good_look_is_not_older_than_two_intervals_and_a_timeout() {
+        let mut signal = SignalHealth::default();
+        assert!(signal.rate() == 0.0 && !signal.was_up_until(&policy(), at(0)), "nothing was seen yet");
+        feed(&mut signal, 0, "...");
+        assert!(signal.was_up_until(&policy(), at(2000)) && signal.was_up_until(&policy(), at(2000 + 2800)));
+        assert!(!signal.was_up_until(&policy(), at(2000 + 2801)));
+    }
+
+    #[test]
     fn what_went_down_and_is_not_seen_any_more_is_doubted_for_a_while_only() {
         let mut signal = SignalHealth::default();
         feed(&mut signal, 0, ".....xxx");

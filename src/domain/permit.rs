@@ -27,11 +27,19 @@ pub(super) fn needs_permit(app: &App, incident: &Incident, step: &PlannedStep, n
 const FRESH: Duration = Duration::from_secs(2);
 
 /// True of a step at the site that is left, when what was seen of that site is old: the move waited for a hook or a
-/// person, was paused, or we were not running. A site that came back meanwhile must not be taken down by our own fence,
-/// nor seem lost because of it.
+/// person, was paused, or we were not running; or when what was seen since is no longer what was decided on. A site that
+/// came back meanwhile must not be taken down by our own fence, nor seem lost because of it.
 fn rests_on_old_looks(app: &App, incident: &Incident, step: &PlannedStep, now: Moment) -> bool {
-    let left = &app.policy.site(incident.direction.source()).region;
-    !incident.is_committed() && step.region == *left && now.since(incident.planned.unwrap_or(incident.opened)) > FRESH
+    let left = app.policy.site(incident.direction.source());
+    let signals = app.signals(incident.direction.source());
+    let planned = incident.planned.unwrap_or(incident.opened);
+    let holds = || match quorum::second_look(left, signals, planned, now) {
+        Some(problem) => problem == Problem::Persists,
+        // Whoever has just started has the word of its last life, and has seen nothing.
+        None => signals.iter().any(|signal| signal.last().is_some()),
+    };
+    let old = now.since(planned) > FRESH || incident.trigger == Trigger::Outage && !holds();
+    !incident.is_committed() && step.region == left.region && old
 }
 
 #[expect(clippy::too_many_arguments, reason = "the whole situation of one step; a struct would only rename it")]

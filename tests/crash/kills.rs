@@ -136,7 +136,8 @@ fn one_move_survives_a_kill_behind_every_one_of_its_rows() {
     let steps = ["fence", "promote", "capacity", "traffic"];
     let table: BTreeSet<String> =
         DECIDING.iter().chain(PROVING).map(|kind| (*kind).to_owned()).chain(steps.into_iter().flat_map(rows_of)).collect();
-    seen.retain(|name| !TROUBLE.iter().any(|kind| name.starts_with(kind)));
+    // Who starts again within a move looks before it fences.
+    seen.retain(|name| !TROUBLE.iter().any(|kind| name.starts_with(kind)) && name != "step-permitted fence");
     assert!(seen.is_subset(&table), "{seen:?}");
     assert!(lives > 15, "{lives} lives");
 }

@@ -37,7 +37,7 @@ def shell(tmp_path):
     bare |= {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
 
     def run(script, **variables):
-        return subprocess.run(["bash", "-euo", "pipefail", "-c", script], env=bare | variables, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=180)
+        return subprocess.run(["bash", "-euo", "pipefail", "-c", script], env=bare | variables, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=420)
 
     return run
 

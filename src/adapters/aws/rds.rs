@@ -30,10 +30,13 @@ pub struct Instance {
     pub engine: String,
 }
 
+/// States in which an instance serves and nothing about its role is about to change: where promotions end.
+pub const SETTLED: &[&str] = &["available", "backing-up", "storage-optimization"];
+
 impl Instance {
-    /// A state in which an instance serves and nothing about its role is about to change: where promotions end.
+    /// One of [`SETTLED`].
     pub fn settled(&self) -> bool {
-        matches!(self.status.as_str(), "available" | "backing-up" | "storage-optimization")
+        SETTLED.contains(&self.status.as_str())
     }
 }
 

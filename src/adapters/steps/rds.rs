@@ -282,12 +282,14 @@ impl Step for Promote {
             lines.push(format!("sleep {}", self.keys.drain.as_secs()));
         }
         lines.extend(calls.into_iter().map(|call| call.shell));
-        // `wait db-instance-available` alone would be content with the status of before the promotion.
+        // The status alone would be the one of before the promotion. AWS's own waiters ask twice a minute: here seconds count.
         lines.push(format!(
             "wait_for {} is None aws rds describe-db-instances {at} --query 'DBInstances[0].ReadReplicaSourceDBInstanceIdentifier' --output text",
             limit.as_secs()
         ));
-        lines.push(format!("aws rds wait db-instance-available {at}"));
+        let settled: Vec<String> = rds::SETTLED.iter().map(|status| format!("'{status}'")).collect();
+        let query = shell_word(&format!("contains([{}], DBInstances[0].DBInstanceStatus)", settled.join(",")));
+        lines.push(format!("wait_for {} is True aws rds describe-db-instances {at} --query {query} --output text", limit.as_secs()));
         lines.push(format!(
             "aws rds describe-db-instances {at} --query 'DBInstances[0].[DBInstanceIdentifier,DBInstanceStatus,ReadReplicaSourceDBInstanceIdentifier]' --output text"
         ));

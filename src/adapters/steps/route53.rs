@@ -268,7 +268,9 @@ impl Step for Records {
         };
         let ask = |call: Call| format!("change=$({} --query ChangeInfo.Id --output text)", call.shell);
         let mut lines: Vec<String> = calls.into_iter().map(ask).collect();
-        lines.push("aws route53 wait resource-record-sets-changed --id \"$change\"".to_owned());
+        // AWS's own waiter asks twice a minute: here seconds count.
+        let insync = "aws route53 get-change --id \"$change\" --query ChangeInfo.Status --output text";
+        lines.push(format!("wait_for {} is INSYNC {insync}", limit.as_secs()));
         lines.extend(becomes.iter().map(|set| {
             let id = set.set_identifier.as_ref().map(|id| format!(" && SetIdentifier=='{id}'")).unwrap_or_default();
             let (field, value) = match (&set.weight, &set.failover, set.values.iter().flatten().next()) {
