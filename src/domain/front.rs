@@ -106,6 +106,8 @@ mod tests {
     fn it_is_back_since_its_first_answer_from_the_site_that_is_left() {
         let (up, down) = (Verdict::Up, Verdict::Down(Cause::Refused));
         let primary = Some(SiteName::Primary);
+        // Who has just started does not know that it was ever lost.
+        assert_eq!(front(&[look(0, up, primary), look(5, up, primary)]).back, Some(at(1)));
         let seen = [look(0, up, primary), look(10, down, None), look(20, down, None)];
         assert_eq!((front(&seen).lost, front(&seen).back), (Some(at(11)), None));
         let mut seen = seen.to_vec();
