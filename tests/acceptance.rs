@@ -15,13 +15,13 @@ use std::time::Duration;
 
 use many::Many;
 use serde_json::Value;
-use sim::{Answer, SECOND, Sim};
+use sim::{Answer, SECOND, Sim, by};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use watchover::domain::decide::Input;
 use watchover::domain::gates::Around;
 use watchover::domain::ledger::{Entry, GateState};
-use watchover::domain::model::{Actor, Cause, Direction, Mode, Outcome, SiteName, State};
+use watchover::domain::model::{Cause, Direction, Mode, Outcome, SiteName, State};
 use watchover::domain::orders::Order;
 use watchover::domain::quorum::Point;
 use watchover::domain::report::Report;
@@ -111,10 +111,6 @@ fn a19_the_first_action_follows_the_first_failed_look_well_within_nine_and_a_hal
 }
 
 // Every state.
-
-fn by(reason: &str) -> Actor {
-    Actor { who: "alice".into(), reason: reason.into() }
-}
 
 /// The world says nothing at all any more.
 fn silence(sim: &mut Sim) {

@@ -7,13 +7,13 @@ mod sim;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sim::{Answer, SECOND, Sim};
+use sim::{Answer, SECOND, Sim, by};
 use watchover::domain::decide::{App, Input};
 use watchover::domain::gates::{Around, View};
 use watchover::domain::health::SignalHealth;
 use watchover::domain::ledger::{Entry, GateState, Ledger, Left, Pause, Record, Wish};
 use watchover::domain::model::{
-    Actor, Cause, Direction, Finding, LagSample, Look, Mode, Moment, ReplicaState, SiteName, State, Subject, Trigger, Verdict,
+    Cause, Direction, Finding, LagSample, Look, Mode, Moment, ReplicaState, SiteName, State, Subject, Trigger, Verdict,
 };
 use watchover::domain::orders::Order;
 use watchover::domain::plan::{Plan, PlannedStep};
@@ -21,10 +21,6 @@ use watchover::domain::policy::AppPolicy;
 use watchover::domain::quorum::Point;
 use watchover::domain::report::Report;
 use watchover::domain::rpo::{Assumption, Lags};
-
-fn by(reason: &str) -> Actor {
-    Actor { who: "alice".into(), reason: reason.into() }
-}
 
 fn at(seconds: i64) -> Moment {
     Moment { mono: seconds * SECOND, wall: seconds * SECOND }

@@ -15,10 +15,10 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
-use sim::{Answer, MILLI, SECOND, Sim, World};
+use sim::{Answer, MILLI, SECOND, Sim, World, by};
 use watchover::domain::gates;
 use watchover::domain::ledger::{Entry, GateState, Record, Ruling, Wish};
-use watchover::domain::model::{Actor, Cause, Direction, Mode, Moment, SiteName, State, Trigger, Verdict};
+use watchover::domain::model::{Cause, Direction, Mode, Moment, SiteName, State, Trigger, Verdict};
 use watchover::domain::orders::Order;
 use watchover::domain::plan::{Class, Plan};
 use watchover::domain::policy::{AppPolicy, OnRpoExceeded};
@@ -212,10 +212,6 @@ fn act(sim: &mut Sim, event: &Event, rng: &mut SmallRng) -> String {
         }
         Event::Order | Event::Reload => "-".into(),
     }
-}
-
-fn by(reason: &str) -> Actor {
-    Actor { who: "alice".into(), reason: reason.into() }
 }
 
 fn order(sim: &Sim, rng: &mut SmallRng) -> Order {

@@ -11,9 +11,9 @@ mod sim;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sim::{Answer, SECOND, Sim};
+use sim::{Answer, SECOND, Sim, WorldStep, by};
 use watchover::domain::ledger::{Entry, Wish, step_of};
-use watchover::domain::model::{Actor, Cause, Mode, SiteName};
+use watchover::domain::model::{Cause, Mode, SiteName};
 use watchover::domain::orders::Order;
 use watchover::domain::plan::{Class, OnFailure, Repeat, Reversibility};
 use watchover::domain::policy::{AppPolicy, OnRpoExceeded, Required, SignalPolicy};
@@ -124,7 +124,7 @@ fn replay(script: &str, name: &str) -> String {
 
 /// `add NAME approval|command|command-idempotent|pre|fence before STEP…`: a step more in the plan, that those wait for. It
 /// starts at once; a deadline of its own follows as `deadline 30s`, what its failure means as `on_failure continue`.
-fn added_steps(script: &str, policy: &mut AppPolicy, name: &str) -> Vec<(String, sim::WorldStep)> {
+fn added_steps(script: &str, policy: &mut AppPolicy, name: &str) -> Vec<(String, WorldStep)> {
     let mut added = Vec::new();
     for line in script.lines().filter_map(|line| line.strip_prefix("add ")) {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -170,7 +170,6 @@ fn answer(words: &[&str], name: &str) -> Answer {
 }
 
 fn act(sim: &mut Sim, event: &[&str], name: &str) -> Option<String> {
-    let by = |reason: &str| Actor { who: "alice".into(), reason: reason.into() };
     let incident = |sim: &Sim| sim.app().ledger().incident.as_ref().map(|open| open.id.clone()).unwrap_or_default();
     let order = match event {
         ["primary", rest @ ..] => return set(&mut sim.world.primary, answer(rest, name)),
@@ -181,37 +180,9 @@ fn act(sim: &mut Sim, event: &[&str], name: &str) -> Option<String> {
         ["preflight-takes", seconds] => return set(&mut sim.world.preflight_takes, micros(seconds)),
         ["lag", seconds] => return set(&mut sim.world.lag, seconds.parse().unwrap()),
         ["no-samples"] => return set(&mut sim.world.lag_stops, true),
-        ["step", step, "silent"] => return set(&mut sim.world.steps.get_mut(*step).unwrap().silent, true),
-        ["step", step, "refuses"] => return set(&mut sim.world.steps.get_mut(*step).unwrap().refuse, true),
-        ["step", step, "denied"] => return set(&mut sim.world.steps.get_mut(*step).unwrap().denied, true),
-        ["step", step, "mended"] => {
-            let step = sim.world.steps.get_mut(*step).unwrap();
-            (step.silent, step.refuse, step.denied) = (false, false, false);
+        ["step", step, event @ ..] => {
+            step_event(sim.world.steps.get_mut(*step).unwrap_or_else(|| panic!("{name}: no step {step:?}")), event, name);
             return None;
-        }
-        ["step", step, "loses-answers", times] => {
-            return set(&mut sim.world.steps.get_mut(*step).unwrap().lose_answers, times.parse().unwrap());
-        }
-        ["step", step, "loses-looks", times] => {
-            return set(&mut sim.world.steps.get_mut(*step).unwrap().lose_looks, times.parse().unwrap());
-        }
-        ["step", step, "drops-requests", times] => {
-            return set(&mut sim.world.steps.get_mut(*step).unwrap().drop_requests, times.parse().unwrap());
-        }
-        ["step", step, "throttles", times] => {
-            return set(&mut sim.world.steps.get_mut(*step).unwrap().throttles, times.parse().unwrap());
-        }
-        ["step", step, "hides", seconds] => {
-            return set(&mut sim.world.steps.get_mut(*step).unwrap().hidden, micros(seconds));
-        }
-        ["step", step, "undo-fails", times] => {
-            return set(&mut sim.world.steps.get_mut(*step).unwrap().undo_fails, times.parse().unwrap());
-        }
-        ["step", step, "takes", seconds] => {
-            return set(&mut sim.world.steps.get_mut(*step).unwrap().takes, micros(seconds));
-        }
-        ["step", step, state @ ("on" | "off")] => {
-            return set(&mut sim.world.steps.get_mut(*step).unwrap().on, *state == "on");
         }
         ["late-answer", step] => {
             sim.late_answer(step);
@@ -317,6 +288,26 @@ fn act(sim: &mut Sim, event: &[&str], name: &str) -> Option<String> {
             refusal.gates.iter().filter(|gate| gate.state.as_str() != "open").map(|gate| gate.name.as_str()).collect::<Vec<_>>().join(", ")
         )
     })
+}
+
+/// What becomes of a step in the world.
+fn step_event(step: &mut WorldStep, event: &[&str], name: &str) {
+    match event {
+        ["silent"] => step.silent = true,
+        ["refuses"] => step.refuse = true,
+        ["denied"] => step.denied = true,
+        ["mended"] => (step.silent, step.refuse, step.denied) = (false, false, false),
+        ["loses-answers", times] => step.lose_answers = times.parse().unwrap(),
+        ["loses-looks", times] => step.lose_looks = times.parse().unwrap(),
+        ["drops-requests", times] => step.drop_requests = times.parse().unwrap(),
+        ["throttles", times] => step.throttles = times.parse().unwrap(),
+        ["hides", seconds] => step.hidden = micros(seconds),
+        ["undo-fails", times] => step.undo_fails = times.parse().unwrap(),
+        ["takes", seconds] => step.takes = micros(seconds),
+        ["on"] => step.on = true,
+        ["off"] => step.on = false,
+        other => panic!("{name}: unknown event of a step {other:?}"),
+    }
 }
 
 fn micros(seconds: &str) -> i64 {

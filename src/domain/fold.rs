@@ -127,7 +127,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::domain::ledger::{Ledger, Record};
+    use crate::domain::ledger::{Ledger, record};
     use crate::domain::model::{Actor, Direction};
 
     #[test]
@@ -153,16 +153,7 @@ mod tests {
         let asks = |attempt, found: &str| Entry::StepIntent { step: name(), attempt, found: found.into() };
         let opened = Entry::Opened { trigger: Trigger::Outage, direction: Direction::ToStandby, first_failed: None, words: String::new() };
         let mut ledger = Ledger::default();
-        let record = Record {
-            seq: 1,
-            at: at(0),
-            boot_id: "boot".into(),
-            app: Some("shop".into()),
-            incident: Some("shop-1".into()),
-            epoch: 1,
-            entry: opened,
-        };
-        ledger.apply(&record).unwrap();
+        ledger.apply(&record(opened, 0)).unwrap();
         let mut open = ledger.incident.unwrap();
         open.steps.insert(name(), StepRun::default());
         for (second, entry) in [

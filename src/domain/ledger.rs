@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::autonomy::Others;
 use super::model::{Actor, Direction, LagSample, Moment, SiteName, State, Trigger};
-use super::plan::{Class, Plan, PlannedStep, Reversibility};
+use super::plan::{Class, Plan, PlannedStep};
 use super::rpo::Exposure;
 use super::run::proven_fence;
 
@@ -162,7 +162,7 @@ impl Incident {
 
     /// True once anything final may have been asked for.
     pub fn is_committed(&self) -> bool {
-        self.runs(|step| step.reversibility != Reversibility::Reversible).any(|run| run.touched)
+        self.runs(PlannedStep::is_final).any(|run| run.touched)
     }
 }
 
@@ -313,6 +313,13 @@ impl Ledger {
             }
         }
     }
+}
+
+/// A row of the app `shop`.
+#[cfg(test)]
+pub(super) fn record(entry: Entry, seconds: i64) -> Record {
+    let at = Moment { mono: seconds * 1_000_000, wall: seconds * 1_000_000 };
+    Record { seq: 0, at, boot_id: "boot".into(), app: Some("shop".into()), incident: Some("shop-1".into()), epoch: 1, entry }
 }
 
 #[cfg(test)]
@@ -492,11 +499,6 @@ mod tests {
         for state in State::ALL {
             assert!(every_entry().iter().any(|entry| entry.leads(*state).is_some_and(|next| next != *state)), "nothing leaves {state}");
         }
-    }
-
-    fn record(entry: Entry, seconds: i64) -> Record {
-        let at = Moment { mono: seconds * 1_000_000, wall: seconds * 1_000_000 };
-        Record { seq: 0, at, boot_id: "boot".into(), app: Some("shop".into()), incident: Some("shop-1".into()), epoch: 1, entry }
     }
 
     /// An app that came to that state, with an incident open unless it is at rest.

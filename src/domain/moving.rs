@@ -282,7 +282,7 @@ fn overdue(step: &PlannedStep, run: &StepRun, progress: Option<&str>) -> Decisio
 
 /// Asked for and not read back, and nothing takes it back: a machine must not guess whether it will still happen.
 fn is_open_for_good(step: &PlannedStep, run: &StepRun) -> bool {
-    run.touched && step.reversibility != Reversibility::Reversible
+    run.touched && step.is_final()
 }
 
 fn inspected(

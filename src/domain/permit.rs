@@ -10,7 +10,7 @@ use super::gates::{self, Around};
 use super::ledger::{Entry, Gate, GateState, Incident, Ruling, StepRun};
 use super::model::{Moment, Trigger};
 use super::moving::{Work, intend, is_paused};
-use super::plan::{Class, PlannedStep, Reversibility};
+use super::plan::{Class, PlannedStep};
 use super::quorum::{self, Point, Problem};
 use super::rpo::Exposure;
 
@@ -20,7 +20,7 @@ const BINDING: &[&str] = &["not-isolated", "target-healthy", "data-loss", "lease
 /// What cannot be taken back, and what sends users elsewhere, is looked at again right before it; the rest, where what it
 /// rests on is old.
 pub(super) fn needs_permit(app: &App, incident: &Incident, step: &PlannedStep, now: Moment) -> bool {
-    step.reversibility != Reversibility::Reversible || step.class == Class::Traffic || rests_on_old_looks(app, incident, step, now)
+    step.is_final() || step.class == Class::Traffic || rests_on_old_looks(app, incident, step, now)
 }
 
 /// How long a decision is fresh: as long as its own looks were on their way, and a bit.
@@ -31,6 +31,9 @@ const FRESH: Duration = Duration::from_secs(2);
 /// came back meanwhile must not be taken down by our own fence, nor seem lost because of it.
 fn rests_on_old_looks(app: &App, incident: &Incident, step: &PlannedStep, now: Moment) -> bool {
     let left = app.policy.site(incident.direction.source());
+    if step.region != left.region || incident.is_committed() {
+        return false;
+    }
     let signals = app.signals(incident.direction.source());
     let planned = incident.planned.unwrap_or(incident.opened);
     let holds = || match quorum::second_look(left, signals, planned, now) {
@@ -38,8 +41,7 @@ fn rests_on_old_looks(app: &App, incident: &Incident, step: &PlannedStep, now: M
         // Whoever has just started has the word of its last life, and has seen nothing.
         None => signals.iter().any(|signal| signal.last().is_some()),
     };
-    let old = now.since(planned) > FRESH || incident.trigger == Trigger::Outage && !holds();
-    !incident.is_committed() && step.region == left.region && old
+    now.since(planned) > FRESH || incident.trigger == Trigger::Outage && !holds()
 }
 
 #[expect(clippy::too_many_arguments, reason = "the whole situation of one step; a struct would only rename it")]

@@ -84,6 +84,11 @@ impl PlannedStep {
     pub fn is_fence(&self) -> bool {
         self.kind.starts_with("fence")
     }
+
+    /// True if nothing of ours takes it back.
+    pub fn is_final(&self) -> bool {
+        self.reversibility != Reversibility::Reversible
+    }
 }
 
 /// All steps of one direction.
@@ -152,7 +157,7 @@ impl Plan {
 
     /// True if the plan has a step that cannot be taken back.
     pub fn is_one_way(&self) -> bool {
-        self.steps.iter().any(|step| step.reversibility != Reversibility::Reversible)
+        self.steps.iter().any(PlannedStep::is_final)
     }
 
     /// Every fault of the order: unknown names, circles, traffic that could overtake data. `(step, what)`.

@@ -3,7 +3,7 @@
 
 cargo-mutants builds once for each mutant, which takes hours. Here it only lists them: all are planted into one copy of the
 tree, each in a copy of the body of its function, and a variable of the environment chooses one. What does not compile is
-left out, as cargo-mutants would.
+left out, as cargo-mutants would. Those that cannot be chosen while the program runs are built one by one at the end.
 
 Whatever no test finds has to stand in survivors.toml with a reason, and whatever stands there has to survive: exit code 0
 only then. Standard library alone.
@@ -39,6 +39,7 @@ pub mod mutant {
 # What judges, the quickest first, and what it is told: a failure must end it, not be made smaller.
 JUDGES = ["unit", "properties", "acceptance", "evidence", "resume", "scenarios", "walk", "simulation"]
 TOLD = {"PROPTEST_MAX_SHRINK_ITERS": "0", "RUST_BACKTRACE": "0", "JOBS": "1"}
+EVERYTHING = ["--lib", *(part for name in JUDGES[1:] for part in ("--test", name))]
 # What a loop without end takes, next to what the test takes by itself.
 PATIENCE = 8
 TOKEN = re.compile(
@@ -95,19 +96,24 @@ def woven(source, mutants):
     for mutant in mutants:
         place = source.span(mutant["span"])
         bodies[next(span for span in outer if span[0] <= place[0] and place[1] <= span[1])].append((mutant, place))
-    parts, at, owners = [], 0, []
-    line = lambda: sum(part.count("\n") for part in parts) + 1
+    parts, at, owners, line = [], 0, [], 1
+
+    def put(*texts):
+        nonlocal line
+        parts.extend(texts)
+        line += sum(text.count("\n") for text in texts)
+
     for (start, end), those in sorted(bodies.items()):
         body = source.text[start:end]
         before, header = source.text[at:start].rpartition("fn ")[::2]
         # Which mutant this is only shows when it runs.
-        parts += [before.removesuffix("const "), "fn ", header, "match crate::mutant::chosen() {\n"]
+        put(before.removesuffix("const "), "fn ", header, "match crate::mutant::chosen() {\n")
         for mutant, (begin, close) in those:
             changed = body[: begin - start] + " " + mutant["replacement"] + " " + body[close - start :]
-            first = line()
-            parts.append(f"{mutant['number']} => {{{changed}}}\n")
-            owners.append((first, line() - 1, mutant["number"]))
-        parts.append(f"_ => {{{body}}}\n}}")
+            first = line
+            put(f"{mutant['number']} => {{{changed}}}\n")
+            owners.append((first, line - 1, mutant["number"]))
+        put(f"_ => {{{body}}}\n}}")
         at = end
     return "".join([*parts, source.text[at:]]), owners
 
@@ -158,15 +164,14 @@ def viable(place, target, mutants):
         bad = set()
         for error in errors:
             for span in error["spans"]:
-                lines = range(span["line_start"], span["line_end"] + 1)
-                bad |= {number for first, last, number in owners.get(span["file_name"], []) if first in lines or last in lines or first <= lines[0] <= last}
+                owned = owners.get(span["file_name"], [])
+                bad |= {number for first, last, number in owned if first <= span["line_end"] and span["line_start"] <= last}
         if not bad:
             raise SystemExit("mutants: it does not build:\n" + "\n".join(error["rendered"] for error in errors[:5]))
         left_out += [mutant for mutant in mutants if mutant["number"] in bad]
         mutants = [mutant for mutant in mutants if mutant["number"] not in bad]
         print(f"{len(bad)} do not compile", flush=True)
-    what = ["--lib", *(part for name in JUDGES[1:] for part in ("--test", name))]
-    programs, errors = build(place, target, what)
+    programs, errors = build(place, target, EVERYTHING)
     if errors:
         raise SystemExit("mutants: it does not build:\n" + errors[0]["rendered"])
     return programs, mutants, left_out
@@ -197,10 +202,11 @@ def main():
     everything = [mutant for mutant in listed() if re.search(options.only, mutant["name"])]
     # A constant has no body to be chosen in; a body of a type that only the compiler knows cannot be one of several.
     plain = [mutant for mutant in everything if mutant["function"] and "-> impl" not in mutant["function"]["return_type"]]
-    apart = [mutant for mutant in everything if mutant not in plain]
+    at_once = {mutant["number"] for mutant in plain}
+    apart = [mutant for mutant in everything if mutant["number"] not in at_once]
     began = time.monotonic()
     programs, mutants, left_out = viable(place, target, plain)
-    print(f"{len(everything)} mutants: {len(mutants)} to be judged, {len(left_out)} do not compile, {len(apart)} only one at a time; built in {time.monotonic() - began:.0f} s", flush=True)
+    print(f"{len(everything)} mutants: {len(mutants)} at once, {len(apart)} one by one, {len(left_out)} do not compile; built in {time.monotonic() - began:.0f} s", flush=True)
     limits = {}
     for name in JUDGES:
         start = time.monotonic()
@@ -224,21 +230,36 @@ def main():
                     missed.append(mutant)
                     print(f"{mutant['name']} ({mutant['span']['start']['line']})", flush=True)
 
-    workers = [threading.Thread(target=worker) for _ in range(options.jobs)]
-    for one in workers:
-        one.start()
-    for one in workers:
-        one.join()
+    def everyone():
+        workers = [threading.Thread(target=worker) for _ in range(options.jobs)]
+        for one in workers:
+            one.start()
+        for one in workers:
+            one.join()
+
+    everyone()
+    for mutant in apart:
+        planted.copy(place)
+        source = Source(ROOT / mutant["file"])
+        begin, close = source.span(mutant["span"])
+        (place / mutant["file"]).write_text(source.text[:begin] + " " + mutant["replacement"] + " " + source.text[close:])
+        programs, errors = build(place, target, EVERYTHING)
+        if errors:
+            left_out.append(mutant)
+            continue
+        mutants.append(mutant)
+        work = iter([mutant])
+        everyone()
     argued = {entry["mutant"]: entry["why"] for entry in tomllib.loads(SURVIVORS.read_text()).get("survivor", [])} if SURVIVORS.exists() else {}
     names = {mutant["name"] for mutant in missed}
     fresh, stale = sorted(names - argued.keys()), sorted(name for name in argued.keys() - names if re.search(options.only, name))
     each = ", ".join(f"{found[name]} by {name}" for name in JUDGES)
+    print(f"{len(left_out)} of {len(everything)} do not compile")
     print(f"{sum(found.values())} of {len(mutants)} found ({each}); {len(missed)} survive, {len(names) - len(fresh)} of them argued; {time.monotonic() - began:.0f} s")
     for name in stale:
         print(f"argued, and found or gone: {name}")
     for name in fresh:
         print(f"survives without a reason: {name}")
-    (pathlib.Path(options.build) / "apart.txt").write_text("".join(f"{mutant['name']}\n" for mutant in apart))
     sys.exit(1 if fresh or stale else 0)
 
 

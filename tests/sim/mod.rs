@@ -15,7 +15,7 @@ use watchover::domain::decide::{App, Effect, Input, Tempo};
 use watchover::domain::gates::{Found, Preflight};
 use watchover::domain::ledger::{Entry, Record};
 use watchover::domain::model::{
-    Cause, Direction, Finding, LagSample, Look, Moment, ReplicaReading, ReplicaState, SiteName, State, Subject, Verdict,
+    Actor, Cause, Direction, Finding, LagSample, Look, Moment, ReplicaReading, ReplicaState, SiteName, State, Subject, Verdict,
 };
 use watchover::domain::orders::{Order, Refusal};
 use watchover::domain::policy::{AppPolicy, FleetPolicy, SignalPolicy};
@@ -29,6 +29,11 @@ mod policy;
 pub mod prompt;
 
 pub use policy::policy;
+
+/// A person who says why.
+pub fn by(reason: &str) -> Actor {
+    Actor { who: "alice".into(), reason: reason.into() }
+}
 
 pub const SECOND: i64 = 1_000_000;
 pub const MILLI: i64 = 1_000;

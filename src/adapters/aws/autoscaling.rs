@@ -1,5 +1,6 @@
 //! What Auto Scaling says of one group; read and sized by the fence and by the capacity step.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,12 @@ pub struct Sizes {
     pub max: i32,
     /// As many as there should be now.
     pub desired: i32,
+}
+
+impl fmt::Display for Sizes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "min {}, max {}, desired {}", self.min, self.max, self.desired)
+    }
 }
 
 /// One instance of a group.

@@ -159,11 +159,11 @@ impl Step for Fence {
             let now = self.place.group(&self.aws).await?.sizes;
             // A fence that never took has nothing to put back, and older sizes might be smaller than what is needed now.
             if now.desired > 0 && now.min >= was.min {
-                return Ok(format!("group {group} is not fenced: left at min {}, max {}, desired {}", now.min, now.max, now.desired));
+                return Ok(format!("group {group} is not fenced: left at {now}"));
             }
             let again = Sizes { desired: was.desired.max(now.desired), ..was };
             self.place.resize(&self.aws, again).await?;
-            Ok(format!("group {group} is sized to min {}, max {}, desired {} again", again.min, again.max, again.desired))
+            Ok(format!("group {group} is sized to {again} again"))
         })
         .await
     }
