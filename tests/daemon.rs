@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "what fails here must fail the test")]
 #![expect(clippy::unwrap_used, reason = "a test's helper may end the test")]
 
+#[expect(dead_code, reason = "each test file uses its part of the harness")]
 mod real;
 
 use std::collections::BTreeMap;

@@ -8,7 +8,7 @@ mod real;
 
 use std::net::TcpListener;
 
-use real::{Daemon, World, until};
+use real::{Daemon, GO_FIRST, World, append, until};
 use serde_json::Value;
 
 /// Takes connections and never answers; it ends with the process.
@@ -29,7 +29,7 @@ fn world() -> World {
     let standby = text.split_once("[app.standby]").unwrap().1;
     let of = |key: &str| standby.split_once(&format!("\n{key} = \"")).unwrap().1.split_once('"').unwrap().0.to_owned();
     let (url, connect_to) = (of("url"), of("connect_to"));
-    world.edit(&[("kind = \"rds-promote-replica\"\n", "kind = \"rds-promote-replica\"\nafter = [\"fence\", \"go\"]\n")]);
+    world.edit(&[GO_FIRST]);
     let more = format!(
         r#"
 [[app.failover]]
@@ -71,7 +71,7 @@ remind_every = "1s"
 "#,
         silent = silent()
     );
-    std::fs::write(&world.config, std::fs::read_to_string(&world.config).unwrap() + &more).unwrap();
+    append(&world.config, &more);
     world
 }
 

@@ -12,7 +12,7 @@ use watchover::lab::Action;
 use watchover::lab::faults::Fault;
 
 use crate::kills::lives;
-use crate::real::{Daemon, LONG, command, until};
+use crate::real::{Daemon, GO_FIRST, LONG, append, command, until};
 use crate::stage::Stage;
 
 /// Rows of these steps that no other step writes, and of the yes that one waits for.
@@ -88,7 +88,7 @@ impl Hooks {
         let dir = stage.dir.path().display().to_string();
         let go = "[[app.failover]]\nname = \"go\"\nkind = \"approval\"\nafter = []\nask = \"promote?\"\ntimeout = \"5m\"\n";
         if asks {
-            stage.edit(&[("kind = \"rds-promote-replica\"\n", "kind = \"rds-promote-replica\"\nafter = [\"fence\", \"go\"]\n")]);
+            stage.edit(&[GO_FIRST]);
         }
         let more = format!(
             r#"
@@ -122,8 +122,7 @@ topic_arn = "{topic}"
             receiver = receiver.address,
             topic = stage.addresses().topic_arn,
         );
-        let text = std::fs::read_to_string(&stage.config).unwrap();
-        std::fs::write(&stage.config, text + &more).unwrap();
+        append(&stage.config, &more);
         Hooks { stage, receiver }
     }
 
@@ -224,10 +223,7 @@ fn killed_while_a_program_runs_that_must_not_run_twice_a_person_is_asked() {
     std::fs::remove_file(hooks.path("wait")).unwrap();
 
     let daemon = Daemon::start(&stage.config);
-    let waits_for = until("a person is asked", || {
-        let app = daemon.app();
-        (app["state"] == "stuck").then(|| app["incident"]["waits_for"].as_str().map(str::to_owned)).flatten()
-    });
+    let waits_for = daemon.waits_for();
     assert!(waits_for.contains("watchover skip"), "{waits_for}");
     assert_eq!(stage.happened("promotion-accepted"), 0);
     let said = command(&stage.config, &["skip", "hook", "--reason", "it did its work"]);

@@ -2,7 +2,7 @@
 //! called off, what others do. Whoever comes back holds to it.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -11,7 +11,7 @@ use watchover::lab::Action;
 use watchover::lab::faults::Fault;
 use watchover::lab::world::{SiteMode, SiteName, Traffic};
 
-use crate::real::{Daemon, LONG, command, until};
+use crate::real::{Daemon, command, until};
 use crate::stage::{CAPACITY, Change, FENCE, PROMOTE, RECORDS, Stage};
 
 /// The kinds of rows that this file kills behind.
@@ -59,16 +59,7 @@ impl Lives {
 
     /// Waits until the app's status is like that.
     fn is(&mut self, what: &str, like: impl Fn(&Value) -> bool) -> Value {
-        let daemon = self.daemon();
-        let start = Instant::now();
-        loop {
-            let app = daemon.app();
-            if like(&app) {
-                return app;
-            }
-            assert!(start.elapsed() < LONG, "not within {LONG:?}: {what}: {app:#}\n{}", daemon.said());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        self.daemon().shows(what, like)
     }
 
     fn in_state(&mut self, state: &str) -> Value {
@@ -82,11 +73,7 @@ impl Lives {
         self.daemon();
         let daemon = self.daemon.take().unwrap();
         act(&self.stage, &daemon);
-        let written = || self.stage.rows().into_iter().find(|row| row.epoch == epoch && row.name == name);
-        let row = until(name, written);
-        self.stage.kill(daemon);
-        let later: Vec<_> = self.stage.rows().into_iter().filter(|later| later.seq > row.seq).collect();
-        assert!(later.iter().all(|later| later.mono == row.mono), "{name} was the last transaction: {later:?}");
+        self.stage.killed_behind(daemon, epoch, name);
     }
 
     /// The same behind what a person orders.
@@ -107,12 +94,7 @@ impl Lives {
     }
 }
 
-/// The app on every machine of the primary dies, or runs again.
-fn primary(stage: &Stage, running: bool) {
-    stage.act(&Action::App { site: SiteName::Primary, running });
-}
-
-/// The same of its balancer alone, which needs no checks to believe it.
+/// The balancer of the primary breaks or answers again, which needs no checks to believe it.
 fn front(stage: &Stage, mode: SiteMode) {
     stage.act(&Action::Site { site: SiteName::Primary, mode });
 }
@@ -162,7 +144,7 @@ fn killed_at_every_row_of_a_move_that_people_decide() {
     lives.in_state("held");
     // A no holds over the restart: it is not asked again.
     assert_eq!(lives.count("declined"), 1);
-    primary(&lives.stage, true);
+    lives.stage.primary(true);
     lives.in_state("watching");
     lives.is("only the mode asks", |app| app["ruling"] == "ask");
 
@@ -258,7 +240,7 @@ fn killed_behind_what_others_did() {
     let mut lives = Lives::new(Traffic::Autonomous, "approval");
     lives.is("only the mode asks", |app| app["ruling"] == "ask");
     // Route 53 moves users by itself while we wait for a person.
-    lives.killed_behind("moved-by-others", |stage, _| primary(stage, false));
+    lives.killed_behind("moved-by-others", |stage, _| stage.break_primary());
     let said = lives.in_state("awaiting-approval");
     assert_eq!((lives.count("moved-by-others"), lives.stage.effect(PROMOTE)), (1, 0), "{said:#}");
     let said = command(&lives.stage.config, &["approve", "--reason", "users are there already", "--accept-data-loss", "any"]);

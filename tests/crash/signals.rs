@@ -79,10 +79,7 @@ fn stopped_for_longer_than_the_whole_move_may_take_it_asks_a_person_and_goes_on_
     // The passing of time is what is tested.
     std::thread::sleep(Duration::from_secs(10));
     daemon.process.signal(Signal::CONT);
-    let waits_for = until("it waits for a person", || {
-        let app = daemon.app();
-        (app["state"] == "stuck").then(|| app["incident"]["waits_for"].as_str().map(str::to_owned)).flatten()
-    });
+    let waits_for = daemon.waits_for();
     assert!(waits_for.contains("watchover retry"), "{waits_for}");
     assert_eq!(stage.effect(RECORDS), 0, "users are where they were");
     let said = command(&stage.config, &["retry", "--reason", "it stood still, and its database is up"]);

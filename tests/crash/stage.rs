@@ -15,7 +15,7 @@ use watchover::lab::referee::Expect;
 use watchover::lab::world::{Cause, ChangeAction, PRIMARY_REGION, STANDBY_REGION, SWITCH_REGION, SiteName, Traffic, names};
 use watchover::lab::{Action, Addresses, ConfigOptions, Lab, LabSpec};
 
-use crate::real::{Daemon, command, until};
+use crate::real::{Daemon, command, edit, until};
 
 /// One kind of change at AWS that a plan makes: its call, and the event by which the world counts it.
 #[derive(Clone, Copy, Debug)]
@@ -121,12 +121,7 @@ impl Stage {
 
     /// Changes the config's text; each change must apply.
     pub fn edit(&self, changes: &[(&str, &str)]) {
-        let mut text = std::fs::read_to_string(&self.config).unwrap();
-        for (from, to) in changes {
-            assert!(text.contains(from), "{from:?} is not in the config");
-            text = text.replacen(from, to, 1);
-        }
-        std::fs::write(&self.config, text).unwrap();
+        edit(&self.config, changes);
     }
 
     pub fn state(&self) -> PathBuf {
@@ -146,7 +141,12 @@ impl Stage {
 
     /// The app dies on every machine of the primary; its region lives, so that the fence is one.
     pub fn break_primary(&self) {
-        self.act(&Action::App { site: SiteName::Primary, running: false });
+        self.primary(false);
+    }
+
+    /// The app on every machine of the primary dies, or runs again.
+    pub fn primary(&self, running: bool) {
+        self.act(&Action::App { site: SiteName::Primary, running });
     }
 
     /// Somebody lets the primary's record follow its target's health: Route 53 can move users by itself.
@@ -249,12 +249,19 @@ impl Stage {
         assert_eq!(status.code(), None, "it ended by itself: {}", daemon.said());
     }
 
+    /// Kills the daemon of that takeover behind its first row of that name, which was held on to before.
+    pub fn killed_behind(&self, daemon: Daemon, epoch: i64, name: &str) {
+        let row = until(name, || self.rows().into_iter().find(|row| row.epoch == epoch && row.name == name));
+        self.kill(daemon);
+        let later: Vec<_> = self.rows().into_iter().filter(|later| later.seq > row.seq).collect();
+        assert!(later.iter().all(|later| later.mono == row.mono), "{name} was the last transaction: {later:?}");
+    }
+
     /// Waits for the end of the only move.
     pub fn moved(&self, daemon: &Daemon) {
-        until("the move is over", || {
-            let app = daemon.app();
+        daemon.shows("the move is over", |app| {
             assert_ne!(app["state"], "stuck", "{app:#}\n{}", daemon.said());
-            (app["active_site"] == "standby" && app["incident"].is_null()).then_some(())
+            app["active_site"] == "standby" && app["incident"].is_null()
         });
     }
 

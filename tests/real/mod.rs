@@ -1,6 +1,7 @@
 //! The real binary as processes: a world, daemons in it, and commands; and a plain HTTP client of our own, so that
 //! nothing of the program is tested by itself. Whatever is started ends with its value, by its own id.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -17,16 +18,39 @@ use tempfile::TempDir;
 pub const LONG: Duration = Duration::from_secs(60);
 
 /// Asks until there is an answer, or fails with what was waited for.
-pub fn until<T>(what: &str, mut question: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, question: impl FnMut() -> Option<T>) -> T {
+    until_or(what, String::new, question)
+}
+
+/// The same; a failure also says what `more` knows.
+fn until_or<T>(what: &str, more: impl Fn() -> String, mut question: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(answer) = question() {
             return answer;
         }
-        assert!(start.elapsed() < LONG, "not within {}s: {what}", LONG.as_secs());
+        assert!(start.elapsed() < LONG, "not within {}s: {what}{}", LONG.as_secs(), more());
         std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+/// Changes the config's text; each change must apply.
+pub fn edit(config: &Path, changes: &[(&str, &str)]) {
+    let mut text = std::fs::read_to_string(config).unwrap();
+    for (from, to) in changes {
+        assert!(text.contains(from), "{from:?} is not in the config");
+        text = text.replacen(from, to, 1);
+    }
+    std::fs::write(config, text).unwrap();
+}
+
+/// Writes more at its end.
+pub fn append(config: &Path, more: &str) {
+    std::fs::write(config, std::fs::read_to_string(config).unwrap() + more).unwrap();
+}
+
+/// The change after which the promotion waits for the step `go` too.
+pub const GO_FIRST: (&str, &str) = ("kind = \"rds-promote-replica\"\n", "kind = \"rds-promote-replica\"\nafter = [\"fence\", \"go\"]\n");
 
 /// This program, in an environment without settings of the machine's.
 pub fn watchover() -> Command {
@@ -191,12 +215,7 @@ impl World {
 
     /// Changes the config's text; each change must apply.
     pub fn edit(&self, changes: &[(&str, &str)]) {
-        let mut text = std::fs::read_to_string(&self.config).unwrap();
-        for (from, to) in changes {
-            assert!(text.contains(from), "{from:?} is not in the config");
-            text = text.replacen(from, to, 1);
-        }
-        std::fs::write(&self.config, text).unwrap();
+        edit(&self.config, changes);
     }
 }
 
@@ -246,12 +265,32 @@ impl Daemon {
     /// Waits until it would move if it had to.
     pub fn settles(&self) {
         until("the daemon is ready", || (self.get("/readyz").0 == 200).then_some(()));
-        until("every gate is open", || (self.app()["ruling"] == "go").then_some(()));
+        self.shows("every gate is open", |app| app["ruling"] == "go");
     }
 
     /// Waits until it only watches. On a machine that is full a look of well things may be late, and is doubted for a while.
     pub fn calms(&self) {
-        until("it only watches", || (self.app()["state"] == "watching").then_some(()));
+        self.shows("it only watches", |app| app["state"] == "watching");
+    }
+
+    /// Waits until the app's status is like that.
+    pub fn shows(&self, what: &str, like: impl Fn(&Value) -> bool) -> Value {
+        let last = RefCell::new(Value::Null);
+        until_or(
+            what,
+            || format!(": {:#}\n{}", last.borrow(), self.said()),
+            || {
+                let app = self.app();
+                last.replace(app.clone());
+                like(&app).then_some(app)
+            },
+        )
+    }
+
+    /// Waits until it waits for a person: for what.
+    pub fn waits_for(&self) -> String {
+        let app = self.shows("it waits for a person", |app| app["state"] == "stuck" && app["incident"]["waits_for"].is_string());
+        app["incident"]["waits_for"].as_str().unwrap().to_owned()
     }
 
     pub fn get(&self, path: &str) -> (u16, String) {

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
-use crate::real::{Daemon, LONG, Said, World, until, watchover};
+use crate::real::{Daemon, LONG, Said, World, append, until, watchover};
 use crate::{request, say, status, tcp};
 
 /// The secret of one place. No text of the program's holds it by chance.
@@ -201,7 +201,7 @@ pass_env = ["DESK_TOKEN"]
 "#,
         external = secret("ExternalId"),
     );
-    fs::write(&world.config, fs::read_to_string(&world.config).unwrap() + &more).unwrap();
+    append(&world.config, &more);
     world
 }
 
