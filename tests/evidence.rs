@@ -49,11 +49,26 @@ fn a11_one_replica_of_two_that_was_never_read_leaves_the_loss_unknown() {
     assert_eq!(loss(&[(1, 420), (2, 540)]), Some(182.0));
 }
 
+/// A step whose turn came right before a pause is looked at once a second while it lasts, and not as fast as it answers.
+#[test]
+fn a12_a_step_that_is_held_back_by_a_pause_is_looked_at_once_a_second() {
+    let mut sim = Sim::new(sim::policy());
+    sim.run_for(60.0);
+    sim.world.primary = Answer::Down(Cause::Refused);
+    let begun = |sim: &Sim| sim.records().last().is_some_and(|row| row.entry.kind() == "step-started");
+    assert!(sim.run_till(20.0, begun));
+    sim.order(Order::Pause { length: Duration::from_secs(3600), by: by("maintenance") }).unwrap();
+    sim.run_for(60.0);
+    let capacity = &sim.world.steps["capacity"];
+    assert_eq!(capacity.applies, 0);
+    assert!((55..=65).contains(&capacity.looks), "{}", capacity.looks);
+}
+
 /// What a person's command opens, and what not even `--force` does.
 #[test]
 fn a10_a_command_opens_the_gates_that_stand_for_a_persons_word() {
     let now = Moment { mono: 5 * SECOND, wall: 5 * SECOND };
-    let shut = |direction: Direction, force: Option<bool>, change: fn(&mut Ledger, &mut AppPolicy, &mut Around)| {
+    let gates = |direction: Direction, force: Option<bool>, change: fn(&mut Ledger, &mut AppPolicy, &mut Around)| {
         let (mut ledger, mut policy) = (Ledger { active: Some(direction.source()), ..Ledger::default() }, sim::policy());
         let mut around = Around { max_groups: 1, ..Around::default() };
         change(&mut ledger, &mut policy, &mut around);
@@ -67,9 +82,13 @@ fn a10_a_command_opens_the_gates_that_stand_for_a_persons_word() {
         let unseen = |site: SiteName| vec![SignalHealth::default(); policy.site(site).signals.len()];
         let signals = [&unseen(SiteName::Primary)[..], &unseen(SiteName::Standby)[..]];
         let view = View { policy, ledger, signals, lags, preflight: None, around, now, telling: true };
-        let (_, gates, _) = view.gates(direction, Point::Start);
+        view.gates(direction, Point::Start).1
+    };
+    let shut = |direction: Direction, force: Option<bool>, change: fn(&mut Ledger, &mut AppPolicy, &mut Around)| {
         let judged = ["direction", "not-paused", "mode", "startup-grace", "cooldown", "blast-radius"];
-        let closed = gates.into_iter().filter(|gate| gate.state != GateState::Open && judged.contains(&gate.name.as_str()));
+        let closed = gates(direction, force, change)
+            .into_iter()
+            .filter(|gate| gate.state != GateState::Open && judged.contains(&gate.name.as_str()));
         closed.map(|gate| gate.name).collect::<Vec<_>>()
     };
     let (there, back) = (Direction::ToStandby, Direction::ToPrimary);
@@ -87,6 +106,8 @@ fn a10_a_command_opens_the_gates_that_stand_for_a_persons_word() {
     assert_eq!(shut(there, None, all), ["not-paused", "mode", "startup-grace", "cooldown", "blast-radius"]);
     assert_eq!(shut(there, Some(false), all), ["startup-grace", "cooldown", "blast-radius"]);
     assert_eq!(shut(there, Some(true), all), [""; 0]);
+    let of_pause = |change| gates(there, Some(false), change).into_iter().find(|gate| gate.name == "not-paused").unwrap().words;
+    assert_eq!(of_pause(all), "paused by alice, but a person commands this move");
 
     // Whoever moves already waits for nobody of a higher priority, and a group that only waits does.
     let ahead: fn(&mut Ledger, &mut AppPolicy, &mut Around) = |_, policy, around| {
@@ -105,6 +126,7 @@ fn a10_a_command_opens_the_gates_that_stand_for_a_persons_word() {
         ledger.paused = Some(Pause { since: Moment::default(), until: 5 * SECOND, by: by("maintenance") });
     };
     assert_eq!(shut(there, None, over), [""; 0]);
+    assert_eq!(of_pause(over), "not paused any more");
 }
 
 #[test]

@@ -300,6 +300,7 @@ fn step_event(step: &mut WorldStep, event: &[&str], name: &str) {
         ["loses-answers", times] => step.lose_answers = times.parse().unwrap(),
         ["loses-looks", times] => step.lose_looks = times.parse().unwrap(),
         ["drops-requests", times] => step.drop_requests = times.parse().unwrap(),
+        ["looks-take", seconds] => step.look_takes = micros(seconds),
         ["throttles", times] => step.throttles = times.parse().unwrap(),
         ["hides", seconds] => step.hidden = micros(seconds),
         ["undo-fails", times] => step.undo_fails = times.parse().unwrap(),

@@ -26,8 +26,6 @@ const NEWS_WITHIN: Duration = Duration::from_secs(60);
 const STEADY: Duration = Duration::from_secs(1);
 /// The move itself, where what the steps are doing is kept; no step can be called so.
 const MOVE: &str = "";
-/// How often an unclear problem is looked at again before a held move goes.
-const RECHECK_EVERY: Duration = Duration::from_secs(2);
 
 pub use super::app::{App, Decision, Effect, Front, Input, PROOF, Tempo};
 
@@ -193,13 +191,14 @@ impl App {
             // itself once more, in looks sent after the last gate opened.
             match self.work.get(MOVE) {
                 Some(Work::Permit { asked, .. }) => {
-                    match quorum::second_look(self.policy.site(source), self.signals(source), *asked, now) {
-                        Some(Problem::Persists) => {}
-                        Some(Problem::Unclear) if now.since(*asked) > RECHECK_EVERY => return Some(self.recheck(now)),
-                        None | Some(Problem::Wavers | Problem::Gone | Problem::Unclear) => return None,
+                    if quorum::second_look(self.policy.site(source), self.signals(source), *asked, now) != Some(Problem::Persists) {
+                        return None;
                     }
                 }
-                _ => return Some(self.recheck(now)),
+                _ => {
+                    let asked = Work::Permit { asked: now, found: serde_json::Value::Null };
+                    return Some(Decision::default().and(Effect::LookNow).doing(MOVE, asked));
+                }
             }
         } else if self.work.contains_key(MOVE) && self.work.get(MOVE) != Some(&Work::default()) {
             return Some(Decision::default().doing(MOVE, Work::default()));
@@ -227,10 +226,6 @@ impl App {
             }
             Ruling::Ask | Ruling::Hold => decision,
         })
-    }
-
-    fn recheck(&self, now: Moment) -> Decision {
-        Decision::default().and(Effect::LookNow).doing(MOVE, Work::Permit { asked: now, found: serde_json::Value::Null })
     }
 
     fn proving(&self, now: Moment) -> Option<Decision> {

@@ -292,23 +292,6 @@ pub fn step_of(entry: &Entry) -> Option<&str> {
     }
 }
 
-pub(super) fn needs_incident(entry: &Entry) -> bool {
-    !matches!(
-        entry,
-        Entry::Started { .. }
-            | Entry::Stopped { .. }
-            | Entry::Gap { .. }
-            | Entry::ClockStepped { .. }
-            | Entry::Reloaded { .. }
-            | Entry::Active { .. }
-            | Entry::Paused { .. }
-            | Entry::Resumed { .. }
-            | Entry::Autonomous { .. }
-            | Entry::OldSiteSeen { .. }
-            | Entry::Opened { .. }
-    )
-}
-
 /// JSON has no infinity; the word stands for it.
 pub(super) mod infinite {
     use serde::{Deserialize, Deserializer, Serializer};

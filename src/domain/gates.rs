@@ -215,11 +215,12 @@ impl View<'_> {
 
     fn not_paused(&self) -> (GateState, String) {
         match &self.ledger.paused {
-            Some(pause) if pause.until > self.now.wall && !self.commanded() => {
+            Some(pause) if pause.until <= self.now.wall => self.open(|| "not paused any more".to_owned()),
+            Some(pause) if self.commanded() => self.open(|| format!("paused by {}, but a person commands this move", pause.by.who)),
+            Some(pause) => {
                 self.shut(|| format!("paused until {} by {} ({})", super::model::rfc3339(pause.until), pause.by.who, pause.by.reason))
             }
-            Some(pause) if self.commanded() => self.open(|| format!("paused by {}, but a person commands this move", pause.by.who)),
-            _ => self.open(|| "not paused".to_owned()),
+            None => self.open(|| "not paused".to_owned()),
         }
     }
 

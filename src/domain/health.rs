@@ -209,8 +209,7 @@ impl SignalHealth {
     /// True from a counted `down` until `rise` good looks in a row, or until the bad look is too old to mean anything.
     pub fn in_doubt(&self, policy: &SignalPolicy, now: Moment) -> bool {
         let memory = policy.window.map_or(DOUBT, |window| window.span.max(DOUBT));
-        self.settled == Health::Down && self.health(policy, now) == Health::Down
-            || (self.doubted && self.last_down.is_some_and(|at| now.since(at) < memory))
+        self.health(policy, now) == Health::Down || (self.doubted && self.last_down.is_some_and(|at| now.since(at) < memory))
     }
 
     /// Which way it went down.
@@ -371,6 +370,28 @@ mod tests {
         let steady = SignalPolicy { window: None, ..policy() };
         feed(&mut signal, 8000, &"x".repeat(400));
         assert!(signal.in_doubt(&steady, at(408_000)));
+    }
+
+    #[test]
+    fn what_is_down_is_doubted_until_it_is_up_again_however_long_that_takes() {
+        let slow = SignalPolicy { rise: 200, window: None, ..policy() };
+        let mut signal = SignalHealth::default();
+        for second in 0..150 {
+            let verdict = if second < 3 { Verdict::Down(Cause::Refused) } else { Verdict::Up };
+            signal.observe(&slow, at(second * 1000), at(second * 1000), verdict, "");
+        }
+        assert_eq!(signal.health(&slow, at(150_000)), Health::Down);
+        assert!(signal.in_doubt(&slow, at(150_000)));
+    }
+
+    #[test]
+    fn a_look_counts_in_the_rate_until_it_is_older_than_the_window() {
+        let mut signal = SignalHealth::default();
+        feed(&mut signal, 0, "x");
+        feed(&mut signal, 90_000, ".");
+        assert!(signal.rate() > 0.3, "{}", signal.rate());
+        feed(&mut signal, 90_001, ".");
+        assert!(signal.rate() < 0.001, "{}", signal.rate());
     }
 
     #[test]

@@ -12,7 +12,6 @@ use super::plan::{Class, Plan, PlannedStep};
 use super::rpo::Exposure;
 use super::run::proven_fence;
 
-use super::entry::needs_incident;
 pub use super::entry::{Entry, Figures, Gate, GateState, Record, Ruling, Wish, step_of};
 use super::model::Outcome;
 pub use super::run::{StepRun, StepState};
@@ -255,8 +254,6 @@ impl Ledger {
             if named.is_some_and(|name| !incident.steps.contains_key(name)) {
                 return Err(illegal(": it names a step that the stored plan does not have"));
             }
-        } else if needs_incident(entry) {
-            return Err(illegal(": no incident is open"));
         }
         self.fold(record);
         if next != self.state {

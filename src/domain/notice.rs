@@ -188,37 +188,50 @@ fn ended(outcome: Outcome) -> Event {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::ledger::record;
     use crate::domain::model::{Actor, Direction, Trigger};
+    use crate::domain::plan::tests::step;
+    use crate::domain::plan::{Class, Plan};
     use crate::domain::rpo::{Assumption, Exposure};
 
-    fn record(seconds: i64, entry: Entry) -> Record {
-        let at = Moment { mono: seconds * 1_000_000, wall: seconds * 1_000_000 };
-        Record { seq: seconds, at, boot_id: "boot".into(), app: Some("shop".into()), incident: Some("shop-1".into()), epoch: 1, entry }
+    fn exposure() -> Exposure {
+        Exposure { seconds: None, sample: None, end_of_writes: 0, assumption: Assumption::WritesUntilNow }
     }
 
     fn gated(ruling: Ruling) -> Entry {
-        let exposure = Exposure { seconds: None, sample: None, end_of_writes: 0, assumption: Assumption::WritesUntilNow };
-        Entry::Gated { ruling, gates: Vec::new(), exposure }
+        Entry::Gated { ruling, gates: Vec::new(), exposure: exposure() }
     }
 
     fn stuck() -> Entry {
         Entry::Stuck { words: "step promote failed".into(), waits_for: "`watchover retry shop-1`".into() }
     }
 
+    fn opened() -> Entry {
+        Entry::Opened { trigger: Trigger::Outage, direction: Direction::ToStandby, first_failed: None, words: "alb".into() }
+    }
+
+    fn by() -> Actor {
+        Actor { who: "alice".into(), reason: "mended".into() }
+    }
+
     #[test]
     fn each_state_of_an_incident_is_told_once_and_a_persons_word_begins_anew() {
-        let by = || Actor { who: "alice".into(), reason: "mended".into() };
-        let opened =
-            || Entry::Opened { trigger: Trigger::Outage, direction: Direction::ToStandby, first_failed: None, words: "alb".into() };
         let mut notices = Notices::default();
-        let mut told = |seconds: i64, entry: Entry| notices.news(&record(seconds, entry)).map(|notice| notice.event);
+        let mut told = |seconds: i64, entry: Entry| notices.news(&record(entry, seconds)).map(|notice| notice.event);
         assert_eq!(told(1, opened()), Some(Event::Opened));
+        let first_failed = Moment::default();
+        assert_eq!(told(1, Entry::Confirmed { first_failed, words: "alb".into() }), Some(Event::Confirmed));
         assert_eq!(told(2, gated(Ruling::Hold)), Some(Event::Held));
         assert_eq!(told(3, gated(Ruling::Hold)), None, "gates that change are no news");
         assert_eq!(told(4, gated(Ruling::Ask)), Some(Event::AwaitingApproval));
         assert_eq!(told(5, gated(Ruling::Hold)), None, "nor is what flaps");
         assert_eq!(told(6, gated(Ruling::Ask)), None);
         assert_eq!(told(7, gated(Ruling::Go)), None);
+        let plan = Plan { direction: Direction::ToStandby, steps: Vec::new() };
+        assert_eq!(told(7, Entry::Planned { plan }), Some(Event::Moving));
+        let waits = |step: &str| Entry::StepWaits { step: step.into(), words: "go?".into(), waits_for: "ops".into(), exposure: exposure() };
+        assert_eq!([told(7, waits("go")), told(7, waits("go"))], [Some(Event::AwaitingApproval), None]);
+        assert_eq!(told(7, waits("go-on")), Some(Event::AwaitingApproval), "each question is one");
         assert_eq!(told(8, stuck()), Some(Event::Stuck));
         assert_eq!(told(9, stuck()), None);
         assert_eq!(told(10, Entry::Retried { by: by() }), None);
@@ -226,16 +239,51 @@ mod tests {
         let closed = || Entry::Closed { outcome: Outcome::Moved, active: None, figures: Box::default(), by: None };
         assert_eq!(told(12, closed()), Some(Event::Moved));
         assert_eq!(told(13, opened()), Some(Event::Opened));
-        assert_eq!(notices.news(&Record { app: None, ..record(14, stuck()) }), None, "the daemon's own rows are no news");
+        let another = notices.news(&Record { incident: Some("shop-2".into()), ..record(opened(), 14) });
+        assert_eq!(another.map(|notice| notice.id), Some("shop-2/opened/14000000".into()), "each incident is one");
+        assert_eq!(notices.news(&Record { app: None, ..record(stuck(), 15) }), None, "the daemon's own rows are no news");
+    }
+
+    #[test]
+    fn a_no_and_an_abort_are_told_and_what_follows_from_them_is_not() {
+        let mut notices = Notices::default();
+        let mut told = |entry: Entry| notices.news(&record(entry, 1)).map(|notice| (notice.event, notice.waits_for.is_some()));
+        assert_eq!(told(gated(Ruling::Ask)), Some((Event::AwaitingApproval, true)));
+        assert_eq!(told(Entry::Declined { by: by() }), Some((Event::Held, false)));
+        assert_eq!(told(gated(Ruling::Hold)), None, "it is the same");
+        assert_eq!(told(gated(Ruling::Ask)), Some((Event::AwaitingApproval, true)), "asked anew");
+        assert_eq!(told(Entry::AbortedBy { by: by() }), Some((Event::Stuck, true)));
+    }
+
+    #[test]
+    fn whatever_waits_for_a_person_is_told_again_under_one_id() {
+        let mut ledger = Ledger::default();
+        let mut waits = |entry: Entry, seconds: i64| {
+            ledger.apply(&record(entry, seconds)).unwrap();
+            waiting("shop", &ledger).map(|notice| (notice.id, notice.event, notice.waits_for.unwrap_or_default()))
+        };
+        assert_eq!(waits(opened(), 1), None);
+        let (id, event, whom) = waits(gated(Ruling::Ask), 2).unwrap();
+        assert_eq!((id.as_str(), event), ("shop-1/awaiting-approval/2000000", Event::AwaitingApproval));
+        assert!(whom.contains("watchover approve shop-1"), "{whom}");
+        assert_eq!(waits(gated(Ruling::Ask), 3).unwrap().0, id, "as long as it waits for the same");
+        let plan = Plan { direction: Direction::ToStandby, steps: vec![step("go", Class::Other, None, &[])] };
+        assert_eq!(waits(Entry::Planned { plan }, 4), None);
+        assert_eq!(waits(Entry::StepStarted { step: "go".into() }, 5), None);
+        let asks =
+            Entry::StepWaits { step: "go".into(), words: "go?".into(), waits_for: "the database on-call".into(), exposure: exposure() };
+        assert_eq!(waits(asks, 6), Some(("shop-1/go/4000000".into(), Event::AwaitingApproval, "the database on-call".into())));
+        assert_eq!(waits(stuck(), 7), Some(("shop-1/stuck/7000000".into(), Event::Stuck, "`watchover retry shop-1`".into())));
     }
 
     #[test]
     fn what_waits_says_for_whom() {
         let mut notices = Notices::default();
-        let told = notices.news(&record(1, gated(Ruling::Ask))).unwrap();
+        let told = notices.news(&record(gated(Ruling::Ask), 1)).unwrap();
         assert!(told.waits_for.as_deref().is_some_and(|whom| whom.contains("watchover approve shop-1")), "{told:?}");
-        let told = Notice { observer: "bastion".into(), ..notices.news(&record(2, stuck())).unwrap() };
+        let told = Notice { observer: "bastion".into(), ..notices.news(&record(stuck(), 2)).unwrap() };
         assert_eq!(told.subject(), "watchover: shop stuck");
+        assert_eq!(Notice { reminder: 1, ..told.clone() }.subject(), "watchover: shop still stuck");
         let text = told.text();
         assert!(
             text.contains("bastion") && text.contains("step promote failed") && text.ends_with("waits for: `watchover retry shop-1`"),

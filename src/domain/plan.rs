@@ -257,10 +257,10 @@ pub mod seconds {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn step(name: &str, class: Class, only: Option<Only>, after: &[&str]) -> PlannedStep {
+    pub fn step(name: &str, class: Class, only: Option<Only>, after: &[&str]) -> PlannedStep {
         PlannedStep {
             name: name.into(),
             kind: "test".into(),

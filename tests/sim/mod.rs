@@ -62,6 +62,9 @@ pub struct WorldStep {
     pub effects: u32,
     pub applies: u32,
     pub silent: bool,
+    /// How long a look at it takes, and how many inspected it.
+    pub look_takes: i64,
+    pub looks: u32,
     /// Looks at it that are lost, of those to come.
     pub lose_looks: usize,
     pub lose_answers: u32,
@@ -120,6 +123,8 @@ impl World {
             effects: 0,
             applies: 0,
             silent: false,
+            look_takes: 10 * MILLI,
+            looks: 0,
             lose_looks: 0,
             lose_answers: 0,
             drop_requests: 0,
@@ -706,6 +711,7 @@ impl Sim {
             let ev = Ev::Step { step: name.to_owned(), what, epoch, incident: incident.clone(), facts: facts.clone() };
             sim.push(at, ev);
         };
+        step.looks += u32::from(what == What::Inspect);
         let report = match what {
             What::Inspect | What::Verify if step.lose_looks > 0 => {
                 step.lose_looks -= 1;
@@ -793,11 +799,12 @@ impl Sim {
                 Out::Effect(Effect::Preflight(direction), ..) => self.push(now + self.world.preflight_takes, Ev::Preflight(direction)),
                 Out::Effect(Effect::Cancel { step }, ..) => self.forget_step(&step),
                 Out::Effect(effect, facts, incident, epoch) => {
-                    let (step, what, latency) = match effect {
-                        Effect::Inspect { step } => (step, What::Inspect, 10 * MILLI),
-                        Effect::Apply { step } => (step, What::ApplyArrives, 10 * MILLI),
-                        Effect::Verify { step } => (step, What::Verify, 10 * MILLI),
-                        Effect::Undo { step } => (step, What::Undo, 10 * MILLI),
+                    let look_takes = |step: &String| self.world.steps[step].look_takes;
+                    let (latency, step, what) = match effect {
+                        Effect::Inspect { step } => (look_takes(&step), step, What::Inspect),
+                        Effect::Apply { step } => (10 * MILLI, step, What::ApplyArrives),
+                        Effect::Verify { step } => (look_takes(&step), step, What::Verify),
+                        Effect::Undo { step } => (10 * MILLI, step, What::Undo),
                         Effect::Cancel { .. } | Effect::LookNow | Effect::Preflight(_) => continue,
                     };
                     if !self.world.steps[&step].silent {
