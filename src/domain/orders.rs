@@ -138,7 +138,6 @@ impl App {
         let ledger = self.foresee(&decision.entries, id, now).map_err(|illegal| Refusal::new(illegal.to_string()))?;
         let graceful = ledger.incident.as_ref().is_some_and(Incident::graceful);
         let view = View { ledger: &ledger, ..self.view(around, now) };
-        let view = View { preflight: self.preflights.get(&direction), ..view };
         let (ruling, gates, exposure) = view.gates(direction, Point::Start);
         if ruling != Ruling::Go {
             return Err(Refusal { words: format!("refused, and nothing was changed: {}", gates::closed_words(&gates)), gates });

@@ -61,18 +61,15 @@ pub(super) fn permit(
     let committed = incident.is_committed();
     let target = app.policy.site(direction.target());
     let signals = app.signals(direction.target());
-    let asked_again = || Some(Decision::default().and(Effect::LookNow).doing(name, Work::Permit { asked: now, found: found.clone() }));
     let required = quorum::required_at(target, if committed { Point::Traffic } else { point });
-    let slowest = required.iter().map(|at| target.signals[*at].timeout * 2 + target.signals[*at].fast_interval).max().unwrap_or_default();
+    // A look that does not come back counts as unknown when its time is over: some answer there will be.
     if required.iter().any(|at| signals[*at].fresh(asked).is_none()) {
-        // A look that does not come back in twice its time counts as unknown: ask for new ones.
-        return if now.since(asked) > slowest { asked_again() } else { None };
+        return None;
     }
     if !committed && incident.trigger == Trigger::Outage {
         let source = app.policy.site(direction.source());
         match quorum::second_look(source, app.signals(direction.source()), asked, now) {
-            None | Some(Problem::Wavers) => return None,
-            Some(Problem::Unclear) => return if now.since(asked) > slowest { asked_again() } else { None },
+            None | Some(Problem::Wavers | Problem::Unclear) => return None,
             Some(Problem::Gone) => {
                 let words = format!("before {name}: the {} is up again: {}", direction.source(), app.site_words(direction.source(), now));
                 return Some(Decision::entry(Entry::CallingOff { words }).doing(name, Work::default()));
@@ -105,7 +102,7 @@ pub(super) fn permit(
             if now.since(asked) <= Duration::from_secs(1) {
                 return None;
             }
-            let again = asked_again()?;
+            let again = Decision::default().and(Effect::LookNow).doing(name, Work::Permit { asked: now, found: found.clone() });
             // Its figures change with every look: one row says it.
             Some(if run.trouble.as_deref().is_some_and(|trouble| trouble.starts_with("held before")) {
                 again
@@ -131,4 +128,67 @@ fn tolerate(incident: &Incident, exposure: &Exposure, gate: Gate, now: Moment) -
         return gate;
     }
     Gate { state: GateState::Open, words: format!("{}; as judged when the move was decided, grown by the time since", gate.words), ..gate }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ledger::{Ledger, StepState, record};
+    use crate::domain::model::{Direction, State};
+    use crate::domain::plan::Plan;
+    use crate::domain::plan::tests::step;
+    use crate::domain::rpo::Assumption;
+
+    fn exposure(seconds: Option<f64>) -> Exposure {
+        Exposure { seconds, sample: None, end_of_writes: 0, assumption: Assumption::WritesUntilNow }
+    }
+
+    /// Opened at 10 s and planned at 20 s, when the loss was judged so.
+    fn incident(judged: Option<f64>) -> Incident {
+        let mut ledger = Ledger::default();
+        let opened = Entry::Opened { trigger: Trigger::Outage, direction: Direction::ToStandby, first_failed: None, words: String::new() };
+        let fence = PlannedStep { kind: "fence-primary".into(), ..step("fence", Class::Other, None, &[]) };
+        let plan = Plan { direction: Direction::ToStandby, steps: vec![fence] };
+        let gated = Entry::Gated { ruling: Ruling::Go, gates: Vec::new(), exposure: exposure(judged) };
+        for (entry, seconds) in [(opened, 10), (gated, 20), (Entry::Planned { plan }, 20)] {
+            ledger.apply(&record(entry, seconds)).unwrap();
+        }
+        assert_eq!(ledger.state, State::Moving);
+        ledger.incident.unwrap()
+    }
+
+    fn tolerated(incident: &Incident, seconds: Option<f64>, now: i64) -> bool {
+        let at = |seconds: i64| Moment { mono: seconds * 1_000_000, wall: seconds * 1_000_000 };
+        let shut = || Gate { name: "data-loss".into(), state: GateState::Shut, words: "more than 60s".into() };
+        let other = Gate { name: "lease".into(), ..shut() };
+        assert_eq!(tolerate(incident, &exposure(seconds), other.clone(), at(now)), other, "nothing else is tolerated");
+        let gate = tolerate(incident, &exposure(seconds), shut(), at(now));
+        let words = "more than 60s; as judged when the move was decided, grown by the time since";
+        assert_eq!(gate.words, if gate.state == GateState::Open { words } else { "more than 60s" });
+        gate.state == GateState::Open
+    }
+
+    #[test]
+    fn a_loss_that_grew_with_the_time_since_it_was_judged_is_tolerated_and_no_other() {
+        let judged = incident(Some(100.0));
+        assert!(tolerated(&judged, Some(107.0), 27));
+        assert!(!tolerated(&judged, Some(107.1), 27));
+        assert!(!tolerated(&judged, None, 27), "a figure that is gone is worse than one that grew");
+        // Writes went on from the loss of the front door until the fence, however little has passed since the decision.
+        let mut fenced = judged.clone();
+        fenced.front_door_lost = Some(Moment { mono: 5_000_000, wall: 5_000_000 });
+        let facts = serde_json::json!({ "fence": "proven", "at": 25_500_000 });
+        fenced.steps.insert("fence".into(), StepRun { state: StepState::Verified, facts, ..StepRun::default() });
+        assert!(tolerated(&fenced, Some(120.5), 27));
+        assert!(!tolerated(&fenced, Some(120.6), 27));
+        assert!(tolerated(&fenced, Some(121.0), 41));
+    }
+
+    #[test]
+    fn a_loss_that_nobody_could_tell_is_tolerated_only_if_it_was_accepted_so() {
+        assert!(tolerated(&incident(None), None, 27));
+        assert!(!tolerated(&incident(None), Some(1.0), 27));
+        let unjudged = Incident { exposure: None, ..incident(None) };
+        assert!(!tolerated(&unjudged, None, 27));
+    }
 }

@@ -155,11 +155,6 @@ impl Plan {
         }
     }
 
-    /// True if the plan has a step that cannot be taken back.
-    pub fn is_one_way(&self) -> bool {
-        self.steps.iter().any(PlannedStep::is_final)
-    }
-
     /// Every fault of the order: unknown names, circles, traffic that could overtake data. `(step, what)`.
     pub fn order_faults(&self) -> Vec<(String, String)> {
         let mut faults = Vec::new();
@@ -284,6 +279,24 @@ pub(super) mod tests {
 
     fn faulty(steps: Vec<PlannedStep>) -> Vec<(String, String)> {
         plan(steps).order_faults()
+    }
+
+    #[test]
+    fn a_plan_without_steps_names_the_key_that_would_hold_them() {
+        let back = Plan { direction: Direction::ToPrimary, steps: Vec::new() };
+        assert_eq!(back.leads_nowhere("shop"), "no steps lead to-primary: the config has no [[app.failback]] for shop");
+        assert_eq!(plan(Vec::new()).leads_nowhere("shop"), "no steps lead to-standby: the config has no [[app.failover]] for shop");
+    }
+
+    #[test]
+    fn traffic_behind_a_circle_comes_after_all_of_it() {
+        let faults = faulty(vec![
+            step("a", Class::Data, None, &["b"]),
+            step("b", Class::Other, None, &["a", "gone"]),
+            step("traffic", Class::Traffic, None, &["b"]),
+        ]);
+        let of: Vec<&str> = faults.iter().map(|(step, _)| step.as_str()).collect();
+        assert_eq!(of, ["b", "a"], "an unknown name and the circle, and no traffic before data: {faults:?}");
     }
 
     #[test]

@@ -279,6 +279,8 @@ mod tests {
             site(&policy, &signals, at(60)).first_failed
         };
         assert_eq!(first_failed(DownWhen::All, [5, 50, 52]), Some(at(50)), "the slowest notices within 3.8 s");
+        assert_eq!(first_failed(DownWhen::All, [5, 49, 52]), Some(at(49)));
+        assert_eq!(first_failed(DownWhen::All, [5, 48, 52]), Some(at(52)));
         assert_eq!(first_failed(DownWhen::All, [5, 40, 52]), Some(at(52)));
         assert_eq!(first_failed(DownWhen::AtLeast(2), [5, 52, 54]), Some(at(52)));
         assert_eq!(first_failed(DownWhen::Any, [5, 52, 54]), Some(at(5)));
@@ -327,6 +329,7 @@ mod tests {
         let look =
             |verdicts: &[Verdict], since: i64, now: i64| second_look(&policy, &[health(&policy.signals[0], verdicts)], at(since), at(now));
         assert_eq!(look(&[DOWN; 4], 5, 5), None, "nothing was sent since");
+        assert_eq!(look(&[DOWN; 4], 5, 6), None, "a look may take its time twice");
         assert_eq!(look(&[DOWN; 4], 4, 4), Some(Problem::Persists));
         assert_eq!(look(&[DOWN, DOWN, DOWN, UP], 4, 4), Some(Problem::Wavers));
         assert_eq!(look(&[DOWN, DOWN, DOWN, UP, UP, UP, UP, UP], 8, 8), Some(Problem::Gone));

@@ -193,9 +193,26 @@ pub fn remember(known: &mut Vec<LagSample>, seen: &[LagSample], horizon: i64) {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     const SECOND: i64 = 1_000_000;
+
+    #[test]
+    fn a_loss_without_bound_says_so_in_words_and_in_documents() {
+        let words = no_bound(Some(sample(0, 1.0)), 60 * SECOND).words();
+        assert!(words.starts_with("unbounded (old-site-seen-alive): the old site was seen alive at 1970-01-01T00:01:00"), "{words}");
+        let values = [None, Some(1.5), Some(f64::INFINITY)].map(unbounded::value);
+        assert_eq!(values, [Value::Null, Value::from(1.5), Value::from("unbounded")]);
+    }
+
+    #[test]
+    fn what_is_too_old_or_means_nothing_is_not_remembered() {
+        let mut known = vec![sample(10, 1.0)];
+        remember(&mut known, &[sample(30, 3.0), sample(20, -1.0), sample(20, 2.0), sample(40, -1.0)], 20 * SECOND);
+        assert_eq!(known, [sample(20, 2.0), sample(30, 3.0)]);
+    }
 
     fn sample(at: i64, seconds: f64) -> LagSample {
         LagSample { at: at * SECOND, period: 60 * SECOND, seconds }

@@ -87,3 +87,32 @@ fn figures_words(figures: &Figures) -> String {
     let rpo = figures.rpo.as_ref().map(|rpo| format!("; loss {}", rpo.words())).unwrap_or_default();
     format!("{rto}{rpo}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::model::{Outcome, SiteName};
+    use crate::domain::rpo::no_bound;
+
+    #[test]
+    fn what_others_can_do_and_what_they_cannot_any_more_are_two_lines() {
+        let words = |found: &[&str]| {
+            let found = found.iter().map(|words| ("traffic".to_owned(), vec![(*words).to_owned()])).collect();
+            Entry::Autonomous { found }.words()
+        };
+        assert_eq!(words(&[]), "nothing moves its traffic without us any more");
+        let can = words(&["record shop: its check can take it away"]);
+        assert!(can.starts_with("others can move its traffic (R53-AUTONOMOUS): ") && can.contains("its check"), "{can}");
+    }
+
+    #[test]
+    fn the_end_of_a_move_says_its_figures() {
+        let closed = |figures: Figures| {
+            Entry::Closed { outcome: Outcome::Moved, active: Some(SiteName::Standby), figures: Box::new(figures), by: None }.words()
+        };
+        assert_eq!(closed(Figures::default()), "moved, the standby is active");
+        let rpo = Some(no_bound(None, 0));
+        let words = closed(Figures { rto_seconds: Some(41.5), rpo, ..Figures::default() });
+        assert!(words.starts_with("moved, the standby is active; RTO 41.50s; loss unbounded"), "{words}");
+    }
+}
