@@ -39,10 +39,10 @@ test: ## everything: format, clippy, tests, documents in step, unit files; insta
 	  cargo metadata --locked --format-version 1 >"$(TARGET)/metadata.json"
 	fi
 	# What calculates is built with an optimiser, and both take what the other tests leave: they mostly wait for their
-	# worlds. With what an ordinary build links it shares all its dependencies.
-	idle="nice -n 19"; ! chrt --idle 0 true 2>/dev/null || idle="chrt --idle 0 nice -n 19"
-	SEEDS=$(SEEDS) JOBS=$(JOBS) $$idle tests/tools/calculate >"$(TARGET)/calculated.txt" 2>&1 & calculating=$$!
-	trap 'kill "$$calculating" 2>/dev/null || true' EXIT
+	# worlds. With what an ordinary build links it shares all its dependencies. What builds nothing is checked meanwhile, too.
+	SEEDS=$(SEEDS) JOBS=$(JOBS) nice -n 10 tests/tools/calculate >"$(TARGET)/calculated.txt" 2>&1 & calculating=$$!
+	nice -n 10 $(MAKE) --no-print-directory unit shell deny sbom >"$(TARGET)/checked.txt" 2>&1 & checking=$$!
+	trap 'kill "$$calculating" "$$checking" 2>/dev/null || true' EXIT
 	export WATCHOVER_VENV="$$PWD/$(VENV)"; [[ "$(VENV)" != /* ]] || export WATCHOVER_VENV="$(VENV)"
 	if [[ -n $$nextest ]]; then
 	  cargo nextest run --binaries-metadata "$(TARGET)/binaries.json" --cargo-metadata "$(TARGET)/metadata.json" -E 'not binary(/^(simulation|walk)$$/)'
@@ -51,8 +51,9 @@ test: ## everything: format, clippy, tests, documents in step, unit files; insta
 	fi
 	wait "$$calculating" || { cat "$(TARGET)/calculated.txt"; exit 1; }
 	grep -E ' histories, | situations|^test result:' "$(TARGET)/calculated.txt"
-	cargo test --locked --doc
-	$(MAKE) --no-print-directory docs unit shell deny sbom
+	wait "$$checking" || { cat "$(TARGET)/checked.txt"; exit 1; }
+	cat "$(TARGET)/checked.txt"
+	$(MAKE) --no-print-directory docs
 
 fmt: ## lay the source out
 	cargo fmt

@@ -4,19 +4,20 @@
 
 mod sim;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use sim::{Answer, SECOND, Sim, by};
 use watchover::domain::decide::{App, Input};
-use watchover::domain::gates::{Around, View};
+use watchover::domain::gates::{Around, Found, Preflight, View};
 use watchover::domain::health::SignalHealth;
 use watchover::domain::ledger::{Entry, GateState, Ledger, Left, Pause, Record, Wish};
 use watchover::domain::model::{
     Cause, Direction, Finding, LagSample, Look, Mode, Moment, ReplicaState, SiteName, State, Subject, Trigger, Verdict,
 };
 use watchover::domain::orders::Order;
-use watchover::domain::plan::{Plan, PlannedStep};
+use watchover::domain::plan::{OnFailure, Plan, PlannedStep};
 use watchover::domain::policy::AppPolicy;
 use watchover::domain::quorum::Point;
 use watchover::domain::report::Report;
@@ -47,6 +48,37 @@ fn a11_one_replica_of_two_that_was_never_read_leaves_the_loss_unknown() {
     assert_eq!(loss(&[(1, 540)]), None);
     assert_eq!(loss(&[(1, 540), (2, 480)]), Some(122.0));
     assert_eq!(loss(&[(1, 420), (2, 540)]), Some(182.0));
+}
+
+/// Only what the move cannot do without holds it back before it began, and what did not answer is said.
+#[test]
+fn a_step_that_would_be_refused_holds_the_move_back_unless_it_goes_on_without_it() {
+    let mut policy = sim::policy();
+    policy.failover.steps.retain(|step| matches!(step.name.as_str(), "capacity" | "traffic"));
+    policy.failover.steps[0].on_failure = OnFailure::Continue;
+    let gate = |capacity: Found, traffic: Found| {
+        let steps = [("capacity".to_owned(), capacity), ("traffic".to_owned(), traffic)].into();
+        let now = Moment { mono: 60 * SECOND, wall: 60 * SECOND };
+        let preflight = Preflight {
+            direction: Direction::ToStandby,
+            at: Moment { mono: 50 * SECOND, wall: 50 * SECOND },
+            steps,
+            autonomy: BTreeMap::new(),
+        };
+        let (ledger, around, lags) = (&Ledger::default(), &Around::default(), &Lags::new());
+        let unseen = |site: SiteName| vec![SignalHealth::default(); policy.site(site).signals.len()];
+        let signals = [&unseen(SiteName::Primary)[..], &unseen(SiteName::Standby)[..]];
+        let view = View { policy: &policy, ledger, signals, lags, preflight: Some(&preflight), around, now, telling: true };
+        let gate = view.gates(Direction::ToStandby, Point::Start).1.into_iter().find(|gate| gate.name == "preflight").unwrap();
+        (gate.state, gate.words)
+    };
+    let no = || Found::Refused("not allowed".into());
+    let all = "inspected 10s ago; every step can be done".to_owned();
+    assert_eq!(gate(Found::Possible, Found::AlreadySo), (GateState::Open, all.clone()));
+    assert_eq!(gate(no(), Found::Possible), (GateState::Open, all));
+    assert_eq!(gate(Found::Possible, no()), (GateState::Shut, "inspected 10s ago; traffic: not allowed".to_owned()));
+    let (state, words) = gate(Found::Possible, Found::Unknown("no answer in time".into()));
+    assert_eq!((state, words.contains("not everything answered: traffic: no answer in time")), (GateState::Open, true), "{words}");
 }
 
 /// A step whose turn came right before a pause is looked at once a second while it lasts, and not as fast as it answers.

@@ -19,6 +19,8 @@ struct Source {
     code: String,
     /// Lines before its tests.
     lines: usize,
+    /// Its documentation shows code.
+    examples: bool,
 }
 
 impl Source {
@@ -26,7 +28,12 @@ impl Source {
         // Files of tests alone are named so, and belong to the tests of their module.
         let only_tests = path.ends_with("/tests.rs") || path.contains("/tests/") || text.contains("#![cfg(test)]");
         let shipped = if only_tests { "" } else { before_tests(text) };
-        Source { path: path.to_owned(), code: without_comments_and_texts(shipped), lines: shipped.lines().count() }
+        Source {
+            path: path.to_owned(),
+            code: without_comments_and_texts(shipped),
+            lines: shipped.lines().count(),
+            examples: text.lines().any(opens_example),
+        }
     }
 
     /// `adapters/steps/rds.rs` to `["adapters", "steps", "rds"]`; `mod.rs` is its folder.
@@ -39,6 +46,12 @@ impl Source {
     }
 }
 
+/// True of a line of documentation that opens or ends a block of code.
+fn opens_example(line: &str) -> bool {
+    let line = line.trim_start();
+    (line.starts_with("///") || line.starts_with("//!")) && line.contains("```")
+}
+
 /// What stands before the first test module. Single items under `cfg(test)`, and declarations of test files, count as code.
 fn before_tests(text: &str) -> &str {
     let mut at = 0;
@@ -46,7 +59,7 @@ fn before_tests(text: &str) -> &str {
         let start = at + found;
         let rest = &text[start..];
         let item: Vec<&str> = rest.lines().map(str::trim).filter(|line| !line.starts_with("#[")).take(1).collect();
-        if item.first().is_some_and(|line| line.starts_with("mod ") && line.contains('{')) {
+        if item.first().is_some_and(|line| line.trim_start_matches("pub(super) ").starts_with("mod ") && line.contains('{')) {
             return &text[..start];
         }
         at = start + 1;
@@ -173,6 +186,9 @@ fn faults(source: &Source) -> Vec<String> {
     let mut faults = Vec::new();
     if source.lines > MOST_LINES {
         faults.push(format!("{}: {} lines before its tests; above {MOST_LINES} a file has two jobs", source.path, source.lines));
+    }
+    if source.examples {
+        faults.push(format!("{}: its documentation shows code, and Cargo.toml's `doctest = false` keeps it from being run", source.path));
     }
     let module = source.module();
     for path in seen(source) {
@@ -330,6 +346,7 @@ fn size_tasks_and_clocks_are_watched() {
     let line = "const A: u8 = 1;\n";
     assert_eq!(of("ports.rs", &line.repeat(MOST_LINES)), Vec::<String>::new());
     assert_eq!(of("ports.rs", &line.repeat(MOST_LINES + 1)).len(), 1);
+    assert_eq!(of("ports.rs", "/// ```\n/// f();\n/// ```\nfn f() {}").len(), 1);
     assert_eq!(of("runtime/probing.rs", "fn f() { tokio::spawn(async {}); }").len(), 1);
     assert_eq!(of("runtime/supervisor.rs", "fn f() { tokio::spawn(async {}); }"), Vec::<String>::new());
     assert_eq!(of("domain/decide.rs", "fn f() { std::time::Instant::now(); }").len(), 1);

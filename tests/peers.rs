@@ -26,7 +26,9 @@ fn pytest(file: &str) {
         .arg(Path::new("tests/peers").join(file))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .env("WATCHOVER_BIN", env!("CARGO_BIN_EXE_watchover"))
-        .env("PYTHONDONTWRITEBYTECODE", "1")
+        // What is imported is compiled once, and beside the sources nothing is left behind.
+        .env_remove("PYTHONDONTWRITEBYTECODE")
+        .env("PYTHONPYCACHEPREFIX", Path::new(env!("CARGO_TARGET_TMPDIR")).join("pycache"))
         .status()
         .expect("python runs");
     assert!(status.success(), "tests/peers/{file} failed: {status}");

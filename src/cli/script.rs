@@ -21,7 +21,7 @@ const PRELUDE: &str = r#"set -euo pipefail
 command -v aws >/dev/null || { echo "the aws command is not installed" >&2; exit 2; }
 export AWS_PAGER= AWS_MAX_ATTEMPTS="${AWS_MAX_ATTEMPTS:-3}"
 # By option too: for some services in us-east-1 the command line does not look at AWS_ENDPOINT_URL.
-aws() { command aws --cli-connect-timeout 5 --cli-read-timeout 20 ${AWS_ENDPOINT_URL:+--endpoint-url "$AWS_ENDPOINT_URL"} "$@"; }
+aws() { command aws --cli-connect-timeout 5 --cli-read-timeout "${patience:-20}" ${AWS_ENDPOINT_URL:+--endpoint-url "$AWS_ENDPOINT_URL"} "$@"; }
 say() { printf '%s  %s\n' "$(date -u +%H:%M:%S)" "$*" >&2; }
 
 # wait_for SECONDS is|ge WANTED COMMAND...: asks until the answer is WANTED, or at least that number.
@@ -102,6 +102,10 @@ fn section(accounts: &BTreeMap<String, AccountConfig>, step: &PlannedStep, seen:
     }
     let name = format!("step_{}", step.name.replace(|c: char| !c.is_ascii_alphanumeric(), "_"));
     out.push_str(&format!("{name}() {{\n"));
+    // A region that is gone answers nothing, three attempts long: what the move goes on without must not hold it up.
+    if step.on_failure == OnFailure::Continue {
+        out.push_str("  local patience=5\n");
+    }
     for (at, line) in lines.iter().enumerate() {
         // A comment takes no `&&`, and the last command none either.
         let more = !line.starts_with('#') && lines[at + 1..].iter().any(|line| !line.starts_with('#'));
@@ -175,6 +179,9 @@ mod tests {
         assert_eq!(code, Some(0), "{said}");
         assert!(said.contains("asked") && said.contains("moved") && !said.contains("never"), "{said}");
         assert!(said.contains("fence: not done; the plan goes on without it"), "{said}");
+        let asked: &[&str] = &["aws x", "echo \"waits ${patience:-as ever}\""];
+        let (_, said) = run(&[(step("fence", OnFailure::Continue), asked), (step("traffic", OnFailure::Halt), asked)]);
+        assert!(said.contains("waits 5\n") && said.contains("waits as ever\n"), "{said}");
         let (code, said) = run(&[(step("promote", OnFailure::Halt), fence), (step("traffic", OnFailure::Halt), &["echo moved"])]);
         assert_eq!(code, Some(1), "{said}");
         assert!(said.contains("promote: not done; nothing after it was started") && !said.contains("moved"), "{said}");

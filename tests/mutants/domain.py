@@ -87,6 +87,15 @@ def listed():
     return mutants
 
 
+BOXED = re.compile(r"-> impl (.*?)(\s*)\{$", re.S)
+
+
+def box(returned):
+    """A return type that only the compiler knows, as one that several bodies can have."""
+    traits = returned[1] if "'" in returned[1] else returned[1] + " + '_"
+    return f"-> Box<dyn {traits}>{returned[2]}{{"
+
+
 def woven(source, mutants):
     """The file's text with all its mutants in it, and which lines belong to which."""
     bodies = collections.defaultdict(list)
@@ -106,14 +115,16 @@ def woven(source, mutants):
     for (start, end), those in sorted(bodies.items()):
         body = source.text[start:end]
         before, header = source.text[at:start].rpartition("fn ")[::2]
-        # Which mutant this is only shows when it runs.
-        put(before.removesuffix("const "), "fn ", header, "match crate::mutant::chosen() {\n")
+        # Which mutant this is only shows when it runs, and so does which iterator.
+        boxed, several = BOXED.subn(box, header)
+        wrap = ("Box::new({", "}),") if several else ("{", "}")
+        put(before.removesuffix("const "), "fn ", boxed, "match crate::mutant::chosen() {\n")
         for mutant, (begin, close) in those:
             changed = body[: begin - start] + " " + mutant["replacement"] + " " + body[close - start :]
             first = line
-            put(f"{mutant['number']} => {{{changed}}}\n")
+            put(f"{mutant['number']} => ", changed.join(wrap), "\n")
             owners.append((first, line - 1, mutant["number"]))
-        put(f"_ => {{{body}}}\n}}")
+        put("_ => ", body.join(wrap), "\n}")
         at = end
     return "".join([*parts, source.text[at:]]), owners
 
@@ -200,12 +211,12 @@ def main():
     options = parser.parse_args()
     place, target = pathlib.Path(options.build).resolve() / "tree", pathlib.Path(options.build).resolve() / "target"
     everything = [mutant for mutant in listed() if re.search(options.only, mutant["name"])]
-    # A constant has no body to be chosen in; a body of a type that only the compiler knows cannot be one of several.
-    plain = [mutant for mutant in everything if mutant["function"] and "-> impl" not in mutant["function"]["return_type"]]
-    at_once = {mutant["number"] for mutant in plain}
-    apart = [mutant for mutant in everything if mutant["number"] not in at_once]
     began = time.monotonic()
-    programs, mutants, left_out = viable(place, target, plain)
+    programs, mutants, left_out = viable(place, target, [mutant for mutant in everything if mutant["function"]])
+    # A constant has no body to be chosen in; and what a box cannot hold is no proof that it does not compile.
+    alone = lambda mutant: "-> impl" in mutant["function"]["return_type"]
+    apart = [mutant for mutant in everything if not mutant["function"]] + [mutant for mutant in left_out if alone(mutant)]
+    left_out = [mutant for mutant in left_out if not alone(mutant)]
     print(f"{len(everything)} mutants: {len(mutants)} at once, {len(apart)} one by one, {len(left_out)} do not compile; built in {time.monotonic() - began:.0f} s", flush=True)
     limits = {}
     for name in JUDGES:
