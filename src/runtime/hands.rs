@@ -104,9 +104,6 @@ impl Hands for DaemonHands {
         let judged = status::judge(fleet, now);
         self.metrics.refresh(fleet, &judged, now);
         self.post.remind(fleet, now);
-        let mut document = status::fleet(fleet, &judged, &self.observer, now);
-        document["notify"] = self.post.status();
-        self.status.send_replace(Arc::new(document));
         self.pending.send_if_modified(|old| {
             let new = status::pending(fleet);
             std::mem::replace(old, new.clone()) != new
@@ -115,6 +112,10 @@ impl Hands for DaemonHands {
             let new = status::summary(fleet);
             std::mem::replace(old, new.clone()) != new
         });
+        // Last: whoever reads a fault in the status finds `/readyz` and the metrics agree.
+        let mut document = status::fleet(fleet, &judged, &self.observer, now);
+        document["notify"] = self.post.status();
+        self.status.send_replace(Arc::new(document));
     }
 }
 

@@ -2,7 +2,7 @@
 """Every mutant that cargo-mutants knows of `domain/`, and what finds it.
 
 cargo-mutants builds once for each mutant, which takes hours. Here it only lists them: all are planted into one copy of the
-tree, each in a copy of the body of its function, and a variable of the environment chooses one. What does not compile is
+tree (weave.py), and a variable of the environment chooses one. What does not compile is
 left out, as cargo-mutants would. Those that cannot be chosen while the program runs are built one by one at the end.
 
 Whatever no test finds has to stand in survivors.toml with a reason, and whatever stands there has to survive: exit code 0
@@ -15,65 +15,22 @@ import json
 import os
 import pathlib
 import re
-import shutil
 import subprocess
 import sys
 import threading
 import time
 import tomllib
 
-import run as planted
+import weave
+from weave import ROOT
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 SURVIVORS = pathlib.Path(__file__).with_name("survivors.toml")
-CHOICE = """
-/// The mutant that this process is.
-pub mod mutant {
-    /// Its number; 0: none.
-    pub fn chosen() -> usize {
-        static CHOSEN: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
-        *CHOSEN.get_or_init(|| std::env::var("MUTANT").ok().and_then(|text| text.parse().ok()).unwrap_or(0))
-    }
-}
-"""
 # What judges, the quickest first, and what it is told: a failure must end it, not be made smaller.
 JUDGES = ["unit", "properties", "acceptance", "evidence", "resume", "scenarios", "walk", "simulation"]
 TOLD = {"PROPTEST_MAX_SHRINK_ITERS": "0", "RUST_BACKTRACE": "0", "JOBS": "1"}
 EVERYTHING = ["--lib", *(part for name in JUDGES[1:] for part in ("--test", name))]
 # What a loop without end takes, next to what the test takes by itself.
 PATIENCE = 8
-TOKEN = re.compile(
-    r"""//[^\n]* | /\*.*?\*/ | r(\#*)".*?"\1 | b?"(?:\\.|[^"\\])*" | b?'(?:\\[^\n]{1,8}?|[^\\'\n])' | [{}]""", re.X | re.S
-)
-
-
-class Source:
-    """A file, and where its lines begin."""
-
-    def __init__(self, path):
-        self.text = path.read_text()
-        self.lines = [0]
-        for line in self.text.splitlines(keepends=True):
-            self.lines.append(self.lines[-1] + len(line))
-        # Each closing brace, and the one that opens it.
-        self.opened, stack = {}, []
-        for token in TOKEN.finditer(self.text):
-            if token[0] == "{":
-                stack.append(token.start())
-            elif token[0] == "}":
-                self.opened[token.start()] = stack.pop()
-
-    def place(self, point):
-        return self.lines[point["line"] - 1] + point["column"] - 1
-
-    def span(self, span):
-        return self.place(span["start"]), self.place(span["end"])
-
-    def body(self, span):
-        """The inside of a function's braces."""
-        _, end = self.span(span)
-        return self.opened[end - 1] + 1, end - 1
-
 
 def listed():
     """The mutants, numbered, each with a name that outlives changes elsewhere in its file."""
@@ -87,60 +44,15 @@ def listed():
     return mutants
 
 
-BOXED = re.compile(r"-> impl (.*?)(\s*)\{$", re.S)
+def change(mutant, source):
+    """A mutant as what is woven in."""
+    return mutant["file"], *source.span(mutant["span"]), f" {mutant['replacement']} "
 
 
-def box(returned):
-    """A return type that only the compiler knows, as one that several bodies can have."""
-    traits = returned[1] if "'" in returned[1] else returned[1] + " + '_"
-    return f"-> Box<dyn {traits}>{returned[2]}{{"
-
-
-def woven(source, mutants):
-    """The file's text with all its mutants in it, and which lines belong to which."""
-    bodies = collections.defaultdict(list)
-    spans = sorted({source.body(mutant["function"]["span"]) for mutant in mutants})
-    # A function within another belongs to the outer one.
-    outer = [span for span in spans if not any(other[0] < span[0] and span[1] < other[1] for other in spans)]
-    for mutant in mutants:
-        place = source.span(mutant["span"])
-        bodies[next(span for span in outer if span[0] <= place[0] and place[1] <= span[1])].append((mutant, place))
-    parts, at, owners, line = [], 0, [], 1
-
-    def put(*texts):
-        nonlocal line
-        parts.extend(texts)
-        line += sum(text.count("\n") for text in texts)
-
-    for (start, end), those in sorted(bodies.items()):
-        body = source.text[start:end]
-        before, header = source.text[at:start].rpartition("fn ")[::2]
-        # Which mutant this is only shows when it runs, and so does which iterator.
-        boxed, several = BOXED.subn(box, header)
-        wrap = ("Box::new({", "}),") if several else ("{", "}")
-        put(before.removesuffix("const "), "fn ", boxed, "match crate::mutant::chosen() {\n")
-        for mutant, (begin, close) in those:
-            changed = body[: begin - start] + " " + mutant["replacement"] + " " + body[close - start :]
-            first = line
-            put(f"{mutant['number']} => ", changed.join(wrap), "\n")
-            owners.append((first, line - 1, mutant["number"]))
-        put("_ => ", body.join(wrap), "\n}")
-        at = end
-    return "".join([*parts, source.text[at:]]), owners
-
-
-def weave(place, mutants):
-    """Plants them; which lines of which file are whose."""
-    planted.copy(place)
-    library = place / "src/lib.rs"
-    library.write_text(library.read_text() + CHOICE)
-    owners, files = {}, collections.defaultdict(list)
-    for mutant in mutants:
-        files[mutant["file"]].append(mutant)
-    for file, those in files.items():
-        text, owners[file] = woven(Source(ROOT / file), those)
-        (place / file).write_text(text)
-    return owners
+def plant(place, mutants):
+    """Plants them all; which lines of which file are whose."""
+    sources = {file: weave.Source(ROOT / file) for file in {mutant["file"] for mutant in mutants}}
+    return weave.weave(place, [(mutant["number"], [change(mutant, sources[mutant["file"]])]) for mutant in mutants])
 
 
 def build(place, target, what):
@@ -168,7 +80,7 @@ def viable(place, target, mutants):
     """Builds until all that is left compiles: the programs, and what had to be left out."""
     left_out = []
     while True:
-        owners = weave(place, mutants)
+        owners = plant(place, mutants)
         programs, errors = build(place, target, ["--lib"])
         if not errors:
             break
@@ -250,10 +162,10 @@ def main():
 
     everyone()
     for mutant in apart:
-        planted.copy(place)
-        source = Source(ROOT / mutant["file"])
-        begin, close = source.span(mutant["span"])
-        (place / mutant["file"]).write_text(source.text[:begin] + " " + mutant["replacement"] + " " + source.text[close:])
+        weave.copy(place)
+        source = weave.Source(ROOT / mutant["file"])
+        _, begin, close, text = change(mutant, source)
+        (place / mutant["file"]).write_text(source.text[:begin] + text + source.text[close:])
         programs, errors = build(place, target, EVERYTHING)
         if errors:
             left_out.append(mutant)

@@ -1,61 +1,51 @@
 #!/usr/bin/env python3
-"""Plants each fault of faults.toml into a copy of the tree, and says what found it.
+"""Plants each fault of faults.toml, and says what found it.
 
-Exit code 0 only if every fault was found by what has to find it. Standard library alone.
+Those that the core's own tests have to find are woven into one build (weave.py); the others, and what a weave cannot hold,
+are planted one by one. Exit code 0 only if every fault was found by what has to find it. Standard library alone.
 """
 
 import argparse
 import os
 import pathlib
 import re
-import shutil
 import subprocess
 import sys
 import time
 import tomllib
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-COPIED = ["Cargo.toml", "Cargo.lock", "config.toml", "src", "tests", "docs", "deploy", "systemd", "README.md"]
+import weave
+from weave import ROOT
+
+# What needs the core alone, and an optimiser.
+CORE = ["simulation", "walk", "scenarios", "acceptance"]
 
 
-def copy(place):
-    """The tree, apart from what is built; only what changed is touched, so that little is compiled anew."""
-    place.mkdir(parents=True, exist_ok=True)
-    for name in COPIED:
-        source = ROOT / name
-        for file in [source] if source.is_file() else sorted(source.rglob("*")):
-            if not file.is_file() or "__pycache__" in file.parts:
-                continue
-            there = place / file.relative_to(ROOT)
-            if not there.exists() or there.read_bytes() != file.read_bytes():
-                there.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(file, there)
-
-
-def plant(place, edits):
-    """Puts the fault in. An edit whose text is not there exactly once is out of date, and says so."""
-    for edit in edits:
-        path = place / edit["file"]
-        text = path.read_text()
+def edits(fault):
+    """From where to where in which file, and what is planted there. A text that is not there exactly once is out of date, and says so."""
+    for edit in fault["edits"]:
+        text = (ROOT / edit["file"]).read_text()
         times = text.count(edit["find"])
         if times != 1:
             raise SystemExit(f"mutants: {edit['file']}: {times} times instead of once: {edit['find']!r}")
-        path.write_text(text.replace(edit["find"], edit["plant"]))
+        begin = text.index(edit["find"])
+        yield edit["file"], begin, begin + len(edit["find"]), edit["plant"]
 
 
-def run(place, build, by, seeds):
+def cargo(place, build, command):
+    """What it prints. Planted code may be unreachable or unused; that is not what is to find it, and no more than a warning."""
+    environment = dict(os.environ, CARGO_TARGET_DIR=str(build), RUSTFLAGS="")
+    for name in ("RUSTC_WORKSPACE_WRAPPER", "CLIPPY_ARGS"):
+        environment.pop(name, None)
+    done = subprocess.run(command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"mutants: it does not compile:\n{done.stderr[-3000:]}")
+    return done.stdout
+
+
+def run(place, command, number, seeds):
     """Runs what has to find it: exit code and output."""
-    # Planted code may be unreachable or unused; that is not what is to find it.
-    environment = dict(os.environ, CARGO_TARGET_DIR=str(build), SEEDS=str(seeds), RUST_BACKTRACE="0", RUSTFLAGS="")
-    if by in ("simulation", "walk"):
-        built = subprocess.run([place / "tests/tools/optimised", by], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        command, words = [built.stdout.strip(), "--nocapture"], built.stderr
-    else:
-        command = ["cargo", "test", "--locked", "--quiet", *(["--lib"] if by == "unit" else ["--test", by])]
-        built = subprocess.run([*command, "--no-run"], cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        words = built.stdout
-    if built.returncode != 0:
-        raise SystemExit(f"mutants: it does not compile:\n{words[-3000:]}")
+    environment = dict(os.environ, SEEDS=str(seeds), MUTANT=str(number), RUST_BACKTRACE="0")
     done = subprocess.run(command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     return done.returncode, done.stdout
 
@@ -79,18 +69,46 @@ def main():
     args = parser.parse_args()
     faults = tomllib.loads((ROOT / "tests/mutants/faults.toml").read_text())["fault"]
     place, build = args.build.resolve() / "tree", (args.target or args.build / "target").resolve()
-    missed = 0
     wanted = [fault for fault in faults if not args.only or args.only in fault["name"]]
-    for fault in wanted:
-        copy(place)
-        plant(place, fault["edits"])
-        by, began = fault.get("by", "simulation"), time.monotonic()
-        code, output = run(place, build, by, args.seeds)
+    missed, began = 0, time.monotonic()
+
+    def judged(fault, command, number):
+        nonlocal missed
+        by, start = fault.get("by", "simulation"), time.monotonic()
+        code, output = run(place, command, number, args.seeds)
         found = finder(by, output) if code != 0 else ""
         missed += not found
-        print(f"{'found ' if found else 'MISSED'}  {fault['name']}\n        {by}: {found or f'nothing' + (f' in {args.seeds} histories' if by == 'simulation' else '')}  [{time.monotonic() - began:.0f} s]", flush=True)
-    copy(place)
-    print(f"{len(wanted) - missed} of {len(wanted)} faults found")
+        nothing = "nothing" + (f" in {args.seeds} histories" if by == "simulation" else "")
+        print(f"{'found ' if found else 'MISSED'}  {fault['name']}\n        {by}: {found or nothing}  [{time.monotonic() - start:.0f} s]", flush=True)
+
+    core = [(number, fault) for number, fault in enumerate(wanted, 1) if fault.get("by", "simulation") in CORE]
+    if core:
+        weave.weave(place, [(number, list(edits(fault))) for number, fault in core])
+        needed = sorted({fault.get("by", "simulation") for _, fault in core})
+        built = cargo(place, build, [place / "tests/tools/optimised", *needed]).split()
+        programs = {pathlib.Path(path).name.rpartition("-")[0]: path for path in built}
+        print(f"{len(core)} faults in one build, {time.monotonic() - began:.0f} s", flush=True)
+        for by in needed:
+            code, output = run(place, [programs[by]], 0, min(args.seeds, 1_000))
+            if code != 0:
+                raise SystemExit(f"mutants: {by} fails without any:\n{output[-3000:]}")
+    for number, fault in core:
+        judged(fault, [programs[fault.get("by", "simulation")], "--nocapture"], number)
+    for fault in wanted:
+        by = fault.get("by", "simulation")
+        if by in CORE:
+            continue
+        weave.copy(place)
+        for file, begin, end, text in edits(fault):
+            path = place / file
+            source = (ROOT / file).read_text()
+            path.write_text(source[:begin] + text + source[end:])
+        command = ["cargo", "test", "--locked", "--quiet", *(["--lib"] if by == "unit" else ["--test", by])]
+        cargo(place, build, [*command, "--no-run"])
+        os.environ["CARGO_TARGET_DIR"], os.environ["RUSTFLAGS"] = str(build), ""
+        judged(fault, command, 0)
+    weave.copy(place)
+    print(f"{len(wanted) - missed} of {len(wanted)} faults found in {time.monotonic() - began:.0f} s")
     return 1 if missed else 0
 
 

@@ -608,6 +608,7 @@ impl History {
             if at_rest >= 3 {
                 let stage = lock(&self.stage);
                 invariants::journal_is_the_state(&stage, &self.machine.boot_id(), daemon.born, Some(&ledger))?;
+                invariants::strays_are_told(&stage)?;
                 return right_for_the_world(&stage, &ledger);
             }
             self.answer(&ledger, &mut tries).await?;

@@ -5,13 +5,13 @@
 use watchover::domain::decide::PROOF;
 use watchover::domain::gates;
 use watchover::domain::ledger::{Entry, GateState, Record, Ruling};
-use watchover::domain::model::{Direction, Moment, SiteName, Subject, Trigger, Verdict};
+use watchover::domain::model::{Direction, Moment, Outcome, SiteName, Subject, Trigger, Verdict};
 use watchover::domain::policy::AppPolicy;
 use watchover::domain::rpo::{Assumption, Exposure};
 use watchover::lab::world as lab;
 use watchover::runtime::control::fold;
 
-use crate::stage::Stage;
+use crate::stage::{Seen, Stage};
 
 type Checked = Result<(), String>;
 
@@ -312,6 +312,25 @@ fn loss(stage: &Stage, exposure: &Exposure) -> Checked {
         let told = at(ack.at_ms) > end || back <= reported + 1e-3;
         holds!(told, "figures: reported loss {reported} until {end} ms, but a write at {} ms lies {back}s back", ack.at_ms);
     }
+    Ok(())
+}
+
+/// A site that answers behind the move that left it is told of: what it takes the new one lacks, and nobody else looks.
+pub fn strays_are_told(stage: &Stage) -> Checked {
+    let moved = |row: &Record| matches!(row.entry, Entry::Closed { outcome: Outcome::Moved, active: Some(SiteName::Standby), .. });
+    let Some(end) = stage.rows.iter().rposition(moved) else { return Ok(()) };
+    let closed = &stage.rows[end];
+    let asked = |row: &Record| row.incident == closed.incident && matches!(&row.entry, Entry::StepIntent { step, .. } if step == "promote");
+    let told = |row: &Record| matches!(&row.entry, Entry::OldSiteSeen { incident, .. } if Some(incident) == closed.incident.as_ref());
+    // What a person says of the sites, another move, a lost journal and another clock change what is known of it.
+    let changed = stage.rows[end + 1..].iter().any(|row| matches!(row.entry, Entry::Active { .. } | Entry::Opened { .. }))
+        || ["journal-lost", "clock-step", "machine-rebooted"].iter().any(|name| stage.coverage.count(&format!("fault {name}")) > 0);
+    if changed || !stage.rows.iter().any(asked) {
+        return Ok(());
+    }
+    let of_old = |look: &&Seen| matches!(look.subject, Some(Subject::Signal(SiteName::Primary, _))) && look.sent > closed.at.mono;
+    let answers = stage.seen.iter().filter(of_old).max_by_key(|look| look.done).is_some_and(|look| look.verdict == Verdict::Up);
+    holds!(!answers || stage.rows.iter().any(told), "strays: the primary answers behind the move, and nobody says so");
     Ok(())
 }
 

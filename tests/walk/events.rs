@@ -14,7 +14,7 @@ use watchover::domain::orders::Order;
 use watchover::domain::report::{ErrorClass, Inspection, Report, StepError};
 
 use super::exits::rests;
-use super::spot::{Door, Replica, Spot, Tally};
+use super::spot::{Door, Replica, Spot, Tally, errand};
 use super::stage::{patience, policy};
 
 /// One event, as a counterexample prints it.
@@ -269,7 +269,7 @@ pub fn stale(from: &Spot) -> Result<usize, String> {
             };
             tell("shop-of-yore", from.app.epoch());
             tell(&open.id, from.app.epoch() - 1);
-            if awaited != Some(on) && from.work.get(step) != Some(&"out") {
+            if awaited != Some(on) && from.work.get(step) != Some(&errand(on)) {
                 tell(&open.id, from.app.epoch());
             }
         }

@@ -95,7 +95,7 @@ fn steps(spot: &Spot, incident: &Incident, fine: bool, key: &mut Key) {
             (Some(Doing::Verify), _) => 3,
             (Some(Doing::Undo), _) => 4,
             (None, Some("permit")) => 5,
-            (None, Some("out")) => 6,
+            (None, Some(work)) if work.starts_with("out") => 6,
             (None, _) => 0,
         };
         key.extend([state as u8, flags, if fine && goes_on && !stuck { made } else { 0 }, if fine || !stuck { out } else { out.min(1) }]);

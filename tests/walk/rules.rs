@@ -84,7 +84,10 @@ pub fn effect(spot: &Spot, before: &Ledger, was: &BTreeMap<String, &str>, decisi
         Effect::Inspect { .. } => {
             must(!incident.calling_off && goes_on, "it is not its turn")?;
             must(run.asks.is_none(), "a person is asked")?;
-            must(busy != Some(Doing::Apply) || was != Some("out"), "it is being asked for, and its answer is waited for")?;
+            must(
+                busy != Some(Doing::Apply) || !was.is_some_and(|work| work.starts_with("out")),
+                "it is being asked for, and its answer is waited for",
+            )?;
         }
         Effect::Verify { .. } => {
             let said_so = decision.entries.iter().any(|entry| matches!(entry, Entry::StepTrouble { .. }));

@@ -90,9 +90,19 @@ pub struct Spot {
 fn label(work: &Work) -> &'static str {
     match work {
         Work::Idle { .. } => "idle",
-        Work::Out { .. } => "out",
+        Work::Out { on, .. } => errand(*on),
         Work::Back(_) => "back",
         Work::Permit { .. } => "permit",
+    }
+}
+
+/// What the app is told to wait for; also where the executor was called back meanwhile.
+pub fn errand(on: Doing) -> &'static str {
+    match on {
+        Doing::Inspect => "out-to-inspect",
+        Doing::Apply => "out-to-apply",
+        Doing::Verify => "out-to-verify",
+        Doing::Undo => "out-to-undo",
     }
 }
 
