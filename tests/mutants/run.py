@@ -87,7 +87,7 @@ def main():
         needed = sorted({fault.get("by", "simulation") for _, fault in core})
         built = cargo(place, build, [place / "tests/tools/optimised", *needed]).split()
         programs = {pathlib.Path(path).name.rpartition("-")[0]: path for path in built}
-        print(f"{len(core)} faults in one build, {time.monotonic() - began:.0f} s", flush=True)
+        print(f"{len(core)} of {len(wanted)} faults in one build, {time.monotonic() - began:.0f} s", flush=True)
         for by in needed:
             code, output = run(place, [programs[by]], 0, min(args.seeds, 1_000))
             if code != 0:
