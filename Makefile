@@ -95,7 +95,7 @@ soak: ## SEEDS histories against the pretend cloud in virtual time, from master 
 	@simulation=$$(tests/tools/optimised simulation)
 	SEEDS=$(SEEDS) JOBS=$(JOBS) SEED=$(or $(SEED),0) "$$simulation" --nocapture
 
-mutants: ## plants faults one by one, and prints what found each
+mutants: ## plants faults, and prints what found each
 	@python3 tests/mutants/run.py --build "$(TARGET)/mutants" --seeds $(SEEDS)
 
 mutants-domain: ## every mutant of cargo-mutants in domain/, planted into one build, and what found each; needs cargo-mutants

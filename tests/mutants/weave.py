@@ -103,7 +103,10 @@ def woven(source, changes):
             first = line
             put(f"{number} => ", changed.join(wrap), "\n")
             owners.append((first, line - 1, number))
+        first = line
         put("_ => ", source.text[start:end].join(wrap), "\n}")
+        # What cannot be boxed fails as it stands: none of its changes can be chosen while it runs.
+        owners += [(first, line, number) for number in numbers if several]
         at = end
     return "".join([*parts, source.text[at:]]), owners
 
