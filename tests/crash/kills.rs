@@ -106,10 +106,15 @@ pub fn lives(stage: &Stage, people: impl Fn(&BTreeSet<String>)) -> (BTreeSet<Str
 
 /// Every row of a smooth move, one life each.
 fn survives_a_kill_behind_every_row(traffic: Traffic) {
-    let (seen, _) = lives(&Stage::of(traffic, 400), |_| ());
-    let smooth = DECIDING.iter().chain(PROVING).map(|kind| (*kind).to_owned()).chain(STEPS.into_iter().flat_map(rows_of));
-    let missed: Vec<String> = smooth.filter(|name| !is_left_to_worlds(name) && !seen.contains(name)).collect();
+    let (mut seen, lives) = lives(&Stage::of(traffic, 400), |_| ());
+    let smooth: BTreeSet<String> =
+        DECIDING.iter().chain(PROVING).map(|kind| (*kind).to_owned()).chain(STEPS.into_iter().flat_map(rows_of)).collect();
+    let missed: Vec<&String> = smooth.iter().filter(|name| !is_left_to_worlds(name) && !seen.contains(*name)).collect();
     assert!(missed.is_empty(), "{missed:?} of {seen:?}");
+    // Trouble of a step comes and goes with the machine's pace, and who starts again within a move looks before it fences.
+    seen.retain(|name| !TROUBLE.iter().any(|kind| name.starts_with(kind)) && name != "step-permitted fence");
+    assert!(seen.is_subset(&smooth), "{seen:?}");
+    assert!(lives > 15, "{lives} lives");
 }
 
 #[test]
