@@ -59,7 +59,7 @@ fn before_tests(text: &str) -> &str {
         let start = at + found;
         let rest = &text[start..];
         let item: Vec<&str> = rest.lines().map(str::trim).filter(|line| !line.starts_with("#[")).take(1).collect();
-        if item.first().is_some_and(|line| line.trim_start_matches("pub(super) ").starts_with("mod ") && line.contains('{')) {
+        if item.first().is_some_and(|line| line.starts_with("mod ") && line.contains('{')) {
             return &text[..start];
         }
         at = start + 1;

@@ -127,8 +127,9 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::domain::ledger::{Ledger, record};
-    use crate::domain::model::{Actor, Direction};
+    use crate::domain::fixtures::{opened, record};
+    use crate::domain::ledger::Ledger;
+    use crate::domain::model::Actor;
 
     #[test]
     fn only_a_call_that_was_turned_away_for_its_rate_is_no_attempt() {
@@ -151,9 +152,8 @@ mod tests {
         let at = |seconds| Moment { mono: seconds, wall: seconds };
         let name = || "promote".to_owned();
         let asks = |attempt, found: &str| Entry::StepIntent { step: name(), attempt, found: found.into() };
-        let opened = Entry::Opened { trigger: Trigger::Outage, direction: Direction::ToStandby, first_failed: None, words: String::new() };
         let mut ledger = Ledger::default();
-        ledger.apply(&record(opened, 0)).unwrap();
+        ledger.apply(&record(opened(None), 0)).unwrap();
         let mut open = ledger.incident.unwrap();
         open.steps.insert(name(), StepRun::default());
         for (second, entry) in [

@@ -312,13 +312,6 @@ impl Ledger {
     }
 }
 
-/// A row of the app `shop`.
-#[cfg(test)]
-pub(super) fn record(entry: Entry, seconds: i64) -> Record {
-    let at = Moment { mono: seconds * 1_000_000, wall: seconds * 1_000_000 };
-    Record { seq: 0, at, boot_id: "boot".into(), app: Some("shop".into()), incident: Some("shop-1".into()), epoch: 1, entry }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -326,16 +319,14 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::domain::rpo::Assumption;
+    use crate::domain::fixtures::{by, exposure, opened, record};
 
     /// One entry of every kind, and `gated` with every ruling.
     fn every_entry() -> Vec<Entry> {
-        let by = || Actor { who: "alice".into(), reason: "test".into() };
         let wish = || Wish { by: by(), accept_loss: Some(f64::INFINITY), shown: None, force: false, graceful: false };
         let at = Moment::default();
         let step = || "promote".to_owned();
         let words = || "words".to_owned();
-        let exposure = || Exposure { seconds: None, sample: None, end_of_writes: 0, assumption: Assumption::WritesUntilNow };
         let plan = Plan { direction: Direction::ToStandby, steps: Vec::new() };
         let mut entries = vec![
             Entry::Started { version: words(), observer: words(), config: words() },
@@ -346,7 +337,7 @@ mod tests {
             Entry::Active { site: SiteName::Primary, by: by() },
             Entry::Paused { until: 1, by: by() },
             Entry::Resumed { by: by() },
-            Entry::Opened { trigger: Trigger::Outage, direction: Direction::ToStandby, first_failed: Some(at), words: words() },
+            opened(Some(at)),
             Entry::Commanded { wish: wish() },
             Entry::Confirmed { first_failed: at, words: words() },
             Entry::Approved { wish: wish() },
@@ -358,7 +349,7 @@ mod tests {
             Entry::Planned { plan },
             Entry::StepStarted { step: step() },
             Entry::StepPermitted { step: step(), gates: Vec::new() },
-            Entry::StepWaits { step: step(), words: words(), waits_for: words(), exposure: exposure() },
+            Entry::StepWaits { step: step(), words: words(), waits_for: words(), exposure: exposure(None) },
             Entry::StepIntent { step: step(), attempt: 1, found: Value::Null },
             Entry::StepAsked { step: step(), facts: Value::Null },
             Entry::StepTrouble { step: step(), code: words(), words: words() },
@@ -377,7 +368,7 @@ mod tests {
             Entry::OldSiteSeen { incident: words(), site: SiteName::Primary, at, words: words() },
             Entry::Closed { outcome: Outcome::Aborted, active: None, figures: Box::default(), by: None },
         ];
-        entries.extend(Ruling::ALL.iter().map(|ruling| Entry::Gated { ruling: *ruling, gates: Vec::new(), exposure: exposure() }));
+        entries.extend(Ruling::ALL.iter().map(|ruling| Entry::Gated { ruling: *ruling, gates: Vec::new(), exposure: exposure(None) }));
         entries
     }
 
@@ -502,8 +493,7 @@ mod tests {
     fn ledger_in(state: State) -> Ledger {
         let mut ledger = Ledger::default();
         if state != State::Watching {
-            let opened = every_entry().into_iter().find(|entry| matches!(entry, Entry::Opened { .. })).unwrap();
-            ledger.apply(&record(opened, 1)).unwrap();
+            ledger.apply(&record(opened(Some(Moment::default())), 1)).unwrap();
         }
         ledger.state = state;
         ledger

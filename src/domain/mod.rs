@@ -5,6 +5,8 @@ pub mod autonomy;
 mod calling_off;
 pub mod decide;
 pub mod entry;
+#[cfg(test)]
+mod fixtures;
 mod fold;
 pub mod front;
 pub mod gates;

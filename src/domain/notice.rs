@@ -188,37 +188,23 @@ fn ended(outcome: Outcome) -> Event {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::ledger::record;
-    use crate::domain::model::{Actor, Direction, Trigger};
-    use crate::domain::plan::tests::step;
+    use crate::domain::fixtures::{by, exposure, opened, record, step};
+    use crate::domain::model::Direction;
     use crate::domain::plan::{Class, Plan};
-    use crate::domain::rpo::{Assumption, Exposure};
-
-    fn exposure() -> Exposure {
-        Exposure { seconds: None, sample: None, end_of_writes: 0, assumption: Assumption::WritesUntilNow }
-    }
 
     fn gated(ruling: Ruling) -> Entry {
-        Entry::Gated { ruling, gates: Vec::new(), exposure: exposure() }
+        Entry::Gated { ruling, gates: Vec::new(), exposure: exposure(None) }
     }
 
     fn stuck() -> Entry {
         Entry::Stuck { words: "step promote failed".into(), waits_for: "`watchover retry shop-1`".into() }
     }
 
-    fn opened() -> Entry {
-        Entry::Opened { trigger: Trigger::Outage, direction: Direction::ToStandby, first_failed: None, words: "alb".into() }
-    }
-
-    fn by() -> Actor {
-        Actor { who: "alice".into(), reason: "mended".into() }
-    }
-
     #[test]
     fn each_state_of_an_incident_is_told_once_and_a_persons_word_begins_anew() {
         let mut notices = Notices::default();
         let mut told = |seconds: i64, entry: Entry| notices.news(&record(entry, seconds)).map(|notice| notice.event);
-        assert_eq!(told(1, opened()), Some(Event::Opened));
+        assert_eq!(told(1, opened(None)), Some(Event::Opened));
         let first_failed = Moment::default();
         assert_eq!(told(1, Entry::Confirmed { first_failed, words: "alb".into() }), Some(Event::Confirmed));
         assert_eq!(told(2, gated(Ruling::Hold)), Some(Event::Held));
@@ -229,7 +215,8 @@ mod tests {
         assert_eq!(told(7, gated(Ruling::Go)), None);
         let plan = Plan { direction: Direction::ToStandby, steps: Vec::new() };
         assert_eq!(told(7, Entry::Planned { plan }), Some(Event::Moving));
-        let waits = |step: &str| Entry::StepWaits { step: step.into(), words: "go?".into(), waits_for: "ops".into(), exposure: exposure() };
+        let waits =
+            |step: &str| Entry::StepWaits { step: step.into(), words: "go?".into(), waits_for: "ops".into(), exposure: exposure(None) };
         assert_eq!([told(7, waits("go")), told(7, waits("go"))], [Some(Event::AwaitingApproval), None]);
         assert_eq!(told(7, waits("go-on")), Some(Event::AwaitingApproval), "each question is one");
         assert_eq!(told(8, stuck()), Some(Event::Stuck));
@@ -238,8 +225,8 @@ mod tests {
         assert_eq!(told(11, stuck()), Some(Event::Stuck), "stuck again after a retry is news");
         let closed = || Entry::Closed { outcome: Outcome::Moved, active: None, figures: Box::default(), by: None };
         assert_eq!(told(12, closed()), Some(Event::Moved));
-        assert_eq!(told(13, opened()), Some(Event::Opened));
-        let another = notices.news(&Record { incident: Some("shop-2".into()), ..record(opened(), 14) });
+        assert_eq!(told(13, opened(None)), Some(Event::Opened));
+        let another = notices.news(&Record { incident: Some("shop-2".into()), ..record(opened(None), 14) });
         assert_eq!(another.map(|notice| notice.id), Some("shop-2/opened/14000000".into()), "each incident is one");
         assert_eq!(notices.news(&Record { app: None, ..record(stuck(), 15) }), None, "the daemon's own rows are no news");
     }
@@ -262,7 +249,7 @@ mod tests {
             ledger.apply(&record(entry, seconds)).unwrap();
             waiting("shop", &ledger).map(|notice| (notice.id, notice.event, notice.waits_for.unwrap_or_default()))
         };
-        assert_eq!(waits(opened(), 1), None);
+        assert_eq!(waits(opened(None), 1), None);
         let (id, event, whom) = waits(gated(Ruling::Ask), 2).unwrap();
         assert_eq!((id.as_str(), event), ("shop-1/awaiting-approval/2000000", Event::AwaitingApproval));
         assert!(whom.contains("watchover approve shop-1"), "{whom}");
@@ -271,7 +258,7 @@ mod tests {
         assert_eq!(waits(Entry::Planned { plan }, 4), None);
         assert_eq!(waits(Entry::StepStarted { step: "go".into() }, 5), None);
         let asks =
-            Entry::StepWaits { step: "go".into(), words: "go?".into(), waits_for: "the database on-call".into(), exposure: exposure() };
+            Entry::StepWaits { step: "go".into(), words: "go?".into(), waits_for: "the database on-call".into(), exposure: exposure(None) };
         assert_eq!(waits(asks, 6), Some(("shop-1/go/4000000".into(), Event::AwaitingApproval, "the database on-call".into())));
         assert_eq!(waits(stuck(), 7), Some(("shop-1/stuck/7000000".into(), Event::Stuck, "`watchover retry shop-1`".into())));
     }

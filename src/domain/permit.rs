@@ -133,24 +133,18 @@ fn tolerate(incident: &Incident, exposure: &Exposure, gate: Gate, now: Moment) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::ledger::{Ledger, StepState, record};
+    use crate::domain::fixtures::{at, exposure, opened, record, step};
+    use crate::domain::ledger::{Ledger, StepState};
     use crate::domain::model::{Direction, State};
     use crate::domain::plan::Plan;
-    use crate::domain::plan::tests::step;
-    use crate::domain::rpo::Assumption;
-
-    fn exposure(seconds: Option<f64>) -> Exposure {
-        Exposure { seconds, sample: None, end_of_writes: 0, assumption: Assumption::WritesUntilNow }
-    }
 
     /// Opened at 10 s and planned at 20 s, when the loss was judged so.
     fn incident(judged: Option<f64>) -> Incident {
         let mut ledger = Ledger::default();
-        let opened = Entry::Opened { trigger: Trigger::Outage, direction: Direction::ToStandby, first_failed: None, words: String::new() };
         let fence = PlannedStep { kind: "fence-primary".into(), ..step("fence", Class::Other, None, &[]) };
         let plan = Plan { direction: Direction::ToStandby, steps: vec![fence] };
         let gated = Entry::Gated { ruling: Ruling::Go, gates: Vec::new(), exposure: exposure(judged) };
-        for (entry, seconds) in [(opened, 10), (gated, 20), (Entry::Planned { plan }, 20)] {
+        for (entry, seconds) in [(opened(None), 10), (gated, 20), (Entry::Planned { plan }, 20)] {
             ledger.apply(&record(entry, seconds)).unwrap();
         }
         assert_eq!(ledger.state, State::Moving);
@@ -158,7 +152,6 @@ mod tests {
     }
 
     fn tolerated(incident: &Incident, seconds: Option<f64>, now: i64) -> bool {
-        let at = |seconds: i64| Moment { mono: seconds * 1_000_000, wall: seconds * 1_000_000 };
         let shut = || Gate { name: "data-loss".into(), state: GateState::Shut, words: "more than 60s".into() };
         let other = Gate { name: "lease".into(), ..shut() };
         assert_eq!(tolerate(incident, &exposure(seconds), other.clone(), at(now)), other, "nothing else is tolerated");

@@ -252,26 +252,9 @@ pub mod seconds {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
-
-    pub fn step(name: &str, class: Class, only: Option<Only>, after: &[&str]) -> PlannedStep {
-        PlannedStep {
-            name: name.into(),
-            kind: "test".into(),
-            class,
-            reversibility: Reversibility::Reversible,
-            repeat: Repeat::Inspectable,
-            after: after.iter().map(|name| (*name).to_owned()).collect(),
-            deadline: Duration::from_secs(1),
-            attempts: 1,
-            on_failure: OnFailure::Halt,
-            only,
-            account: None,
-            region: "us-east-1".into(),
-            keys: Value::Null,
-        }
-    }
+    use crate::domain::fixtures::step;
 
     fn plan(steps: Vec<PlannedStep>) -> Plan {
         Plan { direction: Direction::ToStandby, steps }
