@@ -27,6 +27,11 @@ fn at(seconds: i64) -> Moment {
     Moment { mono: seconds * SECOND, wall: seconds * SECOND }
 }
 
+/// Nothing of either site was looked at yet.
+fn unseen(policy: &AppPolicy) -> [Vec<SignalHealth>; 2] {
+    [SiteName::Primary, SiteName::Standby].map(|site| vec![SignalHealth::default(); policy.site(site).signals.len()])
+}
+
 /// A row of the app's only incident.
 fn row(second: i64, entry: Entry) -> Record {
     Record { seq: 1, at: at(second), boot_id: "boot".into(), app: Some("shop".into()), incident: Some("shop-1".into()), epoch: 1, entry }
@@ -40,8 +45,7 @@ fn a11_one_replica_of_two_that_was_never_read_leaves_the_loss_unknown() {
     let loss = |read: &[(usize, i64)]| {
         let lags: Lags = read.iter().map(|&(signal, at)| ((SiteName::Standby, signal), vec![sample(at)])).collect();
         let (policy, ledger, around) = (&policy, &ledger, &around);
-        let now = Moment { mono: 600 * SECOND, wall: 600 * SECOND };
-        View { policy, ledger, signals: [&[], &[]], lags: &lags, preflight: None, around, now, telling: false }
+        View { policy, ledger, signals: [&[], &[]], lags: &lags, preflight: None, around, now: at(600), telling: false }
             .exposure(Direction::ToStandby)
             .seconds
     };
@@ -58,17 +62,10 @@ fn a_step_that_would_be_refused_holds_the_move_back_unless_it_goes_on_without_it
     policy.failover.steps[0].on_failure = OnFailure::Continue;
     let gate = |capacity: Found, traffic: Found| {
         let steps = [("capacity".to_owned(), capacity), ("traffic".to_owned(), traffic)].into();
-        let now = Moment { mono: 60 * SECOND, wall: 60 * SECOND };
-        let preflight = Preflight {
-            direction: Direction::ToStandby,
-            at: Moment { mono: 50 * SECOND, wall: 50 * SECOND },
-            steps,
-            autonomy: BTreeMap::new(),
-        };
-        let (ledger, around, lags) = (&Ledger::default(), &Around::default(), &Lags::new());
-        let unseen = |site: SiteName| vec![SignalHealth::default(); policy.site(site).signals.len()];
-        let signals = [&unseen(SiteName::Primary)[..], &unseen(SiteName::Standby)[..]];
-        let view = View { policy: &policy, ledger, signals, lags, preflight: Some(&preflight), around, now, telling: true };
+        let preflight = Preflight { direction: Direction::ToStandby, at: at(50), steps, autonomy: BTreeMap::new() };
+        let (ledger, around, lags, unseen) = (&Ledger::default(), &Around::default(), &Lags::new(), unseen(&policy));
+        let (signals, preflight) = (unseen.each_ref().map(Vec::as_slice), Some(&preflight));
+        let view = View { policy: &policy, ledger, signals, lags, preflight, around, now: at(60), telling: true };
         let gate = view.gates(Direction::ToStandby, Point::Start).1.into_iter().find(|gate| gate.name == "preflight").unwrap();
         (gate.state, gate.words)
     };
@@ -99,7 +96,6 @@ fn a12_a_step_that_is_held_back_by_a_pause_is_looked_at_once_a_second() {
 /// What a person's command opens, and what not even `--force` does.
 #[test]
 fn a10_a_command_opens_the_gates_that_stand_for_a_persons_word() {
-    let now = Moment { mono: 5 * SECOND, wall: 5 * SECOND };
     let gates = |direction: Direction, force: Option<bool>, change: fn(&mut Ledger, &mut AppPolicy, &mut Around)| {
         let (mut ledger, mut policy) = (Ledger { active: Some(direction.source()), ..Ledger::default() }, sim::policy());
         let mut around = Around { max_groups: 1, ..Around::default() };
@@ -110,10 +106,9 @@ fn a10_a_command_opens_the_gates_that_stand_for_a_persons_word() {
             let wish = Wish { by: by("drill"), accept_loss: None, shown: None, force, graceful: false };
             ledger.apply(&row(5, Entry::Commanded { wish })).unwrap();
         }
-        let (policy, ledger, around, lags) = (&policy, &ledger, &around, &Lags::new());
-        let unseen = |site: SiteName| vec![SignalHealth::default(); policy.site(site).signals.len()];
-        let signals = [&unseen(SiteName::Primary)[..], &unseen(SiteName::Standby)[..]];
-        let view = View { policy, ledger, signals, lags, preflight: None, around, now, telling: true };
+        let (policy, ledger, around, lags, unseen) = (&policy, &ledger, &around, &Lags::new(), unseen(&policy));
+        let signals = unseen.each_ref().map(Vec::as_slice);
+        let view = View { policy, ledger, signals, lags, preflight: None, around, now: at(5), telling: true };
         view.gates(direction, Point::Start).1
     };
     let shut = |direction: Direction, force: Option<bool>, change: fn(&mut Ledger, &mut AppPolicy, &mut Around)| {

@@ -9,7 +9,7 @@ use watchover::domain::moving::{Doing, LAST_LOOK};
 use watchover::domain::policy::SignalPolicy;
 use watchover::domain::quorum::{self, Point};
 
-use super::spot::Spot;
+use super::spot::{Spot, is_out};
 
 /// How much makes a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +95,7 @@ fn steps(spot: &Spot, incident: &Incident, fine: bool, key: &mut Key) {
             (Some(Doing::Verify), _) => 3,
             (Some(Doing::Undo), _) => 4,
             (None, Some("permit")) => 5,
-            (None, Some(work)) if work.starts_with("out") => 6,
+            (None, Some(work)) if is_out(work) => 6,
             (None, _) => 0,
         };
         key.extend([state as u8, flags, if fine && goes_on && !stuck { made } else { 0 }, if fine || !stuck { out } else { out.min(1) }]);

@@ -8,9 +8,9 @@ use watchover::domain::decide::{Decision, Effect};
 use watchover::domain::ledger::{Entry, Incident, Ledger, StepRun, StepState};
 use watchover::domain::model::State;
 use watchover::domain::moving::{Doing, Work};
-use watchover::domain::plan::{Class, PlannedStep, Reversibility};
+use watchover::domain::plan::{Class, PlannedStep};
 
-use super::spot::Spot;
+use super::spot::{Spot, is_out};
 
 /// An effect's name.
 pub fn name(effect: &Effect) -> &'static str {
@@ -78,16 +78,13 @@ pub fn effect(spot: &Spot, before: &Ledger, was: &BTreeMap<String, &str>, decisi
         Effect::Undo { .. } => {
             must(incident.calling_off, "nothing is called off")?;
             must(run.touched && run.state != StepState::Undone, "there is nothing to put back")?;
-            must(planned.reversibility == Reversibility::Reversible, "it cannot be put back")?;
+            must(!planned.is_final(), "it cannot be put back")?;
             must(!incident.is_committed(), "something final was asked for")?;
         }
         Effect::Inspect { .. } => {
             must(!incident.calling_off && goes_on, "it is not its turn")?;
             must(run.asks.is_none(), "a person is asked")?;
-            must(
-                busy != Some(Doing::Apply) || !was.is_some_and(|work| work.starts_with("out")),
-                "it is being asked for, and its answer is waited for",
-            )?;
+            must(busy != Some(Doing::Apply) || !was.is_some_and(is_out), "it is being asked for, and its answer is waited for")?;
         }
         Effect::Verify { .. } => {
             let said_so = decision.entries.iter().any(|entry| matches!(entry, Entry::StepTrouble { .. }));
@@ -116,7 +113,7 @@ fn apply(
     let permit = decision.entries.iter().position(|entry| matches!(entry, Entry::StepPermitted { step, .. } if step == name));
     must(intent.is_some() && run.state == StepState::Intended && run.applying, "no intent of it is durable")?;
     must(!incident.calling_off && !incident.aborted, "the move is called off or aborted")?;
-    let final_or_traffic = planned.reversibility != Reversibility::Reversible || planned.class == Class::Traffic;
+    let final_or_traffic = planned.is_final() || planned.class == Class::Traffic;
     must(!final_or_traffic || permit.is_some_and(|permit| Some(permit) < intent), "there was no second look before it")?;
     must(run.attempts.saturating_sub(run.turned_away) <= planned.attempts, "its attempts are used up")?;
     must(time_left(spot, name).is_some_and(|left| !left.is_zero()), "its deadline is over")?;

@@ -106,6 +106,11 @@ pub fn errand(on: Doing) -> &'static str {
     }
 }
 
+/// Whether a word of a step's work says that an errand is out for it.
+pub fn is_out(work: &str) -> bool {
+    work.starts_with("out-to-")
+}
+
 impl Spot {
     /// An empty ledger in a world where all is well and nothing was looked at yet.
     pub fn birth(stage: Stage, mode: Mode) -> Spot {
