@@ -2,8 +2,8 @@
 """Every mutant that cargo-mutants knows of `domain/`, and what finds it.
 
 cargo-mutants builds once for each mutant, which takes hours. Here it only lists them: all are planted into one copy of the
-tree (weave.py), and a variable of the environment chooses one. What does not compile is
-left out, as cargo-mutants would. Those that cannot be chosen while the program runs are built one by one at the end.
+tree (weave.py), and a variable of the environment chooses one. What does not compile is left out, as cargo-mutants would.
+Those that cannot be chosen while the program runs are built one by one at the end.
 
 Whatever no test finds has to stand in survivors.toml with a reason, and whatever stands there has to survive: exit code 0
 only then. Standard library alone.
@@ -32,6 +32,7 @@ EVERYTHING = ["--lib", *(part for name in JUDGES[1:] for part in ("--test", name
 # What a loop without end takes, next to what the test takes by itself.
 PATIENCE = 8
 
+
 def listed():
     """The mutants, numbered, each with a name that outlives changes elsewhere in its file."""
     command = ["cargo", "mutants", "--list", "--json", "--no-config", "-f", "src/domain/**/*.rs"]
@@ -57,9 +58,7 @@ def plant(place, mutants):
 
 def build(place, target, what):
     """Builds; the programs by name, and the errors' places."""
-    environment = dict(os.environ, CARGO_TARGET_DIR=str(target), RUSTFLAGS="--cap-lints=allow", CARGO_INCREMENTAL="1", CARGO_PROFILE_DEV_DEBUG="0")
-    for name in ("RUSTC_WORKSPACE_WRAPPER", "CLIPPY_ARGS"):
-        environment.pop(name, None)
+    environment = weave.environment(target, RUSTFLAGS="--cap-lints=allow", CARGO_INCREMENTAL="1", CARGO_PROFILE_DEV_DEBUG="0")
     command = ["cargo", "test", "--locked", "--no-run", "--no-default-features", "--message-format=json", *what]
     command += ["--config", "profile.dev.package.watchover.opt-level=1"]
     done = subprocess.run(command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -126,9 +125,9 @@ def main():
     began = time.monotonic()
     programs, mutants, left_out = viable(place, target, [mutant for mutant in everything if mutant["function"]])
     # A constant has no body to be chosen in; and what a box cannot hold is no proof that it does not compile.
-    alone = lambda mutant: "-> impl" in mutant["function"]["return_type"]
-    apart = [mutant for mutant in everything if not mutant["function"]] + [mutant for mutant in left_out if alone(mutant)]
-    left_out = [mutant for mutant in left_out if not alone(mutant)]
+    unboxed = [mutant for mutant in left_out if "-> impl" in mutant["function"]["return_type"]]
+    apart = [mutant for mutant in everything if not mutant["function"]] + unboxed
+    left_out = [mutant for mutant in left_out if mutant not in unboxed]
     print(f"{len(everything)} mutants: {len(mutants)} at once, {len(apart)} one by one, {len(left_out)} do not compile; built in {time.monotonic() - began:.0f} s", flush=True)
     limits = {}
     for name in JUDGES:
@@ -162,10 +161,7 @@ def main():
 
     everyone()
     for mutant in apart:
-        weave.copy(place)
-        source = weave.Source(ROOT / mutant["file"])
-        _, begin, close, text = change(mutant, source)
-        (place / mutant["file"]).write_text(source.text[:begin] + text + source.text[close:])
+        weave.plant_alone(place, [change(mutant, weave.Source(ROOT / mutant["file"]))])
         programs, errors = build(place, target, EVERYTHING)
         if errors:
             left_out.append(mutant)

@@ -6,7 +6,6 @@ are planted one by one. Exit code 0 only if every fault was found by what has to
 """
 
 import argparse
-import os
 import pathlib
 import re
 import subprocess
@@ -32,21 +31,18 @@ def edits(fault):
         yield edit["file"], begin, begin + len(edit["find"]), edit["plant"]
 
 
-def cargo(place, build, command):
-    """What it prints. Planted code may be unreachable or unused; that is not what is to find it, and no more than a warning."""
-    environment = dict(os.environ, CARGO_TARGET_DIR=str(build), RUSTFLAGS="")
-    for name in ("RUSTC_WORKSPACE_WRAPPER", "CLIPPY_ARGS"):
-        environment.pop(name, None)
+def cargo(place, environment, command):
+    """What it prints."""
     done = subprocess.run(command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     if done.returncode != 0:
         raise SystemExit(f"mutants: it does not compile:\n{done.stderr[-3000:]}")
     return done.stdout
 
 
-def run(place, command, number, seeds):
+def run(place, environment, command, number, seeds):
     """Runs what has to find it: exit code and output."""
-    environment = dict(os.environ, SEEDS=str(seeds), MUTANT=str(number), RUST_BACKTRACE="0")
-    done = subprocess.run(command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    told = {"SEEDS": str(seeds), "MUTANT": str(number), "RUST_BACKTRACE": "0"}
+    done = subprocess.run(command, cwd=place, env=environment | told, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     return done.returncode, done.stdout
 
 
@@ -71,11 +67,13 @@ def main():
     place, build = args.build.resolve() / "tree", (args.target or args.build / "target").resolve()
     wanted = [fault for fault in faults if not args.only or args.only in fault["name"]]
     missed, began = 0, time.monotonic()
+    # Planted code may be unreachable or unused; that is not what is to find it, and no more than a warning.
+    environment = weave.environment(build, RUSTFLAGS="")
 
     def judged(fault, command, number):
         nonlocal missed
         by, start = fault.get("by", "simulation"), time.monotonic()
-        code, output = run(place, command, number, args.seeds)
+        code, output = run(place, environment, command, number, args.seeds)
         found = finder(by, output) if code != 0 else ""
         missed += not found
         nothing = "nothing" + (f" in {args.seeds} histories" if by == "simulation" else "")
@@ -85,11 +83,11 @@ def main():
     if core:
         weave.weave(place, [(number, list(edits(fault))) for number, fault in core])
         needed = sorted({fault.get("by", "simulation") for _, fault in core})
-        built = cargo(place, build, [place / "tests/tools/optimised", *needed]).split()
+        built = cargo(place, environment, [place / "tests/tools/optimised", *needed]).split()
         programs = {pathlib.Path(path).name.rpartition("-")[0]: path for path in built}
         print(f"{len(core)} of {len(wanted)} faults in one build, {time.monotonic() - began:.0f} s", flush=True)
         for by in needed:
-            code, output = run(place, [programs[by]], 0, min(args.seeds, 1_000))
+            code, output = run(place, environment, [programs[by]], 0, min(args.seeds, 1_000))
             if code != 0:
                 raise SystemExit(f"mutants: {by} fails without any:\n{output[-3000:]}")
     for number, fault in core:
@@ -98,14 +96,9 @@ def main():
         by = fault.get("by", "simulation")
         if by in CORE:
             continue
-        weave.copy(place)
-        for file, begin, end, text in edits(fault):
-            path = place / file
-            source = (ROOT / file).read_text()
-            path.write_text(source[:begin] + text + source[end:])
+        weave.plant_alone(place, edits(fault))
         command = ["cargo", "test", "--locked", "--quiet", *(["--lib"] if by == "unit" else ["--test", by])]
-        cargo(place, build, [*command, "--no-run"])
-        os.environ["CARGO_TARGET_DIR"], os.environ["RUSTFLAGS"] = str(build), ""
+        cargo(place, environment, [*command, "--no-run"])
         judged(fault, command, 0)
     weave.copy(place)
     print(f"{len(wanted) - missed} of {len(wanted)} faults found in {time.monotonic() - began:.0f} s")

@@ -2,6 +2,7 @@
 environment when the program runs. Standard library alone."""
 
 import collections
+import os
 import pathlib
 import re
 import shutil
@@ -36,6 +37,19 @@ def copy(place):
             if not there.exists() or there.read_bytes() != file.read_bytes():
                 there.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(file, there)
+
+
+def environment(target, **more):
+    """For cargo: the build goes there, and nothing of an outer build's judgement is taken over."""
+    taken_over = ("RUSTC_WORKSPACE_WRAPPER", "CLIPPY_ARGS")
+    return {name: text for name, text in os.environ.items() if name not in taken_over} | {"CARGO_TARGET_DIR": str(target)} | more
+
+
+def edited(text, edits):
+    """The text with those edits: from where to where, and what takes the place."""
+    for begin, end, new in sorted(edits, reverse=True):
+        text = text[:begin] + new + text[end:]
+    return text
 
 
 class Source:
@@ -97,9 +111,7 @@ def woven(source, changes):
         wrap = ("Box::new({", "}),") if several else ("{", "}")
         put(before.removesuffix("const "), "fn ", boxed, "match crate::mutant::chosen() {\n")
         for number, edits in numbers.items():
-            changed = source.text[start:end]
-            for begin, close, text in sorted(edits, reverse=True):
-                changed = changed[: begin - start] + text + changed[close - start :]
+            changed = edited(source.text[start:end], [(begin - start, close - start, text) for begin, close, text in edits])
             first = line
             put(f"{number} => ", changed.join(wrap), "\n")
             owners.append((first, line - 1, number))
@@ -111,6 +123,21 @@ def woven(source, changes):
     return "".join([*parts, source.text[at:]]), owners
 
 
+def by_file(edits):
+    """What is edited in each file."""
+    files = collections.defaultdict(list)
+    for file, *edit in edits:
+        files[file].append(tuple(edit))
+    return files
+
+
+def plant_alone(place, edits):
+    """Plants one change into a copy of the tree as it would be written: its edits with their files."""
+    copy(place)
+    for file, those in by_file(edits).items():
+        (place / file).write_text(edited((ROOT / file).read_text(), those))
+
+
 def weave(place, changes):
     """Plants them into a copy of the tree: a number each, and its edits with their files. Which lines of which file are whose."""
     copy(place)
@@ -118,8 +145,8 @@ def weave(place, changes):
     library.write_text(library.read_text() + CHOICE)
     files = collections.defaultdict(dict)
     for number, edits in changes:
-        for file, *edit in edits:
-            files[file].setdefault(number, []).append(tuple(edit))
+        for file, those in by_file(edits).items():
+            files[file][number] = those
     owners = {}
     for file, those in files.items():
         text, owners[file] = woven(Source(ROOT / file), those.items())
