@@ -10,6 +10,7 @@ use super::health::SignalHealth;
 use super::ledger::{Entry, Illegal, Ledger, Record};
 use super::model::{Cause, Direction, Finding, LagSample, Look, Moment, ReplicaReading, ReplicaState, SiteName, State, Subject, Verdict};
 use super::moving::Work;
+use super::plan::Class;
 use super::policy::{AppPolicy, SitePolicy};
 use super::quorum::{self, SiteView};
 use super::report::{Inspection, Report};
@@ -271,8 +272,9 @@ impl App {
             Input::Gap(_) => {
                 self.signals.iter_mut().flatten().for_each(SignalHealth::forget);
                 self.front.run.clear();
-                // As after a restart: what was on its way may be old by now, and every step is inspected before it goes on.
-                self.work.clear();
+                // As after a restart: what was on its way may be old by now, and every step is inspected before it goes on. But
+                // what was asked for is awaited: a look that overtakes the request would have it asked for twice.
+                self.work.retain(|_, work| work.is_of_a_change());
             }
         }
     }
@@ -308,6 +310,12 @@ impl App {
         }
     }
 
+    /// True of a fence and of a hook: capacity, data and traffic leave the machines of a site as they are.
+    fn touches_a_site(&self, step: &str) -> bool {
+        let plan = self.ledger.incident.as_ref().and_then(|incident| incident.plan.as_ref());
+        plan.and_then(|plan| plan.step(step)).is_none_or(|step| step.class == Class::Other)
+    }
+
     /// Folds in what is durable now, and takes up the work.
     pub fn commit(&mut self, records: &[Record], work: Vec<(String, Work)>) -> Result<(), Illegal> {
         for record in records {
@@ -326,8 +334,13 @@ impl App {
                         (self.front.lost, self.front.back) = (None, None);
                     }
                 }
-                Entry::Planned { .. } | Entry::Retried { .. } => {
+                Entry::Planned { .. } => {
                     self.work.clear();
+                    self.progress.clear();
+                }
+                // What was asked for, and is on its way, is awaited still.
+                Entry::Retried { .. } => {
+                    self.work.retain(|_, work| work.is_of_a_change());
                     self.progress.clear();
                 }
                 // What a skipped step still reports is nobody's answer any more.
@@ -335,7 +348,7 @@ impl App {
                     self.work.remove(step);
                 }
                 // A site that was down by our own hand counts as down from here on only.
-                Entry::StepUndone { .. } => {
+                Entry::StepUndone { step, .. } if self.touches_a_site(step) => {
                     self.signals.iter_mut().flatten().for_each(SignalHealth::forget);
                     self.front.run.clear();
                 }

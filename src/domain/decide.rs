@@ -57,10 +57,7 @@ impl App {
     /// step's wait is over. What else time changes is met with the next pulse.
     pub fn wakes(&self, around: &Around, now: Moment) -> Option<Moment> {
         let urgent = match self.ledger.state {
-            State::Suspect => {
-                let failed = self.site(self.direction().source(), now).first_failed?;
-                Some(self.since_before(failed, around) + self.policy.min_outage)
-            }
+            State::Suspect => Some(self.site(self.direction().source(), now).first_failed? + self.policy.min_outage),
             State::Held => Some(around.started + self.policy.startup_grace),
             State::Moving => self.work.values().filter_map(|work| work.idle_until(now)).min_by_key(|until| until.mono),
             State::Watching | State::Confirmed | State::AwaitingApproval | State::Proving | State::Stuck => None,
@@ -146,22 +143,24 @@ impl App {
         let view = self.site(source, now);
         if view.health == Health::Down
             && !quorum::wavers(self.policy.site(source), self.signals(source))
-            && let Some(first_failed) = view.first_failed.map(|at| self.since_before(at, around))
-            && now.since(first_failed) >= self.policy.min_outage
+            && let Some(seen) = view.first_failed
+            && now.since(seen) >= self.policy.min_outage
         {
+            let first_failed = self.since_before(seen, around);
             return Some(Decision::entry(Entry::Confirmed { first_failed, words: self.site_words(source, now) }));
         }
         let doubt = quorum::in_doubt(self.policy.site(source), self.signals(source), now);
-        // A restart forgets what was counted: no news is not good news until there was time for some.
-        let begun = self.ledger.since.max(around.started);
+        // A restart or a standstill forgets what was counted: no news is not good news until there was time for some.
+        let begun = self.ledger.since.max(around.awake);
         let quiet = view.health == Health::Up || (view.health == Health::Unknown && now.since(begun) >= NEWS_WITHIN);
         (!doubt && quiet).then(|| self.close(Outcome::NoAction, None))
     }
 
-    /// The first failed look of this outage: one that an earlier life of ours saw counts, too.
+    /// The first failed look of this outage: one from before a restart or a standstill of ours counts, too. That it lasts has
+    /// to be seen anew: the first looks of who has just woken may fail by our own fault.
     fn since_before(&self, seen: Moment, around: &Around) -> Moment {
         let open = self.ledger.incident.as_ref();
-        let earlier = open.filter(|incident| around.started.mono > incident.opened.mono).and_then(|incident| incident.first_failed);
+        let earlier = open.filter(|incident| around.awake.mono > incident.opened.mono).and_then(|incident| incident.first_failed);
         earlier.filter(|at| at.mono < seen.mono).unwrap_or(seen)
     }
 
@@ -171,7 +170,9 @@ impl App {
         let source = incident.direction.source();
         let view = self.site(source, now);
         let state = self.ledger.state;
-        if view.health == Health::Up && !incident.commanded() && !quorum::in_doubt(self.policy.site(source), self.signals(source), now) {
+        let (site, signals) = (self.policy.site(source), self.signals(source));
+        let well = view.health == Health::Up && !quorum::in_doubt(site, signals, now) && quorum::risen(site, signals, now);
+        if well && !incident.commanded() {
             let outcome = if incident.declined { Outcome::Declined } else { Outcome::CalledOff };
             return Some(self.close(outcome, None));
         }

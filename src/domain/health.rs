@@ -217,6 +217,11 @@ impl SignalHealth {
         self.trip
     }
 
+    /// True if a run brought it down, and it was well when it was last seen. What was not seen since outvotes nothing.
+    pub fn wavers(&self) -> bool {
+        self.trip == Some(Trip::Run) && self.run_started.is_none()
+    }
+
     /// Consecutive `down`, `up` and `unknown` looks.
     pub fn counts(&self) -> (u32, u32, u32) {
         (self.downs, self.ups, self.unknowns)

@@ -65,6 +65,11 @@ impl Work {
         }
     }
 
+    /// True while a request that changes something is on its way, or its answer has just come.
+    pub fn is_of_a_change(&self) -> bool {
+        matches!(self, Work::Out { on: Doing::Apply | Doing::Undo, .. } | Work::Back(Report::Applied(_) | Report::Undone(_)))
+    }
+
     /// The end of a wait that is not over.
     pub fn idle_until(&self, now: Moment) -> Option<Moment> {
         if let Work::Idle { until } = self { Some(*until).filter(|until| until.mono > now.mono) } else { None }
@@ -205,6 +210,10 @@ fn start(app: &App, incident: &Incident, plan: &Plan, step: &PlannedStep, now: M
     }
     let passed = |name: &String| plan.step(name).zip(incident.steps.get(name)).is_some_and(|(step, run)| is_passed(step, run));
     if !step.after.iter().all(passed) {
+        return None;
+    }
+    // Retried while its request is on the way: a look that overtakes the request would have it asked for twice.
+    if matches!(app.work.get(&step.name), Some(Work::Out { on: Doing::Apply | Doing::Undo, .. })) {
         return None;
     }
     let name = step.name.clone();

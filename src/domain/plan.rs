@@ -275,7 +275,7 @@ mod tests {
     fn traffic_behind_a_circle_comes_after_all_of_it() {
         let faults = faulty(vec![
             step("a", Class::Data, None, &["b"]),
-            step("b", Class::Other, None, &["a", "gone"]),
+            step("b", Class::Other, None, &["gone", "a"]),
             step("traffic", Class::Traffic, None, &["b"]),
         ]);
         let of: Vec<&str> = faults.iter().map(|(step, _)| step.as_str()).collect();

@@ -1,6 +1,6 @@
 //! From signals to sites: is this one down by its rule, and is that one good enough to go to?
 
-use super::health::{SignalHealth, Trip};
+use super::health::SignalHealth;
 use super::model::{Cause, Health, Moment, Verdict};
 use super::policy::{DownWhen, Required, SignalPolicy, SitePolicy};
 
@@ -65,6 +65,13 @@ pub fn words(policy: &SitePolicy, signals: &[SignalHealth], now: Moment) -> Vec<
 /// True while any counting signal of the site has a bad look that was not outweighed yet.
 pub fn in_doubt(policy: &SitePolicy, signals: &[SignalHealth], now: Moment) -> bool {
     policy.signals.iter().zip(signals).any(|(policy, signal)| policy.counts && signal.in_doubt(policy, now))
+}
+
+/// True once every counting signal that is up has had `rise` good looks in a row. What was counted may have been forgotten
+/// since it went down, and one good look of a site that answers every other time is no recovery.
+pub fn risen(policy: &SitePolicy, signals: &[SignalHealth], now: Moment) -> bool {
+    let counting = policy.signals.iter().zip(signals).filter(|(policy, _)| policy.counts);
+    counting.into_iter().all(|(policy, signal)| signal.health(policy, now) != Health::Up || signal.counts().1 >= policy.rise)
 }
 
 /// The point of a move at which a target is judged.
@@ -147,11 +154,10 @@ pub fn second_look(policy: &SitePolicy, signals: &[SignalHealth], since: Moment,
     })
 }
 
-/// True if the latest look contradicts a run that brought a counting signal down. A rate is not contradicted by one look.
+/// True if the latest look that told contradicts a run that brought a counting signal down. A rate is not contradicted by
+/// one look.
 pub fn wavers(policy: &SitePolicy, signals: &[SignalHealth]) -> bool {
-    let up = |signal: &SignalHealth| signal.last().is_some_and(|last| last.verdict == Verdict::Up);
-    let counting = policy.signals.iter().zip(signals).filter(|(policy, _)| policy.counts);
-    counting.into_iter().any(|(_, signal)| signal.trip() == Some(Trip::Run) && up(signal))
+    policy.signals.iter().zip(signals).any(|(policy, signal)| policy.counts && signal.wavers())
 }
 
 /// `alb down (refused: …)`, or `alb up, last look down (timed-out: …)`: the settled health, and the latest look where it differs.

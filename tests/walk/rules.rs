@@ -1,7 +1,6 @@
 //! What the hands and the executor can carry out, and what may be asked of them: what these refuse would silently be
 //! nothing, or would be done at the wrong time.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use watchover::domain::decide::{Decision, Effect};
@@ -10,7 +9,7 @@ use watchover::domain::model::State;
 use watchover::domain::moving::{Doing, Work};
 use watchover::domain::plan::{Class, PlannedStep};
 
-use super::spot::{Spot, is_out};
+use super::spot::Spot;
 
 /// An effect's name.
 pub fn name(effect: &Effect) -> &'static str {
@@ -52,8 +51,8 @@ pub fn work(decision: &Decision) -> Result<(), String> {
     if sent == awaited { Ok(()) } else { Err(format!("sent out for {sent:?}, and waiting for {awaited:?}")) }
 }
 
-/// The rules of one effect. `before` is the ledger without the entries beside it; `was` what each step did.
-pub fn effect(spot: &Spot, before: &Ledger, was: &BTreeMap<String, &str>, decision: &Decision, effect: &Effect) -> Result<(), String> {
+/// The rules of one effect. `before` is the ledger without the entries beside it.
+pub fn effect(spot: &Spot, before: &Ledger, decision: &Decision, effect: &Effect) -> Result<(), String> {
     let ledger = spot.app.ledger();
     let must = |holds: bool, what: &str| must(holds, effect, what);
     let step = match effect {
@@ -72,7 +71,6 @@ pub fn effect(spot: &Spot, before: &Ledger, was: &BTreeMap<String, &str>, decisi
     let run = incident.steps.get(step).ok_or_else(|| format!("{effect:?}: the incident does not know it"))?;
     let goes_on = matches!(run.state, StepState::Running | StepState::Intended | StepState::Asked);
     let busy = spot.jobs.get(step).map(|job| job.on);
-    let was = was.get(step).copied();
     match effect {
         Effect::Cancel { .. } => return Ok(()),
         Effect::Undo { .. } => {
@@ -84,7 +82,7 @@ pub fn effect(spot: &Spot, before: &Ledger, was: &BTreeMap<String, &str>, decisi
         Effect::Inspect { .. } => {
             must(!incident.calling_off && goes_on, "it is not its turn")?;
             must(run.asks.is_none(), "a person is asked")?;
-            must(busy != Some(Doing::Apply) || !was.is_some_and(is_out), "it is being asked for, and its answer is waited for")?;
+            must(busy != Some(Doing::Apply), "it is being asked for, and its answer is waited for")?;
         }
         Effect::Verify { .. } => {
             let said_so = decision.entries.iter().any(|entry| matches!(entry, Entry::StepTrouble { .. }));

@@ -216,7 +216,12 @@ impl Spot {
         self.app.observe(Input::Gap(Duration::from_secs(10)));
         self.around.awake = self.now;
         self.around.witnesses = vec![None];
-        self.work.clear();
+        self.forget_but_changes();
+    }
+
+    /// What was asked for is awaited.
+    fn forget_but_changes(&mut self) {
+        self.work.retain(|_, work| [errand(Doing::Apply), errand(Doing::Undo)].contains(work));
     }
 
     /// The process died and came back.
@@ -338,11 +343,10 @@ impl Spot {
         if self.app.ledger().state != state {
             return Err(format!("the entries lead to {state}, and the ledger says {}", self.app.ledger().state));
         }
-        let was = self.work.clone();
         self.follow(&decision);
         rules::work(&decision)?;
         for effect in &decision.effects {
-            rules::effect(self, &before, &was, &decision, effect)?;
+            rules::effect(self, &before, &decision, effect)?;
             *tally.effects.entry(rules::name(effect)).or_default() += 1;
             self.have_done(effect);
         }
@@ -357,7 +361,8 @@ impl Spot {
                     self.work.clear();
                     self.jobs.clear();
                 }
-                Entry::Planned { .. } | Entry::Retried { .. } => self.work.clear(),
+                Entry::Planned { .. } => self.work.clear(),
+                Entry::Retried { .. } => self.forget_but_changes(),
                 Entry::StepSkipped { step, .. } => drop(self.work.remove(step)),
                 Entry::Resumed { .. } => self.work.retain(|_, work| *work != "permit"),
                 _ => {}
