@@ -6,6 +6,8 @@ use watchover::domain::gates;
 use watchover::domain::ledger::{Entry, GateState, Record};
 use watchover::domain::model::{Outcome, State};
 
+use crate::deeds::PEERS;
+
 /// Counters by name.
 #[derive(Debug, Clone, Default)]
 pub struct Coverage {
@@ -31,9 +33,8 @@ pub const FAULTS: &[&str] = &[
     "instance-dies",
     "isolated",
     "connected",
-    "cut",
-    "joined",
     "slow-network",
+    "quick-network",
     "api-throttles",
     "api-fails",
     "api-denies",
@@ -45,9 +46,12 @@ pub const FAULTS: &[&str] = &[
     "replication-paused",
     "replication-late",
     "replication-mended",
+    "lag-told",
     "lag-missing",
+    "lag-stale",
     "lag-minus-one",
     "database-busy",
+    "database-idle",
     "clock-step",
     "process-paused",
     "killed",
@@ -57,7 +61,9 @@ pub const FAULTS: &[&str] = &[
     "disk-full",
     "disk-mended",
     "write-torn",
-    "reload",
+    "reload-mode",
+    "reload-limits",
+    "reload-plan",
     "journal-lost",
     "no-capacity",
     "group-refilled",
@@ -77,6 +83,11 @@ impl Coverage {
     pub fn fault(&mut self, name: &str) {
         debug_assert!(FAULTS.contains(&name), "{name} is not in the list of faults");
         self.hit(format!("fault {name}"));
+    }
+
+    /// Somebody was not heard because the way is cut.
+    pub fn cut(&mut self, peer: &str) {
+        self.hit(format!("fault cut {peer}"));
     }
 
     pub fn order(&mut self, name: &str, followed: bool) {
@@ -138,6 +149,8 @@ impl Coverage {
         names
             .extend(kinds().into_iter().filter(|kind| !FOREIGN.iter().any(|(known, _)| known == kind)).map(|kind| format!("entry {kind}")));
         names.extend(FAULTS.iter().map(|name| format!("fault {name}")));
+        names.extend(PEERS.iter().map(|peer| format!("fault cut {peer}")));
+        names.extend(ASKS.iter().map(|name| format!("gate {name} {}", GateState::Asks)));
         names.extend(ORDERS.iter().map(|name| format!("order {name} followed")));
         names.extend(STEP_ENDS.iter().map(|name| format!("step {name}")));
         names.extend(
@@ -209,3 +222,6 @@ const UNHIT: &[(&str, &str)] = &[
 /// Gates that one daemon with one app can shut; the others need a second group or a lease.
 const SHUTS: &[&str] =
     &["active-known", "direction", "not-paused", "mode", "startup-grace", "not-isolated", "target-healthy", "data-loss", "preflight"];
+
+/// Gates that ask a person.
+const ASKS: &[&str] = &["mode", "data-loss", "cooldown"];

@@ -101,7 +101,7 @@ impl SimProbe {
     }
 
     async fn site(&self, site: Site, timeout: Duration) -> Finding {
-        if lock(&self.life.stage).cut.contains("dns") {
+        if lock(&self.life.stage).is_cut("dns") {
             // The name of its load balancer leads nowhere that anybody could tell us: that says nothing of the site.
             tokio::time::sleep(timeout).await;
             return Finding::new(Verdict::Unknown(Cause::ResolverTimeout), "no answer from the resolver");
@@ -163,6 +163,11 @@ impl SimProbe {
                     Some(sample) if now - sample.at > 300_000_000 => Some(Cause::Stale),
                     Some(_) => None,
                 };
+                match told {
+                    Some(Cause::Stale) => lock(&self.life.stage).coverage.fault("lag-stale"),
+                    Some(Cause::LagUnknown) => lock(&self.life.stage).coverage.fault("lag-minus-one"),
+                    _ => {}
+                }
                 if let (Verdict::Up, Some(cause)) = (verdict, told) {
                     verdict = Verdict::Unknown(cause);
                 }
@@ -219,7 +224,7 @@ impl SimStep {
 
     async fn resize(&self, region: &str, group: &str, sizes: Sizes, cx: &StepContext) -> Result<(), StepError> {
         let set = |world: &mut World, at: u64| world.update_group(region, group, sizes, at);
-        self.life.call(("autoscaling", region, "UpdateAutoScalingGroup"), cx.time_left, Some(self.name), set).await
+        self.life.call(("autoscaling", region, "UpdateAutoScalingGroup"), cx.time_left, Some((self.name, &cx.incident)), set).await
     }
 
     /// Weights of the front door's two records: primary, standby; and whether every change is in sync.
@@ -253,7 +258,7 @@ impl SimStep {
                 .collect();
             world.change_records(names::ZONE_ID, &batch, at).map(|_| ())
         };
-        self.life.call(("route53", "global", "ChangeResourceRecordSets"), cx.time_left, Some(self.name), set).await
+        self.life.call(("route53", "global", "ChangeResourceRecordSets"), cx.time_left, Some((self.name, &cx.incident)), set).await
     }
 
     fn wanted(&self) -> (u64, u64) {
@@ -322,7 +327,7 @@ impl Step for SimStep {
                 }
             }
         };
-        lock(&self.life.stage).inspected.insert((self.life.number, self.name.to_owned()));
+        lock(&self.life.stage).inspected.insert((self.life.number, cx.incident.clone(), self.name));
         Ok(found)
     }
 
@@ -340,7 +345,7 @@ impl Step for SimStep {
             "promote" => {
                 *self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = (false, 0);
                 let ask = |world: &mut World, at: u64| world.promote_read_replica(STANDBY_REGION, "shop-replica", Some(7), at).map(|_| ());
-                self.life.call(("rds", STANDBY_REGION, "PromoteReadReplica"), cx.time_left, Some(self.name), ask).await?;
+                self.life.call(("rds", STANDBY_REGION, "PromoteReadReplica"), cx.time_left, Some((self.name, &cx.incident)), ask).await?;
             }
             _ => self.weigh(self.wanted(), cx).await?,
         }
@@ -409,8 +414,11 @@ impl Journal for SimJournal {
     fn append(&mut self, records: &[Record]) -> Result<i64, JournalError> {
         let mut stage = lock(&self.life.stage);
         // Died before the commit: the rows are lost, as a torn transaction is.
+        let alive = stage.life == self.life.number;
         if !stage.cross(self.life.number) {
-            stage.coverage.fault("write-torn");
+            if alive {
+                stage.coverage.fault("write-torn");
+            }
             return Err(self.refused("the process is dead"));
         }
         if stage.disk == Disk::Full {

@@ -7,24 +7,27 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
-use watchover::domain::ledger::{Ledger, Record, StepState, Wish};
-use watchover::domain::model::{Actor, Direction, Mode, SiteName, State};
-use watchover::domain::orders::Order;
+use watchover::domain::ledger::{Ledger, Record};
+use watchover::domain::model::{Direction, Mode, SiteName, State};
 use watchover::domain::plan::{Class, Plan};
 use watchover::domain::policy::{AppPolicy, OnRpoExceeded, Window};
-use watchover::lab::faults::{Fault, Rule};
-use watchover::lab::world::{Ask, MetricMode, PRIMARY_REGION, Replication, STANDBY_REGION, SiteMode, SiteName as Site, Sizes};
+use watchover::lab::faults::Rule;
+use watchover::lab::world::{Ask, MetricMode, PRIMARY_REGION, Replication, STANDBY_REGION, SiteMode, SiteName as Site, SiteReply, Sizes};
 use watchover::runtime::metrics::Metrics;
 
 use crate::coverage::Coverage;
+use crate::deeds::{Deed, script};
 use crate::invariants;
 use crate::life::{Daemon, Machine};
+use crate::panics;
 use crate::stage::{Disk, Shared, Stage, lock};
 
 /// The plan's steps.
 pub const STEPS: &[&str] = &["fence", "promote", "capacity", "traffic", "back"];
 /// Within this time after everything is mended, an app is at rest, or waits for a person and says so.
 const SETTLES: Duration = Duration::from_secs(120);
+/// Until the newest sample of a metric that fell silent is too old.
+const METRIC_IS_OLD: Duration = Duration::from_secs(330);
 /// How often users write.
 const WRITES_EVERY: Duration = Duration::from_millis(400);
 /// How often the state is judged while nothing is written: requests alone can break something, too.
@@ -39,37 +42,6 @@ pub struct End {
     pub incidents: u64,
     /// Its journal.
     pub rows: Vec<Record>,
-}
-
-/// Something that is done to the world, or to the daemon.
-#[derive(Debug, Clone)]
-pub enum Deed {
-    Dark(&'static str, bool),
-    Mode(Site, SiteMode),
-    App(Site, bool),
-    InstanceDies,
-    NoCapacity(bool),
-    /// A person starts the primary's group again.
-    Refill,
-    Isolated(bool),
-    Cut(String, bool),
-    Slow(u64),
-    Api(&'static str, &'static str, &'static str, Fault, Option<u32>),
-    Replication(Replication, u64),
-    Metric(MetricMode),
-    Busy(&'static str),
-    ClockStep(i64),
-    Paused(Duration),
-    Kill,
-    KillAt(u64),
-    Boot {
-        reboot: bool,
-    },
-    /// The daemon is killed, its journal is gone, and it starts again.
-    JournalLost,
-    Disk(Disk),
-    Mode2(Mode),
-    Person(u32),
 }
 
 /// The reference's policy with deadlines that fit into a history.
@@ -94,123 +66,17 @@ fn policy(rng: &mut SmallRng) -> AppPolicy {
     policy
 }
 
-/// Everything that goes wrong in a history, with the time before each.
-fn script(rng: &mut SmallRng) -> Vec<(Duration, Deed)> {
-    let mut deeds = Vec::new();
-    // Most histories hold a real outage early; the rest is left to chance.
-    if rng.random_bool(0.7) {
-        let wait = Duration::from_millis(rng.random_range(0..4_000));
-        deeds.push((wait, if rng.random_bool(0.6) { Deed::Dark(PRIMARY_REGION, true) } else { Deed::App(Site::Primary, false) }));
-    }
-    for _ in 0..rng.random_range(3..14) {
-        let wait = match rng.random_range(0..10) {
-            0..5 => rng.random_range(1..600),
-            5..9 => rng.random_range(600..5_000),
-            _ => rng.random_range(5_000..20_000),
-        };
-        deeds.push((Duration::from_millis(wait), deed(rng)));
-    }
-    deeds
-}
-
-fn fault(rng: &mut SmallRng) -> Fault {
-    let answer = |status, code: &str| Fault::Answer { status, code: code.to_owned(), message: code.to_owned() };
-    match rng.random_range(0..10) {
-        0..2 => answer(400, "Throttling"),
-        2 => answer(503, "ServiceUnavailable"),
-        3 => answer(403, "AccessDenied"),
-        4 => Fault::Hang,
-        5 => Fault::Latency { millis: rng.random_range(100..6_000) },
-        6..8 => Fault::DropBefore,
-        _ => Fault::DropAfter,
-    }
-}
-
-fn deed(rng: &mut SmallRng) -> Deed {
-    let site = if rng.random_bool(0.8) { Site::Primary } else { Site::Standby };
-    match rng.random_range(0..100) {
-        0..6 => Deed::Dark(if rng.random_bool(0.8) { PRIMARY_REGION } else { STANDBY_REGION }, true),
-        6..12 => Deed::Dark(if rng.random_bool(0.8) { PRIMARY_REGION } else { STANDBY_REGION }, false),
-        12..20 => {
-            let modes = [
-                SiteMode::Refuse,
-                SiteMode::Reset,
-                SiteMode::Hang,
-                SiteMode::Error,
-                SiteMode::WrongBody,
-                SiteMode::Slow { millis: 1_000 },
-                SiteMode::Share { fraction: 0.5 },
-                SiteMode::Ok,
-                SiteMode::Ok,
-            ];
-            Deed::Mode(site, modes.choose(rng).cloned().unwrap_or(SiteMode::Ok))
-        }
-        20..25 => Deed::App(site, rng.random_bool(0.4)),
-        25..27 => Deed::InstanceDies,
-        27 => Deed::NoCapacity(rng.random_bool(0.6)),
-        28 => Deed::Refill,
-        29..33 => Deed::Isolated(rng.random_bool(0.6)),
-        33..40 => {
-            let peers = [
-                "primary",
-                "standby",
-                "witness",
-                "dns",
-                "rds/us-east-1",
-                "cloudwatch/us-east-1",
-                "autoscaling/us-east-1",
-                "autoscaling/ap-south-1",
-                "route53/global",
-            ];
-            Deed::Cut(peers.choose(rng).copied().unwrap_or("primary").to_owned(), rng.random_bool(0.6))
-        }
-        40..42 => Deed::Slow(*[0, 50, 400].choose(rng).unwrap_or(&0)),
-        42..58 => {
-            let calls = [
-                ("rds", "PromoteReadReplica"),
-                ("rds", "PromoteReadReplica"),
-                ("rds", "DescribeDBInstances"),
-                ("autoscaling", "UpdateAutoScalingGroup"),
-                ("autoscaling", "DescribeAutoScalingGroups"),
-                ("route53", "ChangeResourceRecordSets"),
-                ("route53", "ListResourceRecordSets"),
-                ("cloudwatch", "GetMetricData"),
-                ("*", "*"),
-            ];
-            let (service, operation) = *calls.choose(rng).unwrap_or(&("*", "*"));
-            Deed::Api(service, "*", operation, fault(rng), rng.random_bool(0.7).then(|| rng.random_range(1..4)))
-        }
-        58..62 => {
-            let state = *[Replication::Ok, Replication::Broken, Replication::Paused].choose(rng).unwrap_or(&Replication::Ok);
-            Deed::Replication(state, *[0, 0, 40_000, 400_000].choose(rng).unwrap_or(&0))
-        }
-        62..64 => {
-            Deed::Metric(*[MetricMode::Truth, MetricMode::Missing, MetricMode::Fixed(-1.0)].choose(rng).unwrap_or(&MetricMode::Truth))
-        }
-        64..66 => Deed::Busy(["backing-up", "modifying", "available"].choose(rng).copied().unwrap_or("available")),
-        66..68 => Deed::ClockStep(rng.random_range(-120_000_000..120_000_000)),
-        68..71 => Deed::Paused(Duration::from_millis(rng.random_range(500..15_000))),
-        71..74 => Deed::Kill,
-        74..79 => Deed::KillAt(rng.random_range(1..60)),
-        79..84 => Deed::Boot { reboot: rng.random_bool(0.2) },
-        84..86 => Deed::Disk(if rng.random_bool(0.5) { Disk::Full } else { Disk::Well }),
-        86 => Deed::JournalLost,
-        87..88 => Deed::Mode2(*Mode::ALL.choose(rng).unwrap_or(&Mode::Automatic)),
-        _ => Deed::Person(rng.random_range(0..14)),
-    }
-}
-
 /// A running history.
-struct History {
-    stage: Shared,
+pub struct History {
+    pub stage: Shared,
     machine: Machine,
     step: Arc<AtomicI64>,
-    daemon: Option<Daemon>,
+    pub daemon: Option<Daemon>,
     policy: AppPolicy,
     metrics: Arc<Metrics>,
-    rng: SmallRng,
+    pub rng: SmallRng,
     judged: (usize, usize),
-    told: Vec<String>,
+    pub told: Vec<String>,
 }
 
 /// Plays one history. `Err`: what was violated, with the history's words.
@@ -258,7 +124,7 @@ impl History {
         self.settle().await
     }
 
-    fn now(&self) -> f64 {
+    pub fn now(&self) -> f64 {
         lock(&self.stage).now() as f64 / 1e3
     }
 
@@ -283,6 +149,10 @@ impl History {
             let now = tokio::time::Instant::now();
             if now >= until {
                 return Ok(());
+            }
+            panics::heard()?;
+            if self.daemon.as_ref().is_some_and(Daemon::is_over) {
+                return Err("died: the control ended by itself".into());
             }
             let died = Arc::clone(&lock(&self.stage).died);
             let next = until.min(now + JUDGED_EVERY.min(WRITES_EVERY));
@@ -393,12 +263,16 @@ impl History {
                 self.step.fetch_add(by, Ordering::SeqCst);
                 lock(&self.stage).coverage.fault("clock-step");
             }
-            Deed::Mode2(mode) => {
-                self.policy.mode = mode;
-                lock(&self.stage).coverage.fault("reload");
+            Deed::Reload(change) => {
+                change.made(&mut self.policy);
                 if let Some(daemon) = &self.daemon {
+                    lock(&self.stage).coverage.fault(change.name());
                     daemon.reload(&self.policy).await;
                 }
+            }
+            Deed::MetricForLong(mode) => {
+                self.world(Deed::Metric(mode));
+                self.pass(METRIC_IS_OLD).await?;
             }
             Deed::Person(which) => self.person(which).await,
             other => self.world(other),
@@ -453,30 +327,23 @@ impl History {
                 if on { "isolated" } else { "connected" }
             }
             Deed::Cut(peer, on) => {
+                // Counted where somebody is not heard because of it.
                 if on {
-                    stage.cut.insert(peer)
+                    stage.cut.insert(peer);
                 } else {
-                    stage.cut.remove(&peer)
-                };
-                if on { "cut" } else { "joined" }
+                    stage.cut.remove(peer);
+                }
+                return;
             }
             Deed::Slow(by) => {
                 stage.slow = by;
-                "slow-network"
+                if by == 0 { "quick-network" } else { "slow-network" }
             }
             Deed::Api(service, region, operation, fault, times) => {
-                let name = match &fault {
-                    Fault::Answer { code, .. } if code == "Throttling" => "api-throttles",
-                    Fault::Answer { code, .. } if code == "AccessDenied" => "api-denies",
-                    Fault::Answer { .. } => "api-fails",
-                    Fault::Hang => "api-hangs",
-                    Fault::Latency { .. } => "api-late",
-                    Fault::DropBefore => "api-loses-request",
-                    Fault::DropAfter => "api-loses-answer",
-                };
                 let (service, region, operation) = (service.to_owned(), region.to_owned(), operation.to_owned());
                 stage.faults.add(Rule { service, region, operation, fault, times, until: Some(now + 20_000) });
-                name
+                // Counted where it hits.
+                return;
             }
             Deed::Replication(state, extra) => {
                 stage.world.set_replication("shop-replica", Some(state), Some(extra), now);
@@ -489,15 +356,21 @@ impl History {
             }
             Deed::Metric(mode) => {
                 stage.world.set_lag_metric("shop-replica", mode, now);
-                if mode == MetricMode::Missing { "lag-missing" } else { "lag-minus-one" }
+                match mode {
+                    MetricMode::Truth => "lag-told",
+                    MetricMode::Missing => "lag-missing",
+                    // Counted where it is read.
+                    MetricMode::Fixed(_) => return,
+                }
             }
             Deed::Busy(status) => {
                 // Only a replica that nobody asked anything of is busy with something of its own.
                 let idle = stage.world.database(STANDBY_REGION, "shop-replica").is_some_and(|found| found.promotion.is_none());
-                if idle {
-                    stage.world.set_database_status("shop-replica", status, now);
+                if !idle {
+                    return;
                 }
-                "database-busy"
+                stage.world.set_database_status("shop-replica", status, now);
+                if status == "available" { "database-idle" } else { "database-busy" }
             }
             Deed::KillAt(doors) => {
                 stage.dies_at = Some(stage.doors + doors);
@@ -512,63 +385,11 @@ impl History {
             | Deed::Kill
             | Deed::JournalLost
             | Deed::Boot { .. }
-            | Deed::Mode2(_)
+            | Deed::Reload(_)
+            | Deed::MetricForLong(_)
             | Deed::Person(_) => return,
         };
         stage.coverage.fault(name);
-    }
-
-    /// An operator at three in the morning.
-    async fn person(&mut self, which: u32) {
-        let Some(daemon) = &self.daemon else { return };
-        let ledger = daemon.ledger();
-        // Mostly what the state calls for; else whatever a hand finds in the dark.
-        let which = match ledger.state {
-            _ if self.rng.random_bool(0.3) => which,
-            State::AwaitingApproval => *[2, 2, 2, 6].choose(&mut self.rng).unwrap_or(&2),
-            State::Stuck => *[7, 9, 9, 10, 11, 2].choose(&mut self.rng).unwrap_or(&7),
-            State::Watching => *[0, 12, 13].choose(&mut self.rng).unwrap_or(&0),
-            _ => which,
-        };
-        let failed = ledger
-            .incident
-            .iter()
-            .flat_map(|open| &open.steps)
-            .find(|(_, run)| run.state == StepState::Failed)
-            .map(|(name, _)| name.clone());
-        let home = ledger.active == Some(SiteName::Standby);
-        let incident = ledger.incident.map(|open| open.id).unwrap_or_default();
-        let by = |reason: &str| Actor { who: "alice".into(), reason: reason.into() };
-        let accept_loss = *[None, Some(200.0), Some(f64::INFINITY)].choose(&mut self.rng).unwrap_or(&None);
-        let step = || {
-            failed
-                .clone()
-                .unwrap_or_else(|| STEPS[..4].choose(&mut SmallRng::seed_from_u64(u64::from(which))).copied().unwrap_or("fence").to_owned())
-        };
-        let (name, order) = match which {
-            0..2 => {
-                let (force, graceful) = (self.rng.random_bool(0.5), self.rng.random_bool(0.3));
-                let wish = Wish { by: by("drill"), accept_loss, shown: None, force, graceful };
-                ("move", Order::Move { to: if self.rng.random_bool(0.8) == home { SiteName::Primary } else { SiteName::Standby }, wish })
-            }
-            2..6 => ("approve", Order::Approve { incident, by: by("go"), accept_loss }),
-            6 => ("decline", Order::Decline { incident, by: by("no") }),
-            7 | 8 => ("retry", Order::Retry { incident, by: by("again") }),
-            9 => ("skip", Order::Skip { incident, step: step(), by: by("without it") }),
-            10 => ("abort", Order::Abort { incident, by: by("stop") }),
-            11 => ("adopt", Order::Adopt { site: *SiteName::ALL.choose(&mut self.rng).unwrap_or(&SiteName::Primary), by: by("it is so") }),
-            12 => ("pause", Order::Pause { length: Duration::from_secs(self.rng.random_range(1..30)), by: by("maintenance") }),
-            _ => ("resume", Order::Resume { by: by("done") }),
-        };
-        let answer = daemon.order(order).await;
-        let mut stage = lock(&self.stage);
-        stage.coverage.order(name, matches!(answer, Some(Ok(_))));
-        drop(stage);
-        self.told.push(match answer {
-            None => format!("{:>9.3}    {name}: no answer", self.now()),
-            Some(Ok(_)) => format!("{:>9.3}    {name}: followed", self.now()),
-            Some(Err(refusal)) => format!("{:>9.3}    {name}: {}", self.now(), refusal.words),
-        });
     }
 
     /// The world is whole again; what the daemon has done to it stays.
@@ -606,10 +427,10 @@ impl History {
             let ledger = daemon.ledger();
             at_rest = if self.is_rest(&ledger) { at_rest + 1 } else { 0 };
             if at_rest >= 3 {
-                let stage = lock(&self.stage);
+                let mut stage = lock(&self.stage);
                 invariants::journal_is_the_state(&stage, &self.machine.boot_id(), daemon.born, Some(&ledger))?;
                 invariants::strays_are_told(&stage)?;
-                return right_for_the_world(&stage, &ledger);
+                return right_for_the_world(&mut stage, &ledger);
             }
             self.answer(&ledger, &mut tries).await?;
         }
@@ -624,39 +445,10 @@ impl History {
         let gone = lock(&self.stage).world.healthy_targets(site) == 0;
         ledger.state == State::Watching || (matches!(ledger.state, State::Held | State::AwaitingApproval) && gone)
     }
-
-    async fn answer(&mut self, ledger: &Ledger, tries: &mut u32) -> Result<(), String> {
-        let Some(daemon) = &self.daemon else { return Ok(()) };
-        let by = |reason: &str| Actor { who: "bob".into(), reason: reason.into() };
-        if ledger.paused.is_some() {
-            drop(daemon.order(Order::Resume { by: by("done") }).await);
-        }
-        let (State::Stuck, Some(open)) = (ledger.state, &ledger.incident) else { return Ok(()) };
-        let waits = open.stuck.as_ref().is_some_and(|(_, waits_for)| !waits_for.is_empty());
-        if !waits {
-            return Err("settles: stuck, and waits for nobody".into());
-        }
-        *tries += 1;
-        let lost = open.aborted || open.calling_off || *tries > 3;
-        let to_standby = lock(&self.stage).world.front_door_sites(0).contains("standby");
-        let site = if to_standby { SiteName::Standby } else { SiteName::Primary };
-        let order =
-            if lost { Order::Adopt { site, by: by("it is so") } } else { Order::Retry { incident: open.id.clone(), by: by("mended") } };
-        match daemon.order(order).await {
-            Some(Ok(_)) => {
-                if !lost {
-                    lock(&self.stage).coverage.order("retry", true);
-                }
-                Ok(())
-            }
-            Some(Err(refusal)) => Err(format!("settles: a stuck incident takes no answer: {}", refusal.words)),
-            None => Err("settles: no answer to an order".into()),
-        }
-    }
 }
 
 /// At rest, what the daemon believes is so; unless a person told it otherwise.
-fn right_for_the_world(stage: &Stage, ledger: &Ledger) -> Result<(), String> {
+fn right_for_the_world(stage: &mut Stage, ledger: &Ledger) -> Result<(), String> {
     let told = ["adopt", "skip", "abort"].iter().any(|order| stage.coverage.count(&format!("order {order} followed")) > 0);
     if told {
         return Ok(());
@@ -668,5 +460,13 @@ fn right_for_the_world(stage: &Stage, ledger: &Ledger) -> Result<(), String> {
     if !adopted && active.is_some_and(|active| front != [active]) {
         return Err(format!("settles: at rest with {active:?} active, and users are sent to {front:?}"));
     }
-    Ok(())
+    if adopted || ledger.state != State::Watching {
+        return Ok(());
+    }
+    let now = stage.now();
+    let site = if front == ["standby"] { Site::Standby } else { Site::Primary };
+    match stage.world.site_request(site, Ask::Write, now) {
+        SiteReply::Answer { status: 200, .. } => Ok(()),
+        reply => Err(format!("settles: at rest, and a user who writes to the {} gets {reply:?}", site.word())),
+    }
 }

@@ -2,6 +2,8 @@
 //!
 //! Each is named after what it guards; a violation names it first.
 
+use std::time::Duration;
+
 use watchover::domain::decide::PROOF;
 use watchover::domain::gates;
 use watchover::domain::ledger::{Entry, GateState, Record, Ruling};
@@ -33,7 +35,7 @@ pub fn running(stage: &Stage, policy: &AppPolicy, from: usize) -> Checked {
     sizes_never_fall(stage)?;
     let new = |wanted: fn(&Entry) -> bool| stage.rows[from.min(stage.rows.len())..].iter().any(|row| wanted(&row.entry));
     if new(|entry| matches!(entry, Entry::Opened { .. } | Entry::Confirmed { .. } | Entry::Planned { .. })) {
-        never_on_ignorance(stage)?;
+        never_on_ignorance(stage, policy)?;
     }
     if new(|entry| matches!(entry, Entry::Planned { .. })) {
         no_way_back(stage)?;
@@ -42,10 +44,11 @@ pub fn running(stage: &Stage, policy: &AppPolicy, from: usize) -> Checked {
         cooldown(&stage.rows, policy)?;
     }
     if new(|entry| matches!(entry, Entry::StepIntent { .. })) {
-        permitted(&stage.rows)?;
+        permitted(stage, policy)?;
     }
     if new(|entry| matches!(entry, Entry::Closed { .. })) {
         figures(stage)?;
+        recovered(stage, policy)?;
     }
     if new(|entry| matches!(entry, Entry::Stuck { .. })) {
         stuck_says_for_whom(&stage.rows)?;
@@ -53,12 +56,13 @@ pub fn running(stage: &Stage, policy: &AppPolicy, from: usize) -> Checked {
     epochs_rise(&stage.rows)
 }
 
-/// 1. A promotion takes effect once.
+/// 1. A promotion takes effect once, and what AWS has accepted is not asked for again.
 fn one_writer(stage: &Stage) -> Checked {
     for database in stage.world.databases() {
         holds!(database.promotions <= 1, "one-writer: {} was promoted {} times", database.id, database.promotions);
     }
-    Ok(())
+    let again = stage.requests.iter().find(|request| request.again);
+    again.map_or(Ok(()), |request| Err(format!("one-writer: {} was asked for again at {} ms", request.step, request.at)))
 }
 
 /// 4. Users follow the data; unless a person said to go on without it.
@@ -102,8 +106,9 @@ fn inspected_first(stage: &Stage) -> Checked {
     Ok(())
 }
 
-/// 2. An outage starts with a look that failed, and moves only if somebody else answered us since.
-fn never_on_ignorance(stage: &Stage) -> Checked {
+/// 2. An outage starts with a look that failed, is confirmed by as many as the signal needs, and moves only if somebody
+///    else answered us since.
+fn never_on_ignorance(stage: &Stage, policy: &AppPolicy) -> Checked {
     let was = |subjects: &[Option<Subject>], good: fn(&Verdict) -> bool, from: i64, to: i64| {
         stage.seen.iter().any(|look| subjects.contains(&look.subject) && good(&look.verdict) && (from..=to).contains(&look.sent))
     };
@@ -128,6 +133,7 @@ fn never_on_ignorance(stage: &Stage) -> Checked {
                     if one_boot {
                         let seen = was(&[source(*direction)], down, first_failed.mono, first_failed.mono);
                         holds!(seen, "never-on-ignorance: confirmed by no look");
+                        confirmed_by_looks(stage, policy, *direction, row)?;
                     }
                     *at = Some(*first_failed);
                 }
@@ -140,6 +146,60 @@ fn never_on_ignorance(stage: &Stage) -> Checked {
                     holds!(answered, "never-on-ignorance: moved while nobody at all answered us");
                 }
             }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// 2. What is confirmed was down as often as its signal needs, and when it was last seen; or for so long that a rate tells.
+fn confirmed_by_looks(stage: &Stage, policy: &AppPolicy, direction: Direction, row: &Record) -> Checked {
+    let signal = &policy.site(direction.source()).signals[0];
+    let span = signal.window.map_or(Duration::ZERO, |window| window.span);
+    let from = (row.at - span).mono;
+    let subject = Some(Subject::Signal(direction.source(), 0));
+    let told = |look: &&Seen| look.is_of(subject, row) && look.done <= row.at.mono && !matches!(look.verdict, Verdict::Unknown(_));
+    let mut looks: Vec<&Seen> = stage.seen.iter().filter(told).collect();
+    looks.sort_by_key(|look| look.sent);
+    // A run lasts until a good look ends it, however long nothing is seen meanwhile.
+    let run = looks.iter().rev().take_while(|look| look.verdict != Verdict::Up).count();
+    looks.retain(|look| look.sent >= from);
+    let failed = looks.iter().filter(|look| look.verdict != Verdict::Up).count().max(run);
+    holds!(failed >= signal.fall as usize, "never-on-ignorance: confirmed by {failed} failed looks");
+    let ill = run > 0;
+    let rated = signal.window.is_some_and(|window| looks.len() >= window.min_looks);
+    holds!(ill || rated, "never-on-ignorance: confirmed, and well when it was last seen");
+    Ok(())
+}
+
+/// 2. An outage that ends by itself ends with looks that were answered well: as many as a site needs to be up again, or one
+///    where nothing was confirmed yet; of which nothing is heard for a minute, nothing is suspected any more.
+fn recovered(stage: &Stage, policy: &AppPolicy) -> Checked {
+    let (mut open, mut confirmed): (Option<(Direction, &Record)>, bool) = (None, false);
+    for (at, row) in stage.rows.iter().enumerate() {
+        match &row.entry {
+            Entry::Opened { trigger: Trigger::Outage, direction, .. } => (open, confirmed) = (Some((*direction, row)), false),
+            Entry::Confirmed { .. } => confirmed = true,
+            // It was no outage: the other site is the active one, by what the plan's own inspections say.
+            Entry::Closed { .. } if matches!(stage.rows.get(at + 1), Some(Record { entry: Entry::Active { .. }, .. })) => open = None,
+            Entry::Opened { .. } | Entry::Planned { .. } => open = None,
+            Entry::Closed { by: None, .. } => {
+                let Some((direction, opened)) = open.take().filter(|(_, opened)| opened.boot_id == row.boot_id) else { continue };
+                let subject = Some(Subject::Signal(direction.source(), 0));
+                let good = |look: &&Seen| look.is_of(subject, row) && look.verdict == Verdict::Up && look.done <= row.at.mono;
+                let good = stage.seen.iter().filter(good).filter(|look| look.sent >= opened.at.mono).count();
+                let forgot = stage
+                    .rows
+                    .iter()
+                    .filter(|row| matches!(row.entry, Entry::Started { .. } | Entry::Gap { .. } | Entry::ClockStepped { .. }));
+                let awake = forgot.filter(|other| other.seq < row.seq).map(|row| row.at).next_back().unwrap_or_default();
+                if !confirmed && row.at.since(opened.at.max(awake)).as_secs() >= 60 {
+                    continue;
+                }
+                let needed = if confirmed { policy.site(direction.source()).signals[0].rise as usize } else { 1 };
+                holds!(good >= needed, "never-on-ignorance: an outage ended by {good} good looks");
+            }
+            Entry::Closed { .. } => open = None,
             _ => {}
         }
     }
@@ -190,14 +250,15 @@ fn gates_open(rows: &[Record]) -> Checked {
     Ok(())
 }
 
-/// 3. Before each promotion and each move of users stands a second look of that very instant; and before a fence, if the
-///    move was decided a while ago and nothing final was asked for since.
-fn permitted(rows: &[Record]) -> Checked {
-    let mut planned: Option<&Record> = None;
+/// 3. Before each promotion and each move of users stands a second look of that very instant, with open gates and a target
+///    that was seen well; and before a fence, if the move was decided a while ago and nothing final was asked for since.
+fn permitted(stage: &Stage, policy: &AppPolicy) -> Checked {
+    let rows = &stage.rows;
+    let (mut planned, mut committed, mut target): (Option<&Record>, bool, SiteName) = (None, false, SiteName::Standby);
     for (at, row) in rows.iter().enumerate() {
         let Entry::StepIntent { step, .. } = &row.entry else {
-            if matches!(row.entry, Entry::Planned { .. }) {
-                planned = Some(row);
+            if let Entry::Planned { plan } = &row.entry {
+                (planned, committed, target) = (Some(row), false, plan.direction.target());
             }
             continue;
         };
@@ -207,10 +268,27 @@ fn permitted(rows: &[Record]) -> Checked {
         } else if step != "fence" || !old {
             continue;
         }
-        let looked = at.checked_sub(1).map(|at| &rows[at]).is_some_and(|before| {
-            before.at == row.at && matches!(&before.entry, Entry::StepPermitted { step: of, gates } if of == step && !gates.is_empty())
+        let looked = at.checked_sub(1).map(|at| &rows[at]).filter(|before| before.at == row.at);
+        let gates = looked.and_then(|before| match &before.entry {
+            Entry::StepPermitted { step: of, gates } if of == step => Some(gates),
+            _ => None,
         });
-        holds!(looked, "second-look: {step} was intended without one");
+        let Some(gates) = gates else { return Err(format!("second-look: {step} was intended without one")) };
+        holds!(gates.iter().all(|gate| gate.state == GateState::Open), "second-look: {step} in spite of {gates:?}");
+        // The loss was judged before the first promotion: what is asked for cannot lose more.
+        let needed = ["not-isolated", "target-healthy", "lease"].into_iter().chain((!committed).then_some("data-loss"));
+        for name in needed {
+            holds!(gates.iter().any(|gate| gate.name == name), "second-look: {step} without the gate {name}");
+        }
+        committed |= step == "promote";
+        if matches!(step.as_str(), "traffic" | "back") {
+            let fall = policy.site(target).signals[0].fall as usize;
+            let subject = Some(Subject::Signal(target, 0));
+            let mut looks: Vec<&Seen> = stage.seen.iter().filter(|look| look.is_of(subject, row) && look.done <= row.at.mono).collect();
+            looks.sort_by_key(|look| look.done);
+            let well = looks.is_empty() || looks.iter().rev().take(fall + 1).any(|look| look.verdict == Verdict::Up);
+            holds!(well, "second-look: {step} towards a {target} that was seen ill");
+        }
     }
     Ok(())
 }
@@ -266,6 +344,7 @@ fn figures(stage: &Stage) -> Checked {
                 holds!(whole, "figures: {total} is not the sum of {:?}", figures.phases);
                 let one_boot = boots.iter().all(|boot| *boot == row.boot_id);
                 if let (Some(at), false, true) = (first_failed, commanded, one_boot) {
+                    earliest(stage, active.map_or(SiteName::Primary, other), at)?;
                     let since = row.at.since(at).as_secs_f64();
                     let began = total <= since + 1e-6;
                     holds!(began, "figures: RTO {total} where {since} passed since the failed look");
@@ -287,6 +366,27 @@ fn figures(stage: &Stage) -> Checked {
             _ => {}
         }
     }
+    Ok(())
+}
+
+fn other(site: SiteName) -> SiteName {
+    if site == SiteName::Primary { SiteName::Standby } else { SiteName::Primary }
+}
+
+/// Whoever looked at that site right before, and was not told `unknown`, was answered well: the clock begins with the
+/// first failed look of its row. What an earlier life saw and did not write is lost with it; what was counted before a
+/// standstill or a step of the clock is forgotten, and a row says so if the disk takes one.
+fn earliest(stage: &Stage, site: SiteName, first_failed: Moment) -> Checked {
+    let of_site = |look: &&Seen| look.subject == Some(Subject::Signal(site, 0)) && !matches!(look.verdict, Verdict::Unknown(_));
+    let Some(first) = stage.seen.iter().filter(of_site).find(|look| look.sent == first_failed.mono) else { return Ok(()) };
+    let before =
+        stage.seen.iter().filter(of_site).filter(|look| look.life == first.life && look.sent < first.sent).max_by_key(|look| look.sent);
+    let forgot = |row: &Record, from: i64| {
+        matches!(row.entry, Entry::Gap { .. } | Entry::ClockStepped { .. }) && (from..=first.done).contains(&row.at.mono)
+    };
+    let full = stage.coverage.count("fault disk-full") > 0;
+    let well = full || before.is_none_or(|look| look.verdict == Verdict::Up || stage.rows.iter().any(|row| forgot(row, look.sent)));
+    holds!(well, "figures: the clock begins at {}, and the look before it had failed as well", first_failed.mono);
     Ok(())
 }
 

@@ -137,10 +137,12 @@ impl Daemon {
         let mut control = Control::open(journal, &policies, &fleet, started, hands, clock.clone(), machine.boot_id(), epoch)
             .map_err(|error| error.to_string())?;
         let seen: SeenHook = {
-            let life = life.clone();
+            let (life, boot) = (life.clone(), Arc::<str>::from(machine.boot_id()));
             Arc::new(move |whose, look| {
                 let subject = if let Whose::App(_, subject) = whose { Some(*subject) } else { None };
-                lock(&life.stage).seen.push(Seen { subject, sent: look.sent.mono, done: look.done.mono, verdict: look.finding.verdict });
+                let (sent, done, verdict) = (look.sent.mono, look.done.mono, look.finding.verdict);
+                let boot = Arc::clone(&boot);
+                lock(&life.stage).seen.push(Seen { life: life.number, boot, subject, sent, done, verdict });
             })
         };
         for eye in [Eye::Site(Site::Primary), Eye::Site(Site::Standby), Eye::Replica, Eye::FrontDoor, Eye::Authority, Eye::Witness] {
@@ -164,6 +166,11 @@ impl Daemon {
             tasks.spawn(async move { control.run(messages, stop.cancelled(), |_| {}).await })
         };
         Ok(Daemon { to, stop, control, ledger, name: policy.name.clone(), born: machine.clock.now() })
+    }
+
+    /// True if its control is gone, which nobody told it to be.
+    pub fn is_over(&self) -> bool {
+        self.control.is_finished()
     }
 
     /// The state as the control last left it.

@@ -8,10 +8,13 @@
 #![expect(clippy::expect_used, reason = "what fails here must fail the test")]
 
 mod coverage;
+mod deeds;
 mod doors;
 mod history;
 mod invariants;
 mod life;
+mod panics;
+mod people;
 #[path = "../sim/mod.rs"]
 mod sim;
 mod stage;
@@ -44,7 +47,7 @@ fn seed_of(master: u64, place: u64) -> u64 {
 
 fn play(seed: u64, keep: Option<&[usize]>, metrics: &Arc<Metrics>) -> Result<End, (String, Vec<String>)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
-    runtime.block_on(history::play(seed, keep, metrics))
+    panics::told(|| runtime.block_on(history::play(seed, keep, metrics)))
 }
 
 /// Leaves out what the violation does not need, one deed after the other.

@@ -15,12 +15,15 @@ use watchover::lab::world::{ApiError, STANDBY_REGION, World, WorldSpec};
 use watchover::ports::{ErrorClass, StepError};
 
 use crate::coverage::Coverage;
+use crate::deeds::of_api;
 
 /// How long a call into silence is waited for: the reference's `call_timeout`.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A request that reached the cloud and may have changed it.
 pub struct Request {
+    /// The life that sent it.
+    pub life: u64,
     /// The step that sent it.
     pub step: &'static str,
     /// Milliseconds of the world.
@@ -29,18 +32,31 @@ pub struct Request {
     pub rows: usize,
     /// The standby's database took writes by then.
     pub promoted: bool,
-    /// That life had inspected the step before.
+    /// That life had inspected the step before, for that incident.
     pub inspected: bool,
+    /// AWS had accepted the same from this life: once asked, a promotion goes on by itself.
+    pub again: bool,
 }
 
 /// A look as it came back to the daemon.
 pub struct Seen {
+    /// The life that looked.
+    pub life: u64,
+    /// The machine's boot, whose timeline it is on.
+    pub boot: Arc<str>,
     pub subject: Option<Subject>,
     /// Monotonic microseconds at which it was sent.
     pub sent: i64,
     /// And at which it was over.
     pub done: i64,
     pub verdict: Verdict,
+}
+
+impl Seen {
+    /// True of a look at that subject, in the boot that wrote the row.
+    pub fn is_of(&self, subject: Option<Subject>, row: &Record) -> bool {
+        self.subject == subject && *self.boot == *row.boot_id
+    }
 }
 
 /// What the disk does.
@@ -57,7 +73,7 @@ pub struct Stage {
     pub faults: FaultRules,
     start: Instant,
     /// Peers that cannot be reached: packets vanish.
-    pub cut: BTreeSet<String>,
+    pub cut: BTreeSet<&'static str>,
     /// Added to each way, milliseconds.
     pub slow: u64,
     /// The life that may still do something; every earlier one is a ghost.
@@ -70,8 +86,8 @@ pub struct Stage {
     pub disk: Disk,
     pub requests: Vec<Request>,
     pub seen: Vec<Seen>,
-    /// Steps that this life has inspected.
-    pub inspected: BTreeSet<(u64, String)>,
+    /// What each life has inspected: incident and step.
+    pub inspected: BTreeSet<(u64, String, &'static str)>,
     /// Where resolvers that honour the TTL still send users, and until when.
     cached: Option<(&'static str, u64)>,
     pub coverage: Coverage,
@@ -125,8 +141,17 @@ impl Stage {
     }
 
     /// True if packets to this peer vanish.
-    pub fn is_silent(&self, peer: &str) -> bool {
-        self.world.is_isolated() || self.cut.contains(peer)
+    pub fn is_silent(&mut self, peer: &str) -> bool {
+        self.is_cut(peer) || self.world.is_isolated()
+    }
+
+    /// True if the way to this peer alone is cut.
+    pub fn is_cut(&mut self, peer: &str) -> bool {
+        let cut = self.cut.contains(peer);
+        if cut {
+            self.coverage.cut(peer);
+        }
+        cut
     }
 
     /// The way to a peer, once.
@@ -179,7 +204,11 @@ impl Stage {
         if self.is_silent(peer) || self.world.is_dark(region) {
             return Fate::Silence;
         }
-        match self.faults.next(service, region, operation, now) {
+        let fault = self.faults.next(service, region, operation, now);
+        if let Some(fault) = &fault {
+            self.coverage.fault(of_api(fault));
+        }
+        match fault {
             Some(Fault::Hang) => Fate::Silence,
             other => Fate::Goes(other),
         }
@@ -202,12 +231,12 @@ impl Life {
         }
     }
 
-    /// A call to one of AWS's APIs. `step` names the step that changes something by it.
+    /// A call to one of AWS's APIs. `step` names the step that changes something by it, and the incident.
     pub async fn call<T: Send>(
         &self,
         (service, region, operation): (&str, &str, &str),
         time_left: Duration,
-        step: Option<&'static str>,
+        step: Option<(&'static str, &str)>,
         act: impl FnOnce(&mut World, u64) -> Result<T, ApiError> + Send,
     ) -> Result<T, StepError> {
         self.door().await;
@@ -240,11 +269,15 @@ impl Life {
         }
         let result = {
             let mut stage = lock(&self.stage);
-            if let Some(step) = step {
+            if let Some((step, incident)) = step {
                 // Of itself: whether its region just went dark nobody can know before the next look.
-                let promoted = stage.world.databases().iter().any(|database| database.region == STANDBY_REGION && database.writable());
-                let inspected = stage.inspected.contains(&(self.number, step.to_owned()));
-                let request = Request { step, at: stage.now(), rows: stage.rows.len(), promoted, inspected };
+                let there = || stage.world.databases().iter().filter(|database| database.region == STANDBY_REGION);
+                let promoted = there().any(|database| database.writable());
+                let accepted = there().any(|database| database.promotions > 0 || database.promotion.is_some());
+                let asked = stage.requests.iter().any(|request| request.step == step && request.life == self.number);
+                let again = step == "promote" && accepted && asked;
+                let inspected = stage.inspected.contains(&(self.number, incident.to_owned(), step));
+                let request = Request { life: self.number, step, at: stage.now(), rows: stage.rows.len(), promoted, inspected, again };
                 stage.requests.push(request);
             }
             let now = stage.now();
