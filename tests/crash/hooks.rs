@@ -135,20 +135,15 @@ topic_arn = "{topic}"
         std::fs::read_to_string(self.path("hook.log")).unwrap_or_default().lines().map(str::to_owned).collect()
     }
 
-    /// How often the journal says that it would ask for that.
-    fn intents(&self, step: &str) -> usize {
-        self.stage.rows().iter().filter(|row| row.name == format!("step-intent {step}")).count()
-    }
-
     /// Nothing was asked for more often than was written before, and whatever was asked for again bears one id.
     fn are_one(&self) {
         let incident = self.stage.rows().into_iter().find_map(|row| row.incident).unwrap();
         let (runs, posts, published) = (self.runs(), self.receiver.count("POST"), self.stage.happened("published"));
-        assert!(!runs.is_empty() && runs.len() <= self.intents("hook"), "{runs:?}");
+        assert!(!runs.is_empty() && runs.len() <= self.stage.intents("hook"), "{runs:?}");
         assert!(runs.iter().all(|id| *id == format!("{incident}/hook")), "{runs:?}");
-        assert!((1..=self.intents("called")).contains(&posts), "{posts} posts");
+        assert!((1..=self.stage.intents("called")).contains(&posts), "{posts} posts");
         assert_eq!(self.receiver.ids(), BTreeSet::from([format!("{incident}/called")]));
-        assert!((1..=self.intents("told")).contains(&published), "{published} published");
+        assert!((1..=self.stage.intents("told")).contains(&published), "{published} published");
     }
 }
 

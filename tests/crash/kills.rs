@@ -134,14 +134,17 @@ fn killed_within(change: Change, traffic: Traffic) {
         let daemon = Daemon::steady(&stage.config);
         stage.fault(change, fault.clone(), None);
         stage.break_primary();
-        until("the request is on its way", || (stage.calls(change) > 0 && stage.effect(change) == effect).then_some(()));
+        stage.is_on_its_way(change, effect);
         stage.kill(daemon);
+        let calls = stage.calls(change);
         assert_eq!(stage.effect(change), effect, "{change:?} {fault:?}");
         let rows = stage.rows();
         let of_step: Vec<&str> = rows.iter().filter_map(|row| row.name.strip_suffix(change.step)).map(str::trim_end).collect();
         assert_eq!(of_step.last(), Some(&"step-intent"), "{change:?} {fault:?}: written before done: {of_step:?}");
         stage.act(&watchover::lab::Action::ClearFaults);
         stage.ends_well(Daemon::start(&stage.config));
+        // What was done is found so by whoever looks, and is not asked for again.
+        assert_eq!(stage.calls(change) > calls, effect == 0, "{change:?} {fault:?}");
     }
 }
 

@@ -162,6 +162,7 @@ fn killed_at_every_row_of_a_move_that_people_decide() {
     lives.stage.moved(&daemon);
     let effects = [FENCE, PROMOTE, CAPACITY, RECORDS].map(|change| lives.stage.effect(change));
     assert_eq!(effects, [1, 1, 0, 1]);
+    lives.stage.asked_for_nothing_again();
     for once in ["approved", "retried", "step-skipped capacity"] {
         assert_eq!(lives.count(once), 1, "{once}");
     }

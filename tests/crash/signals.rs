@@ -95,10 +95,11 @@ fn told_to_stop_within_a_promotion_it_leaves_it_open_and_goes_on_later() {
         let mut daemon = Daemon::steady(&stage.config);
         stage.fault(PROMOTE, fault, None);
         stage.break_primary();
-        until("the promotion is asked for", || (stage.calls(PROMOTE) > 0 && stage.effect(PROMOTE) == effect).then_some(()));
+        stage.is_on_its_way(PROMOTE, effect);
         daemon.process.signal(Signal::TERM);
         let (status, took) = daemon.process.end();
         assert_eq!(status.code(), Some(0), "{}", daemon.said());
+        stage.leaves_done();
         assert!(took < Duration::from_secs(5), "it took {took:?}");
         let rows = stage.rows();
         assert_eq!(rows.last().unwrap().name, "stopped", "{rows:?}");

@@ -1,5 +1,6 @@
 //! A quick world, a configuration with short thresholds for it, and a look into the journal past the daemon.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -73,6 +74,8 @@ pub struct Stage {
     pub traffic: Traffic,
     pub config: PathBuf,
     pub dir: TempDir,
+    /// What was so when a daemon ended, and how often it had been asked for by then.
+    found_done: RefCell<BTreeMap<&'static str, (Change, u64)>>,
 }
 
 impl Stage {
@@ -109,7 +112,7 @@ impl Stage {
         };
         let config = dir.path().join("config.toml");
         std::fs::write(&config, lab.daemon_config(dir.path(), &options)).unwrap();
-        let stage = Stage { lab, _runtime: runtime, traffic, config, dir };
+        let stage = Stage { lab, _runtime: runtime, traffic, config, dir, found_done: RefCell::default() };
         // The fence keeps its deadline over a restart: a slow one must not cost it.
         stage.edit(&[
             ("min_outage = \"3s\"", "min_outage = \"200ms\""),
@@ -213,6 +216,11 @@ impl Stage {
         rows.unwrap().map(Result::unwrap).collect()
     }
 
+    /// How often it was written down that it would be asked for.
+    pub fn intents(&self, step: &str) -> usize {
+        self.rows().iter().filter(|row| row.name == format!("step-intent {step}")).count()
+    }
+
     /// The takeover that wrote last; 0 in a journal that nobody has written to.
     pub fn epoch(&self) -> i64 {
         self.rows().last().map_or(0, |row| row.epoch)
@@ -247,6 +255,37 @@ impl Stage {
         daemon.process.signal(Signal::KILL);
         let (status, _) = daemon.process.end();
         assert_eq!(status.code(), None, "it ended by itself: {}", daemon.said());
+        self.leaves_done();
+    }
+
+    /// Notes what had taken effect when a daemon ended: whoever comes next has to look, and finds it so.
+    pub fn leaves_done(&self) {
+        for change in self.changes().into_iter().filter(|change| self.effect(*change) > 0) {
+            if self.shows(change) {
+                self.found_done.borrow_mut().entry(change.event).or_insert_with(|| (change, self.calls(change)));
+            }
+        }
+    }
+
+    /// Whether the next daemon can know that it was done. Right behind its request an instance under promotion looks as it
+    /// did before: who looks just then, and has no answer in the journal, may ask once more and is refused.
+    fn shows(&self, change: Change) -> bool {
+        let is_answered = || self.rows().iter().any(|row| row.name == format!("step-asked {}", change.step));
+        change.event != PROMOTE.event || self.happened("database-status") > 0 || is_answered()
+    }
+
+    /// Waits until its request is on its way: not done, or done and to be seen by whoever looks.
+    pub fn is_on_its_way(&self, change: Change, effect: usize) {
+        let is_there = || self.calls(change) > 0 && self.effect(change) == effect && (effect == 0 || self.shows(change));
+        until("the request is on its way", || is_there().then_some(()));
+    }
+
+    /// What had been done by a daemon that ended was asked for by none after it. The effects do not tell: the world refuses
+    /// a second promotion, and what is so already it takes without a change.
+    pub fn asked_for_nothing_again(&self) {
+        for (change, calls) in self.found_done.borrow().values() {
+            assert_eq!(self.calls(*change), *calls, "{change:?} was done, and was asked for again: {:#?}", self.rows());
+        }
     }
 
     /// Kills the daemon of that takeover behind its first row of that name, which was held on to before.
@@ -265,8 +304,10 @@ impl Stage {
         });
     }
 
-    /// Every step of the plan took effect once, and nothing else did; the referee has nothing to say.
+    /// Every step of the plan took effect once, and nothing else did; the referee has nothing to say, and no daemon asked
+    /// for what it found done.
     pub fn one_effect_each(&self) {
+        self.asked_for_nothing_again();
         let mut effects = self.effects();
         // Follow-ups: nothing waits for them, and they are lost with the process.
         let mut follow_ups = vec!["database-modified shop-replica"];
