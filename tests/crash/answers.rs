@@ -45,3 +45,8 @@ fn every_answer_of_the_switch_lost_has_one_effect() {
 fn every_request_lost_has_one_effect() {
     lost(&Fault::DropBefore, Traffic::Route53);
 }
+
+#[test]
+fn every_request_of_the_switch_lost_has_one_effect() {
+    lost(&Fault::DropBefore, Traffic::S3Switch);
+}
