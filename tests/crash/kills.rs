@@ -174,16 +174,25 @@ fn killed_within_the_request_of_the_switch() {
 }
 
 /// It was asked for and has come true, and the row that says so is not durable.
-#[test]
-fn killed_between_what_came_true_and_its_row() {
-    for (change, done) in [(PROMOTE, "promoted"), (RECORDS, "change-insync")] {
-        let stage = Stage::new();
+fn killed_between(changes: &[Change], traffic: Traffic) {
+    for change in changes {
+        let stage = Stage::of(traffic, 400);
         let daemon = Daemon::steady(&stage.config);
         stage.hold_behind(stage.epoch(), &format!("step-asked {}", change.step));
         stage.break_primary();
-        until(done, || (stage.happened(done) > 0).then_some(()));
+        until("it has come true", || stage.is_so(*change).then_some(()));
         stage.kill(daemon);
         assert!(!stage.rows().iter().any(|row| row.name == format!("step-verified {}", change.step)), "{change:?}");
         stage.ends_well(Daemon::start(&stage.config));
     }
+}
+
+#[test]
+fn killed_between_what_came_true_and_its_row() {
+    killed_between(&[FENCE, PROMOTE, CAPACITY, RECORDS], Traffic::Route53);
+}
+
+#[test]
+fn killed_between_the_switch_that_came_true_and_its_row() {
+    killed_between(&[SWITCH], Traffic::S3Switch);
 }

@@ -1,7 +1,7 @@
 //! A quick world, a configuration with short thresholds for it, and a look into the journal past the daemon.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use rusqlite::config::DbConfig;
@@ -13,7 +13,7 @@ use watchover::adapters::sqlite::SqliteJournal;
 use watchover::lab::faults::Fault;
 use watchover::lab::profile::Profile;
 use watchover::lab::referee::Expect;
-use watchover::lab::world::{Cause, ChangeAction, PRIMARY_REGION, STANDBY_REGION, SWITCH_REGION, SiteName, Traffic, names};
+use watchover::lab::world::{Cause, ChangeAction, PRIMARY_REGION, STANDBY_REGION, SWITCH_REGION, SiteName, Target, Traffic, names};
 use watchover::lab::{Action, Addresses, ConfigOptions, Lab, LabSpec};
 
 use crate::real::{Daemon, command, edit, until};
@@ -182,6 +182,26 @@ impl Stage {
 
     pub fn effect(&self, change: Change) -> usize {
         self.effects().get(change.event).copied().unwrap_or(0)
+    }
+
+    /// Whether it took effect and has come true since: none of them is so at once.
+    pub fn is_so(&self, change: Change) -> bool {
+        if self.effect(change) == 0 {
+            return false;
+        }
+        let world = self.lab.cloud().world();
+        let group = |region, name| world.group(region, name).unwrap();
+        let happened = |kind| world.events().iter().any(|event| event.kind == kind);
+        match (change.step, change.service) {
+            ("fence", _) => group(PRIMARY_REGION, "shop-primary").instances.is_empty(),
+            ("promote", _) => happened("promoted"),
+            ("capacity", _) => {
+                let standby = group(STANDBY_REGION, "shop-standby");
+                standby.instances.iter().filter(|one| one.target == Target::Healthy).count() == standby.desired as usize
+            }
+            (_, "s3") => world.front_door_sites(0) == BTreeSet::from(["standby"]),
+            _ => happened("change-insync"),
+        }
     }
 
     /// How often that was called, whatever became of it.
