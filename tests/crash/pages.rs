@@ -1,15 +1,17 @@
-//! The journal cut at every byte of its last page, and every byte of it garbled: an intact prefix, or refused by name.
+//! The journal cut at every byte of its last page, and every byte of it garbled: an intact prefix, or refused by name. The
+//! library is asked for every byte, and the program for some.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 use watchover::adapters::sqlite::{FILE, SqliteJournal};
-use watchover::domain::ledger::{Entry, Record};
-use watchover::domain::model::Moment;
+use watchover::domain::ledger::{Entry, Figures, Record};
+use watchover::domain::model::{Direction, Moment, Outcome, Trigger};
 use watchover::ports::{Journal, JournalError};
 
-use crate::real::until;
+use crate::real::{Process, command, until, watchover};
+use crate::stage::Stage;
 
 const PAGE: usize = 4096;
 /// A frame of the log is a page behind a header.
@@ -28,12 +30,23 @@ fn record(turn: i64) -> Record {
     }
 }
 
+/// The same of an app that the program knows: incidents of two rows each.
+fn told(turn: i64) -> Record {
+    let words = format!("row {turn} {}", "x".repeat(200));
+    let entry = if turn % 2 == 1 {
+        Entry::Opened { trigger: Trigger::Outage, direction: Direction::ToStandby, first_failed: None, words }
+    } else {
+        Entry::Closed { outcome: Outcome::NoAction, active: None, figures: Box::new(Figures::default()), by: None }
+    };
+    Record { app: Some("shop".into()), incident: Some(format!("shop-{}", (turn + 1) / 2)), entry, ..record(turn) }
+}
+
 /// A journal of so many rows, and the files of it as they are while it is open: the database and its log.
-fn written(rows: i64) -> (Vec<Record>, Vec<u8>, Vec<u8>, Vec<u8>) {
+fn written(rows: i64, row: fn(i64) -> Record) -> (Vec<Record>, Vec<u8>, Vec<u8>, Vec<u8>) {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join(FILE);
     let mut journal = SqliteJournal::open(dir.path(), "bastion").unwrap();
-    let all: Vec<Record> = (1..=rows).map(record).collect();
+    let all: Vec<Record> = (1..=rows).map(row).collect();
     for one in &all {
         journal.append(std::slice::from_ref(one)).unwrap();
     }
@@ -50,25 +63,26 @@ struct Place {
     state: PathBuf,
 }
 
+/// Replaces the files of a journal.
+fn put(state: &Path, file: &[u8], log: &[u8]) {
+    let path = state.join(FILE);
+    for end in ["sqlite-wal", "sqlite-shm"] {
+        let beside = path.with_extension(end);
+        if beside.exists() {
+            fs::remove_file(beside).unwrap();
+        }
+    }
+    fs::write(&path, file).unwrap();
+    if !log.is_empty() {
+        fs::write(path.with_extension("sqlite-wal"), log).unwrap();
+    }
+}
+
 impl Place {
     fn new() -> Place {
         // Thousands of files, each synced: in memory if there is such a place.
         let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| TempDir::new()).unwrap();
         Place { state: dir.path().to_owned(), _dir: dir }
-    }
-
-    fn put(&self, file: &[u8], log: &[u8]) {
-        let path = self.state.join(FILE);
-        for end in ["sqlite-wal", "sqlite-shm"] {
-            let beside = path.with_extension(end);
-            if beside.exists() {
-                fs::remove_file(beside).unwrap();
-            }
-        }
-        fs::write(&path, file).unwrap();
-        if !log.is_empty() {
-            fs::write(path.with_extension("sqlite-wal"), log).unwrap();
-        }
     }
 
     /// What the daemon and what the commands make of it: how many rows, or none. Fails on anything but a prefix.
@@ -101,10 +115,10 @@ fn path_of(state: &Path) -> String {
 
 #[test]
 fn cut_within_the_last_page_of_the_file() {
-    let (all, _, _, closed) = written(16);
+    let (all, _, _, closed) = written(16, record);
     let place = Place::new();
     for length in closed.len() - PAGE..=closed.len() {
-        place.put(&closed[..length], &[]);
+        put(&place.state, &closed[..length], &[]);
         let found = place.judged(&all, &format!("cut at {length}"));
         if length == closed.len() {
             assert_eq!(found, Some(all.len()));
@@ -114,11 +128,11 @@ fn cut_within_the_last_page_of_the_file() {
 
 #[test]
 fn cut_within_the_last_frame_of_the_log() {
-    let (all, open, log, _) = written(12);
+    let (all, open, log, _) = written(12, record);
     assert_eq!((log.len() - HEADER) % FRAME, 0);
     let place = Place::new();
     for length in log.len() - FRAME..=log.len() {
-        place.put(&open, &log[..length]);
+        put(&place.state, &open, &log[..length]);
         let found = place.judged(&all, &format!("cut at {length}"));
         // A torn commit equals an earlier crash: its row is lost, and no other.
         let wanted = if length == log.len() { all.len() } else { all.len() - 1 };
@@ -128,14 +142,14 @@ fn cut_within_the_last_frame_of_the_log() {
 
 #[test]
 fn garbled_within_the_last_page_and_elsewhere() {
-    let (all, open, log, closed) = written(16);
+    let (all, open, log, closed) = written(16, record);
     let place = Place::new();
     let mut refused = 0;
     for at in (closed.len() - PAGE..closed.len()).step_by(7).chain((0..closed.len()).step_by(131)) {
         for flip in [0xFF, 0x01] {
             let mut file = closed.clone();
             file[at] ^= flip;
-            place.put(&file, &[]);
+            put(&place.state, &file, &[]);
             let found = place.judged(&all, &format!("byte {at} ^ {flip:#x}"));
             refused += usize::from(found.is_none());
             // No row of a folded file can be lost without a trace: whatever is read is the whole.
@@ -146,7 +160,70 @@ fn garbled_within_the_last_page_and_elsewhere() {
     for at in (log.len() - FRAME..log.len()).step_by(5) {
         let mut log = log.clone();
         log[at] ^= 0xFF;
-        place.put(&open, &log);
+        put(&place.state, &open, &log);
         assert_eq!(place.judged(&all, &format!("byte {at} of the log")), Some(all.len() - 1));
+    }
+}
+
+/// What the program makes of it: how many of the rows it goes on from, or none, with words for a person.
+fn judged_by_the_program(stage: &Stage, all: &[Record], what: &str) -> Option<usize> {
+    let refuses = |code: Option<i32>, said: &str| {
+        let is_told = said.contains(&path_of(&stage.state())) && said.contains("restore it");
+        assert!(code == Some(1) && is_told && !said.contains("panicked"), "{what}: {code:?} {said}");
+    };
+    let history = command(&stage.config, &["history", "--json"]);
+    let listed = (history.code == Some(0)).then(|| {
+        let document = history.json();
+        let ids = document["incidents"].as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap().to_owned());
+        ids.collect::<Vec<String>>()
+    });
+    if listed.is_none() {
+        refuses(history.code, &history.err);
+    }
+
+    let log = stage.dir.path().join("cut.log");
+    let mut run = watchover();
+    run.arg("--config").arg(&stage.config).arg("run");
+    let mut process = Process::start(run, &log);
+    let said = || fs::read_to_string(&log).unwrap();
+    // It says where it listens once its own first row is written.
+    let ended = until("it goes on or ends", || process.ended().map(Some).or_else(|| said().contains("listen=").then_some(None)));
+    drop(process);
+    let found = if let Some(status) = ended {
+        refuses(status.code(), &said());
+        None
+    } else {
+        let rows = SqliteJournal::read(&stage.state()).unwrap();
+        let (old, own): (Vec<Record>, Vec<Record>) = rows.into_iter().partition(|row| row.epoch == 1);
+        assert_eq!(old, all[..old.len().min(all.len())], "{what}: a row was made up");
+        assert!(own.first().is_some_and(|row| row.entry.kind() == "started"), "{what}: {own:?}");
+        Some(old.len())
+    };
+    let wanted = found.map(|rows| all[..rows].iter().step_by(2).filter_map(|row| row.incident.clone()).collect::<Vec<String>>());
+    assert_eq!(listed, wanted, "{what}: the command and the daemon agree");
+    found
+}
+
+#[test]
+fn cut_within_its_last_page_the_program_goes_on_from_a_prefix_or_refuses_it_by_name() {
+    let (all, open, log, closed) = written(16, told);
+    let stage = Stage::new();
+    fs::create_dir_all(stage.state()).unwrap();
+    // Eight through a page, from before its first byte to before its last.
+    let cuts = |whole: usize, page: usize| (0..8).map(move |turn| whole - page + turn * (page - 1) / 7);
+    let mut refused = 0;
+    for length in cuts(closed.len(), PAGE) {
+        put(&stage.state(), &closed[..length], &[]);
+        let found = judged_by_the_program(&stage, &all, &format!("file cut at {length}"));
+        refused += usize::from(found.is_none());
+        // As in the library: no row of a folded file can be lost without a trace.
+        assert!(matches!(found, None | Some(16)), "file cut at {length}: {found:?}");
+    }
+    assert!(refused > 4, "most bytes of a row count: {refused}");
+    for length in cuts(log.len(), FRAME).chain([log.len()]) {
+        put(&stage.state(), &open, &log[..length]);
+        let found = judged_by_the_program(&stage, &all, &format!("log cut at {length}"));
+        let wanted = if length == log.len() { all.len() } else { all.len() - 1 };
+        assert_eq!(found, Some(wanted), "log cut at {length}");
     }
 }

@@ -71,7 +71,8 @@ pub fn watchover() -> Command {
 pub struct Process(pub Child);
 
 impl Process {
-    fn start(mut command: Command, log: &Path) -> Process {
+    /// Starts it; what it says goes into that file.
+    pub fn start(mut command: Command, log: &Path) -> Process {
         let file = File::create(log).unwrap();
         command.stdout(file.try_clone().unwrap()).stderr(file);
         Process(command.spawn().unwrap())
