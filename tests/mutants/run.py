@@ -92,12 +92,16 @@ def main():
                 raise SystemExit(f"mutants: {by} fails without any:\n{output[-3000:]}")
     for number, fault in core:
         judged(fault, [programs[fault.get("by", "simulation")], "--nocapture"], number)
-    for fault in wanted:
-        by = fault.get("by", "simulation")
-        if by in CORE:
-            continue
+    others = [fault for fault in wanted if fault.get("by", "simulation") not in CORE]
+    commands = {by: ["cargo", "test", "--locked", "--quiet", *(["--lib"] if by == "unit" else ["--test", by])] for by in {fault["by"] for fault in others}}
+    weave.copy(place)
+    for by, command in commands.items():
+        code, output = run(place, environment, command, 0, args.seeds)
+        if code != 0:
+            raise SystemExit(f"mutants: {by} fails without any:\n{output[-3000:]}")
+    for fault in others:
+        command = commands[fault["by"]]
         weave.plant_alone(place, edits(fault))
-        command = ["cargo", "test", "--locked", "--quiet", *(["--lib"] if by == "unit" else ["--test", by])]
         cargo(place, environment, [*command, "--no-run"])
         judged(fault, command, 0)
     weave.copy(place)

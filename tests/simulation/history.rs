@@ -42,6 +42,14 @@ pub struct End {
     pub incidents: u64,
     /// Its journal.
     pub rows: Vec<Record>,
+    /// What was done in it.
+    pub told: Vec<String>,
+}
+
+/// Rows in words, with the seconds at which they were written and the takeover that wrote them.
+pub fn said(rows: &[Record]) -> Vec<String> {
+    let line = |row: &Record| format!("{:>9.3} {} {}: {}", row.at.mono as f64 / 1e6, row.epoch, row.entry.kind(), row.entry.words());
+    rows.iter().map(line).collect()
 }
 
 /// The reference's policy with deadlines that fit into a history.
@@ -94,12 +102,7 @@ pub async fn play(seed: u64, keep: Option<&[usize]>, metrics: &Arc<Metrics>) -> 
         Ok(()) => Ok(history.end()),
         Err(words) => {
             let mut told = std::mem::take(&mut history.told);
-            told.extend(
-                lock(&history.stage)
-                    .rows
-                    .iter()
-                    .map(|row| format!("{:>9.3} {} {}: {}", row.at.mono as f64 / 1e6, row.epoch, row.entry.kind(), row.entry.words())),
-            );
+            told.extend(said(&lock(&history.stage).rows));
             history.bury();
             Err((words, told))
         }
@@ -132,7 +135,9 @@ impl History {
         self.bury();
         let mut stage = lock(&self.stage);
         let (incidents, rows) = (stage.coverage.count("entry opened"), std::mem::take(&mut stage.rows));
-        End { coverage: stage.coverage.clone(), took: Duration::from_millis(stage.now()), incidents, rows }
+        let (coverage, took) = (stage.coverage.clone(), Duration::from_millis(stage.now()));
+        drop(stage);
+        End { coverage, took, incidents, rows, told: self.told }
     }
 
     fn bury(&mut self) {

@@ -35,7 +35,7 @@ pub fn running(stage: &Stage, policy: &AppPolicy, from: usize) -> Checked {
     sizes_never_fall(stage)?;
     let new = |wanted: fn(&Entry) -> bool| stage.rows[from.min(stage.rows.len())..].iter().any(|row| wanted(&row.entry));
     if new(|entry| matches!(entry, Entry::Opened { .. } | Entry::Confirmed { .. } | Entry::Planned { .. })) {
-        never_on_ignorance(stage, policy)?;
+        never_on_ignorance(stage, policy, from)?;
     }
     if new(|entry| matches!(entry, Entry::Planned { .. })) {
         no_way_back(stage)?;
@@ -44,11 +44,11 @@ pub fn running(stage: &Stage, policy: &AppPolicy, from: usize) -> Checked {
         cooldown(&stage.rows, policy)?;
     }
     if new(|entry| matches!(entry, Entry::StepIntent { .. })) {
-        permitted(stage, policy)?;
+        permitted(stage, policy, from)?;
     }
     if new(|entry| matches!(entry, Entry::Closed { .. })) {
         figures(stage)?;
-        recovered(stage, policy)?;
+        recovered(stage, policy, from)?;
     }
     if new(|entry| matches!(entry, Entry::Stuck { .. })) {
         stuck_says_for_whom(&stage.rows)?;
@@ -108,7 +108,7 @@ fn inspected_first(stage: &Stage) -> Checked {
 
 /// 2. An outage starts with a look that failed, is confirmed by as many as the signal needs, and moves only if somebody
 ///    else answered us since.
-fn never_on_ignorance(stage: &Stage, policy: &AppPolicy) -> Checked {
+fn never_on_ignorance(stage: &Stage, policy: &AppPolicy, from: usize) -> Checked {
     let was = |subjects: &[Option<Subject>], good: fn(&Verdict) -> bool, from: i64, to: i64| {
         stage.seen.iter().any(|look| subjects.contains(&look.subject) && good(&look.verdict) && (from..=to).contains(&look.sent))
     };
@@ -120,7 +120,7 @@ fn never_on_ignorance(stage: &Stage, policy: &AppPolicy) -> Checked {
     let first = boots.next();
     // Monotonic time of another boot compares with nothing here.
     let one_boot = boots.all(|boot| Some(boot) == first);
-    for row in &stage.rows {
+    for (place, row) in stage.rows.iter().enumerate() {
         match &row.entry {
             Entry::Opened { trigger: Trigger::Outage, direction, first_failed, .. } => {
                 if let (Some(at), true) = (first_failed, one_boot) {
@@ -133,7 +133,9 @@ fn never_on_ignorance(stage: &Stage, policy: &AppPolicy) -> Checked {
                     if one_boot {
                         let seen = was(&[source(*direction)], down, first_failed.mono, first_failed.mono);
                         holds!(seen, "never-on-ignorance: confirmed by no look");
-                        confirmed_by_looks(stage, policy, *direction, row)?;
+                        if place >= from {
+                            confirmed_by_looks(stage, policy, *direction, row)?;
+                        }
                     }
                     *at = Some(*first_failed);
                 }
@@ -174,7 +176,7 @@ fn confirmed_by_looks(stage: &Stage, policy: &AppPolicy, direction: Direction, r
 
 /// 2. An outage that ends by itself ends with looks that were answered well: as many as a site needs to be up again, or one
 ///    where nothing was confirmed yet; of which nothing is heard for a minute, nothing is suspected any more.
-fn recovered(stage: &Stage, policy: &AppPolicy) -> Checked {
+fn recovered(stage: &Stage, policy: &AppPolicy, from: usize) -> Checked {
     let (mut open, mut confirmed): (Option<(Direction, &Record)>, bool) = (None, false);
     for (at, row) in stage.rows.iter().enumerate() {
         match &row.entry {
@@ -184,7 +186,9 @@ fn recovered(stage: &Stage, policy: &AppPolicy) -> Checked {
             Entry::Closed { .. } if matches!(stage.rows.get(at + 1), Some(Record { entry: Entry::Active { .. }, .. })) => open = None,
             Entry::Opened { .. } | Entry::Planned { .. } => open = None,
             Entry::Closed { by: None, .. } => {
-                let Some((direction, opened)) = open.take().filter(|(_, opened)| opened.boot_id == row.boot_id) else { continue };
+                let Some((direction, opened)) = open.take().filter(|(_, opened)| at >= from && opened.boot_id == row.boot_id) else {
+                    continue;
+                };
                 let subject = Some(Subject::Signal(direction.source(), 0));
                 let good = |look: &&Seen| look.is_of(subject, row) && look.verdict == Verdict::Up && look.done <= row.at.mono;
                 let good = stage.seen.iter().filter(good).filter(|look| look.sent >= opened.at.mono).count();
@@ -252,7 +256,7 @@ fn gates_open(rows: &[Record]) -> Checked {
 
 /// 3. Before each promotion and each move of users stands a second look of that very instant, with open gates and a target
 ///    that was seen well; and before a fence, if the move was decided a while ago and nothing final was asked for since.
-fn permitted(stage: &Stage, policy: &AppPolicy) -> Checked {
+fn permitted(stage: &Stage, policy: &AppPolicy, from: usize) -> Checked {
     let rows = &stage.rows;
     let (mut planned, mut committed, mut target): (Option<&Record>, bool, SiteName) = (None, false, SiteName::Standby);
     for (at, row) in rows.iter().enumerate() {
@@ -281,7 +285,7 @@ fn permitted(stage: &Stage, policy: &AppPolicy) -> Checked {
             holds!(gates.iter().any(|gate| gate.name == name), "second-look: {step} without the gate {name}");
         }
         committed |= step == "promote";
-        if matches!(step.as_str(), "traffic" | "back") {
+        if at >= from && matches!(step.as_str(), "traffic" | "back") {
             let fall = policy.site(target).signals[0].fall as usize;
             let subject = Some(Subject::Signal(target, 0));
             let mut looks: Vec<&Seen> = stage.seen.iter().filter(|look| look.is_of(subject, row) && look.done <= row.at.mono).collect();

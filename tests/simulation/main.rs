@@ -3,7 +3,7 @@
 //! people who press every button. After every change the invariants of the design are judged.
 //!
 //! `SEEDS=5000 cargo test --test simulation` plays that many histories, others with another master seed in `SEED`;
-//! `SEED=7` alone replays one and prints what happened. The first failure ends it; `FAILURES=9` goes on until there are nine.
+//! `SEED=7` alone replays one and prints what happened (`-- --nocapture`). The first failure ends it; `FAILURES=9` goes on until there are nine.
 //! `make soak` does it with an optimised build.
 #![expect(clippy::expect_used, reason = "what fails here must fail the test")]
 
@@ -86,6 +86,9 @@ fn histories_keep_every_invariant() {
             let seed = replayed.unwrap_or_else(|| seed_of(master.unwrap_or(0), place));
             match play(seed, None, &metrics) {
                 Ok(end) => {
+                    if replayed.is_some() {
+                        println!("{}\n{}", end.told.join("\n"), history::said(&end.rows).join("\n"));
+                    }
                     coverage.add(&end.coverage);
                     took += end.took;
                     incidents += end.incidents;
