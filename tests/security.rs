@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use real::{Daemon, LONG, Said, World, http, until, watchover};
+use real::{Daemon, LONG, Said, World, http, untested, until, watchover};
 use serde_json::{Value, json};
 
 /// An order that any watchover follows, and whose effect can be seen.
@@ -99,9 +99,8 @@ fn as_nobody(program: &Path, groups: Option<u32>, args: &[&str]) -> Said {
 /// Only root may become another user.
 fn may_become_another() -> bool {
     let may = rustix::process::geteuid().is_root();
-    assert!(may || std::env::var("CI").as_deref() != Ok("true"), "under CI=true this runs as root, or the socket is not tested at all");
     if !may {
-        println!("skipped: only root can ask as another user");
+        untested("only root can ask as another user");
     }
     may
 }
