@@ -21,7 +21,8 @@ static LAST_PANIC: Mutex<String> = Mutex::new(String::new());
 static HOOK: Once = Once::new();
 
 /// Tries `usual` inputs, or those of CASES: one in `share` of them where an input is dear (it takes a connection, a file).
-pub fn tried<S: Strategy>(name: &str, usual: u64, share: u64, inputs: S, test: impl Fn(&S::Value) -> Result<(), String>) {
+/// Answers how many were tried.
+pub fn tried<S: Strategy>(name: &str, usual: u64, share: u64, inputs: S, test: impl Fn(&S::Value) -> Result<(), String>) -> u64 {
     count_panics();
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap_or_else(|_| panic!("{name} is a number")));
     let seed = number("SEED").unwrap_or(SEED);
@@ -57,6 +58,7 @@ pub fn tried<S: Strategy>(name: &str, usual: u64, share: u64, inputs: S, test: i
     let peak = peak();
     assert!(peak < MEMORY, "{name}: this process held {peak} bytes at its peak, {MEMORY} are allowed; SEED={seed}");
     println!("{name}: {tried} inputs tried from case {first}, seed {seed}, peak memory {} MiB", peak >> 20);
+    tried
 }
 
 fn seed_of(seed: u64, name: &str, case: u64) -> [u8; 32] {
