@@ -43,6 +43,8 @@ pub use action::{Action, Says};
 #[cfg(feature = "daemon")]
 pub use addresses::{Addresses, AppAddresses, AppSite, SiteAddresses};
 #[cfg(feature = "daemon")]
+pub use aws::{SESSION_SECRET, SESSION_TOKEN};
+#[cfg(feature = "daemon")]
 pub use cloud::{Calls, Cloud};
 #[cfg(feature = "daemon")]
 pub use config::{ConfigOptions, Plans};

@@ -11,6 +11,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
+use watchover::lab::{SESSION_SECRET, SESSION_TOKEN};
 
 use crate::real::{Daemon, LONG, Said, World, append, until, watchover};
 use crate::{request, say, status, tcp};
@@ -20,14 +21,15 @@ fn secret(place: &str) -> String {
     format!("hush{place}Q7xZ9")
 }
 
-/// Every secret that is planted, with what else it looks like on its way.
+/// Every secret that is planted, or given by STS for a role, with what else it looks like on its way.
 fn forms() -> Vec<(&'static str, Vec<String>)> {
-    PLACES
-        .iter()
-        .map(|place| {
-            let text = secret(place);
+    let planted = PLACES.iter().map(|place| (*place, secret(place)));
+    let given = [("RoleSecretKey", SESSION_SECRET), ("RoleSessionToken", SESSION_TOKEN)];
+    planted
+        .chain(given.map(|(place, text)| (place, text.to_owned())))
+        .map(|(place, text)| {
             let pair = format!("watch:{text}");
-            (*place, vec![aws_smithy_types::base64::encode(&text), aws_smithy_types::base64::encode(pair), hex(&text), text])
+            (place, vec![aws_smithy_types::base64::encode(&text), aws_smithy_types::base64::encode(pair), hex(&text), text])
         })
         .collect()
 }
@@ -59,9 +61,9 @@ fn holds_none(place: &str, bytes: &[u8], must: &[&str]) {
     }
     for (planted, forms) in forms() {
         for form in forms {
-            if let Some(at) = bytes.windows(form.len()).position(|part| part == form.as_bytes()) {
-                let around = String::from_utf8_lossy(&bytes[at.saturating_sub(300)..(at + form.len() + 100).min(bytes.len())]).into_owned();
-                panic!("the secret of {planted} stands in {place}: …{around}…");
+            if let Some(at) = text.find(&form) {
+                let around = text.floor_char_boundary(at.saturating_sub(300))..text.ceil_char_boundary(at + form.len() + 100);
+                panic!("the secret of {planted} stands in {place}: …{}…", &text[around]);
             }
         }
     }
@@ -270,7 +272,7 @@ fn no_secret_stands_in_anything_that_a_move_leaves() {
     for place in ["DeadMan", "StepUrl", "ChatUrl", "RelayUrl"] {
         assert!(heard.contains(&secret(place)), "{place} was not used: {heard}");
     }
-    assert!(world.calls("AssumeRole") >= 1, "the external id was not used");
+    assert!(world.calls("AssumeRole") >= 1, "the external id was not used, and no session's secrets were given");
 
     let history = run(&world.config, &["history", "--json"]);
     let id = history.json()["incidents"][0]["id"].as_str().unwrap().to_owned();

@@ -29,6 +29,7 @@ use super::cloud::Cloud;
 use super::faults::Fault;
 use super::serve::{Door, Reply, Room, Whole, header, serve};
 use super::world::ApiError;
+pub use sts::{SESSION_SECRET, SESSION_TOKEN};
 use wire::{Call, Style};
 
 type Answer = Response<Full<Bytes>>;

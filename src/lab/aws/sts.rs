@@ -6,6 +6,11 @@ use crate::lab::world::{ACCOUNT, ApiError, Millis, World};
 
 const NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
 
+/// The secret key that everybody gets who assumes a role. No other text holds it by chance, so that it can be searched for.
+pub const SESSION_SECRET: &str = "labSessionSecretKey0labSessionSecretKey0";
+/// The session token that comes with it.
+pub const SESSION_TOKEN: &str = "labSessionToken0labSessionToken0labSessionToken0";
+
 /// Answers a call.
 pub fn handle(world: &World, call: &Call, now: Millis) -> Result<Answer, ApiError> {
     match call.operation.as_str() {
@@ -22,7 +27,8 @@ pub fn handle(world: &World, call: &Call, now: Millis) -> Result<Answer, ApiErro
                     x.leaf("AssumedRoleId", format!("AROALABLABLABLABLABLA:{session}"));
                 });
                 x.node("Credentials", |x| {
-                    x.leaf("AccessKeyId", "ASIALABLABLABLABLABL").leaf("SecretAccessKey", "lab").leaf("SessionToken", "lab");
+                    x.leaf("AccessKeyId", "ASIALABLABLABLABLABL");
+                    x.leaf("SecretAccessKey", SESSION_SECRET).leaf("SessionToken", SESSION_TOKEN);
                     x.leaf("Expiration", iso(world.unix_ms(now) + seconds * 1_000));
                 });
             }))
