@@ -115,12 +115,12 @@ fn head() -> impl Strategy<Value = String> {
 }
 
 /// Without end, each in its own way; what each takes of memory differs, what it may take does not.
-fn endless() -> impl Strategy<Value = Answer> {
+fn ways() -> Vec<(Vec<u8>, Vec<u8>)> {
     let ok = "HTTP/1.1 200 OK\r\n";
     let chunked = format!("{ok}transfer-encoding: chunked\r\n\r\n");
     let big = format!("4000\r\n{}\r\n", "x".repeat(0x4000));
     let said = |first: &str, again: &str| (first.as_bytes().to_vec(), again.as_bytes().to_vec());
-    let ways = vec![
+    vec![
         said(&chunked, &big),
         said(&chunked, "1\r\nx\r\n"),
         said(&format!("{chunked}1;"), &"e".repeat(4_096)),
@@ -137,28 +137,41 @@ fn endless() -> impl Strategy<Value = Answer> {
         said("HTTP/1.1 302 Go\r\nlocation: /", &"l".repeat(4_096)),
         said("HTTP/1.1 302 Go\r\nlocation: /\r\ntransfer-encoding: chunked\r\n\r\n", &big),
         said("HTTP/1.1 500 No\r\ntransfer-encoding: chunked\r\n\r\n", &big),
-    ];
-    (select(ways), edits(1)).prop_map(|((first, again), edits)| {
+    ]
+}
+
+fn endless() -> impl Strategy<Value = Answer> {
+    (select(ways()), edits(1)).prop_map(|((first, again), edits)| {
         // One in so many is garbled as well, but never so that the whole answer would be cut.
         let edits: Vec<Edit> = edits.into_iter().filter(|edit| matches!(edit, Edit::Set(..) | Edit::Swap(..))).collect();
         Answer::Endless(edited(&first, &edits), again)
     })
 }
 
-/// A gzip of so many times 258 zeros: fixed codes, one literal, then matches at distance 1, 13 bits each.
+/// Everything that lasts, each once, because luck may draw none of it: what has no end, what comes drop by drop for longer
+/// than anybody waits, what leads back to itself, and a little that unpacks to much.
+pub fn lasting() -> Vec<Answer> {
+    let drop_by_drop = |head: &str| Answer::Drip(format!("{head}{}", "x".repeat(8_192)).into_bytes());
+    // Unpacked a gigabyte, more than a process here may hold.
+    let packed = bomb(4_000_000);
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n", packed.len());
+    let others = [
+        drop_by_drop("HTTP/1.1 200 OK\r\nx-drip: "),
+        drop_by_drop("HTTP/1.1 200 OK\r\ncontent-length: 8192\r\n\r\n"),
+        Answer::Whole(b"HTTP/1.1 302 Go\r\nlocation: /again?x=1#y\r\ncontent-length: 0\r\n\r\n".to_vec(), false),
+        Answer::Whole([head.into_bytes(), packed].concat(), true),
+    ];
+    ways().into_iter().map(|(first, again)| Answer::Endless(first, again)).chain(others).collect()
+}
+
+/// A gzip of at least so many times 258 zeros: fixed codes, one literal, then matches at distance 1, 13 bits each.
 pub fn bomb(times: usize) -> Vec<u8> {
-    let (mut bytes, mut byte, mut held) = (vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255], 0_u8, 0_u8);
-    let mut bit = |set: bool| {
-        byte |= u8::from(set) << held;
-        held += 1;
-        if held == 8 {
-            bytes.push(byte);
-            (byte, held) = (0, 0);
-        }
-    };
     let first = "11000110000"; // last block, fixed codes, literal 0
     let again = "1100010100000"; // length 258, distance 1
-    first.chars().chain(again.chars().cycle().take(13 * times)).for_each(|one| bit(one == '1'));
-    (0..15).for_each(|_| bit(false));
-    bytes
+    let bits: Vec<char> = first.chars().chain(again.chars().cycle()).take(8 * (2 + 13)).collect();
+    let byte = |bits: &[char]| bits.iter().rev().fold(0, |byte, bit| byte << 1 | u8::from(*bit == '1'));
+    let bytes: Vec<u8> = bits.chunks(8).map(byte).collect();
+    // From the third byte on, eight matches are thirteen bytes. Zeros end the last match, and then the block.
+    let head = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+    [&head, &bytes[..2], &bytes[2..].repeat(times.div_ceil(8)), &[0; 3]].concat()
 }

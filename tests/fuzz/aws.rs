@@ -7,21 +7,23 @@
 use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use proptest::sample::select;
+use url::Url;
 use watchover::adapters::Adapters;
-use watchover::config::Config;
+use watchover::config::{AwsConfig, Config};
 use watchover::domain::model::Verdict;
 use watchover::lab::{Lab, LabSpec};
 use watchover::ports::{StepError, Verification};
 
+use super::answers::lasting;
 use super::between::{Between, Recorded, Spoilt, serve, spoilt};
 use super::ground;
 use super::hostile::{Answer, listen};
-use super::tally::tried;
+use super::tally::{each, tried};
 
 const KEY: &str = "AKIAFUZZFUZZFUZZFUZZ";
 /// What must never be seen in any words.
@@ -190,27 +192,50 @@ fn answers_through_the_sdk() {
     let servers = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let lab = servers.block_on(Lab::start(LabSpec { writers: 0, ..LabSpec::default() })).unwrap();
     let cloud = lab.addresses().aws_endpoint_url.trim_start_matches("http://").parse().unwrap();
-    let between = Arc::new(Mutex::new(Between { cloud, recorded: Recorded::new(), spoilt: None, written: Arc::default() }));
-    let held = Arc::clone(&between);
-    let at = listen("127.0.0.1:0".parse().unwrap(), move |stream| serve(stream, &held)).unwrap();
-    let (config, runtime) = (config(&lab, at), ground::runtime());
+    let hostile = Hostile::new(Between { cloud, recorded: Recorded::new(), spoilt: None, written: Arc::default() });
+    let (config, runtime) = (config(&lab, hostile.at), ground::runtime());
     record(&config, &runtime);
-    let calls: Vec<String> = between.lock().unwrap().recorded.keys().cloned().collect();
+    let recorded = hostile.held().recorded.clone();
+    let calls: Vec<&String> = recorded.keys().collect();
     println!("aws: recorded {calls:?}");
     assert!(calls.len() >= 12, "{calls:?}");
     servers.block_on(lab.shutdown());
 
-    let say = |spoilt: &Spoilt| {
-        let written = Arc::new(AtomicU64::new(0));
-        let mut between = between.lock().unwrap_or_else(PoisonError::into_inner);
+    endless(&config, &runtime, &hostile);
+    lasts(&config, &hostile, name);
+    tried(name, 100, 4, cases(), |case| hostile.tries(&config, case).map(drop));
+}
+
+/// What stands before the cloud, and where.
+struct Hostile {
+    between: Arc<Mutex<Between>>,
+    at: SocketAddr,
+}
+
+impl Hostile {
+    fn new(between: Between) -> Hostile {
+        let between = Arc::new(Mutex::new(between));
+        let held = Arc::clone(&between);
+        let at = listen("127.0.0.1:0".parse().unwrap(), move |stream| serve(stream, &held)).unwrap();
+        Hostile { between, at }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Between> {
+        self.between.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on; the count of what is written of it.
+    fn say(&self, spoilt: &Spoilt) -> Arc<AtomicU64> {
+        let (written, mut between) = (Arc::default(), self.held());
         (between.spoilt, between.written) = (Some(spoilt.clone()), Arc::clone(&written));
         written
-    };
-    endless(&config, &runtime, &say);
-    tried(name, 100, 4, cases(), |case| {
-        let written = say(&case.spoilt);
+    }
+
+    /// Asks by a config that leads here, within all bounds.
+    fn tries(&self, config: &Config, case: &Case) -> Result<Told, String> {
+        let written = self.say(&case.spoilt);
         let began = Instant::now();
-        let said = runtime.block_on(async { ask(&config, &ground::adapters(&config), case.part, case.verb).await });
+        let said = ground::runtime().block_on(async { ask(config, &ground::adapters(config), case.part, case.verb).await });
         let took = began.elapsed();
         let allowed = if case.verb == Verb::Look { CALL } else { CALL * CALLS };
         if took > allowed + MARGIN {
@@ -228,12 +253,25 @@ fn answers_through_the_sdk() {
             && !matches!(case.verb, Verb::Apply | Verb::Undo)
             && case.part != "switch"
             && case.part != "publish";
-        if foreign && said.knows { Err(format!("it knows by a document that says nothing: {said:?}")) } else { Ok(()) }
+        if foreign && said.knows { Err(format!("it knows by a document that says nothing: {said:?}")) } else { Ok(said) }
+    }
+}
+
+/// Every answer that lasts, to a look at two services, to what is inspected and to a change: nothing is known or done by any.
+fn lasts(config: &Config, hostile: &Hostile, name: &str) {
+    let asked = [("replica", Verb::Look), ("traffic", Verb::Inspect), ("publish", Verb::Apply)];
+    let cases =
+        lasting().into_iter().flat_map(|answer| asked.map(|(part, verb)| Case { part, verb, spoilt: Spoilt::Http(answer.clone()) }));
+    each(name, &cases.collect::<Vec<_>>(), |case| {
+        let own = Hostile::new(hostile.held().clone());
+        let aws = AwsConfig { endpoint_url: Some(Url::parse(&format!("http://{}", own.at)).unwrap()), ..config.aws.clone() };
+        let said = own.tries(&Config { aws, ..config.clone() }, case)?;
+        if said.knows { Err(format!("it knows by an answer without end: {said:?}")) } else { Ok(()) }
     });
 }
 
 /// Bodies without end: each service's parser gets no more than its share.
-fn endless(config: &Config, runtime: &tokio::runtime::Runtime, say: &dyn Fn(&Spoilt) -> Arc<AtomicU64>) {
+fn endless(config: &Config, runtime: &tokio::runtime::Runtime, hostile: &Hostile) {
     let piece = vec![b'x'; 64 << 10];
     for (part, verb) in
         [("replica", Verb::Look), ("targets", Verb::Look), ("alarm", Verb::Look), ("traffic", Verb::Inspect), ("publish", Verb::Apply)]
@@ -241,11 +279,8 @@ fn endless(config: &Config, runtime: &tokio::runtime::Runtime, say: &dyn Fn(&Spo
         for head in
             ["HTTP/1.1 200 OK\r\n\r\n<a>", "HTTP/1.1 500 No\r\n\r\n<a>", "HTTP/1.1 200 OK\r\ncontent-length: 9000000000000000000\r\n\r\n"]
         {
-            let written = say(&Spoilt::Http(Answer::Endless(head.as_bytes().to_vec(), piece.clone())));
-            let slow = Config {
-                aws: watchover::config::AwsConfig { call_timeout: Duration::from_secs(10), ..config.aws.clone() },
-                ..config.clone()
-            };
+            let written = hostile.say(&Spoilt::Http(Answer::Endless(head.as_bytes().to_vec(), piece.clone())));
+            let slow = Config { aws: AwsConfig { call_timeout: Duration::from_secs(10), ..config.aws.clone() }, ..config.clone() };
             let said = runtime.block_on(async {
                 let ground = ground::adapters(&slow);
                 match verb {

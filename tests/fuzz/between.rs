@@ -102,6 +102,7 @@ fn message(stream: &mut TcpStream, bodiless: bool) -> Option<Vec<u8>> {
 }
 
 /// What stands between us and the cloud.
+#[derive(Clone)]
 pub struct Between {
     pub cloud: SocketAddr,
     pub recorded: Recorded,

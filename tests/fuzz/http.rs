@@ -11,12 +11,13 @@ use proptest::sample::select;
 use url::Url;
 use watchover::adapters::dns::{Dns, DnsSpec};
 use watchover::adapters::http::{Dialer, HttpSpec, Seen};
+use watchover::config::Config;
 use watchover::domain::model::{Cause, Verdict};
 
-use super::answers::{answers, bomb};
+use super::answers::{answers, bomb, lasting};
 use super::ground;
 use super::hostile::{Answer, KERNEL, converse, listen};
-use super::tally::tried;
+use super::tally::{each, tried};
 
 /// One look.
 const TIMEOUT: Duration = Duration::from_millis(200);
@@ -91,32 +92,55 @@ fn sane(seen: &Seen) -> Result<(), String> {
     }
 }
 
+/// What was seen of that answer, within all bounds; each look once, or twice over a connection that is kept.
+fn looked(server: &Server, dialer: &Dialer, answer: &Answer, how: &How) -> Result<Vec<Seen>, String> {
+    let (written, runtime) = (server.say(answer), ground::runtime());
+    let mut spec = HttpSpec::get(server.url(if how.tls { "https" } else { "http" }));
+    (spec.follow_redirects, spec.max_body, spec.keep_alive, spec.verify_tls) = (how.follow, how.max_body, how.keep, false);
+    spec.expect.body_contains = how.needle.map(str::to_owned);
+    let client = dialer.client(spec)?;
+    let rounds = if how.keep { 2 } else { 1 };
+    let mut all = Vec::new();
+    for _ in 0..rounds {
+        let began = Instant::now();
+        let seen = runtime.block_on(client.look(TIMEOUT));
+        in_time(began.elapsed(), TIMEOUT)?;
+        sane(&seen)?;
+        all.push(seen);
+    }
+    // A kept connection that is closed under us is replaced once a hop.
+    let hops = u64::from(how.follow + 1) * rounds * 2;
+    let bound = hops * (HEAD + WIRE * how.max_body + KERNEL);
+    let taken = written.load(Ordering::SeqCst);
+    if taken > bound { Err(format!("{taken} bytes were taken, at most {bound} may be")) } else { Ok(all) }
+}
+
 #[test]
 fn looks() {
-    let (server, runtime) = (Server::start(), ground::runtime());
-    let dialer = dialer();
+    let (server, dialer) = (Server::start(), dialer());
     let verdicts: Mutex<BTreeMap<String, u64>> = Mutex::default();
     tried("http::looks", 100, 4, (answers(), hows()), |(answer, how)| {
-        let written = server.say(answer);
-        let mut spec = HttpSpec::get(server.url(if how.tls { "https" } else { "http" }));
-        (spec.follow_redirects, spec.max_body, spec.keep_alive, spec.verify_tls) = (how.follow, how.max_body, how.keep, false);
-        spec.expect.body_contains = how.needle.map(str::to_owned);
-        let client = dialer.client(spec)?;
-        let rounds = if how.keep { 2 } else { 1 };
-        for _ in 0..rounds {
-            let began = Instant::now();
-            let seen = runtime.block_on(client.look(TIMEOUT));
-            in_time(began.elapsed(), TIMEOUT)?;
-            sane(&seen)?;
+        for seen in looked(&server, &dialer, answer, how)? {
             *verdicts.lock().unwrap_or_else(PoisonError::into_inner).entry(format!("{:?}", seen.verdict)).or_default() += 1;
         }
-        // A kept connection that is closed under us is replaced once a hop.
-        let hops = u64::from(how.follow + 1) * rounds * 2;
-        let bound = hops * (HEAD + WIRE * how.max_body + KERNEL);
-        let taken = written.load(Ordering::SeqCst);
-        if taken > bound { Err(format!("{taken} bytes were taken, at most {bound} may be")) } else { Ok(()) }
+        Ok(())
     });
     println!("http: looks by verdict: {:?}", verdicts.lock().unwrap_or_else(PoisonError::into_inner));
+}
+
+#[test]
+fn looks_at_what_lasts() {
+    let brief = How { follow: 0, max_body: 64 * 1024, needle: None, keep: false, tls: false };
+    let whole = How { follow: 5, needle: Some("\u{1}never\u{1}"), keep: true, ..brief.clone() };
+    let all: Vec<(Answer, How)> =
+        lasting().into_iter().flat_map(|answer| [(answer.clone(), brief.clone()), (answer, whole.clone())]).collect();
+    each("http::looks_at_what_lasts", &all, |(answer, how)| {
+        let well = |seen: &Seen| seen.verdict == Verdict::Up;
+        match looked(&Server::start(), &dialer(), answer, how)?.into_iter().find(well) {
+            Some(seen) if how.needle.is_some() => Err(format!("found in it what is not there: {}", seen.detail)),
+            _ => Ok(()),
+        }
+    });
 }
 
 #[test]
@@ -168,28 +192,43 @@ fn a_bomb_is_not_unpacked() {
     assert!(super::tally::peak() - before < 100 << 20, "the peak rose from {before}");
 }
 
+/// Sends a message to a receiver that answers so.
+fn told(server: &Server, config: &Config, answer: &Answer) -> Result<(), String> {
+    let written = server.say(answer);
+    ground::runtime().block_on(async {
+        let ground = ground::adapters(config);
+        let step = ground::step(config, &ground, "tell");
+        let began = Instant::now();
+        let cx = ground::context(TIMEOUT);
+        let told = tokio::time::timeout(TIMEOUT + MARGIN, step.apply(&cx)).await;
+        in_time(began.elapsed(), TIMEOUT)?;
+        match told {
+            Err(_) => Err("it did not end".to_owned()),
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) if error.to_string().is_empty() => Err("an error without words".to_owned()),
+            Ok(Err(_)) => Ok(()),
+        }
+    })?;
+    let (taken, bound) = (written.load(Ordering::SeqCst), 1_u64 << 21);
+    if taken > bound { Err(format!("{taken} bytes were taken, at most {bound} may be")) } else { Ok(()) }
+}
+
+fn telling(server: &Server) -> Config {
+    let url = server.url("http");
+    ground::config("", "", &format!("[[app.failover]]\nname = \"tell\"\nkind = \"webhook\"\nurl = \"{url}\"\n"))
+}
+
 #[test]
 fn messages() {
-    let (server, runtime) = (Server::start(), ground::runtime());
-    let url = server.url("http");
-    let config = ground::config("", "", &format!("[[app.failover]]\nname = \"tell\"\nkind = \"webhook\"\nurl = \"{url}\"\n"));
-    tried("http::messages", 40, 8, answers(), |answer| {
-        let written = server.say(answer);
-        runtime.block_on(async {
-            let ground = ground::adapters(&config);
-            let step = ground::step(&config, &ground, "tell");
-            let began = Instant::now();
-            let cx = ground::context(TIMEOUT);
-            let told = tokio::time::timeout(TIMEOUT + MARGIN, step.apply(&cx)).await;
-            in_time(began.elapsed(), TIMEOUT)?;
-            match told {
-                Err(_) => Err("it did not end".to_owned()),
-                Ok(Ok(_)) => Ok(()),
-                Ok(Err(error)) if error.to_string().is_empty() => Err("an error without words".to_owned()),
-                Ok(Err(_)) => Ok(()),
-            }
-        })?;
-        let (taken, bound) = (written.load(Ordering::SeqCst), 1_u64 << 21);
-        if taken > bound { Err(format!("{taken} bytes were taken, at most {bound} may be")) } else { Ok(()) }
+    let server = Server::start();
+    let config = telling(&server);
+    tried("http::messages", 40, 8, answers(), |answer| told(&server, &config, answer));
+}
+
+#[test]
+fn messages_to_what_lasts() {
+    each("http::messages_to_what_lasts", &lasting(), |answer| {
+        let server = Server::start();
+        told(&server, &telling(&server), answer)
     });
 }

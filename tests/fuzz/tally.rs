@@ -1,9 +1,9 @@
 //! How inputs are drawn, counted and replayed: each case has a seed of its own, made of SEED, the test's name and its
 //! number, so that one line replays one case whatever came before it.
 
-use std::fmt::Write as _;
+use std::fmt::{Debug, Write as _};
 use std::panic;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
 
 use proptest::strategy::Strategy;
@@ -15,6 +15,9 @@ const SEED: u64 = 1;
 
 /// What this process may hold at its peak, all readers side by side. An answer without end, kept, passes it within a second.
 const MEMORY: u64 = 640 << 20;
+
+/// Of what is tried once each, so many at a time.
+const SIDE_BY_SIDE: usize = 6;
 
 static PANICS: AtomicU64 = AtomicU64::new(0);
 static LAST_PANIC: Mutex<String> = Mutex::new(String::new());
@@ -55,10 +58,37 @@ pub fn tried<S: Strategy>(name: &str, usual: u64, share: u64, inputs: S, test: i
             Err(TestError::Abort(why)) => panic!("{name}: {why}"),
         }
     }
-    let peak = peak();
-    assert!(peak < MEMORY, "{name}: this process held {peak} bytes at its peak, {MEMORY} are allowed; SEED={seed}");
+    let peak = within_memory(&format!("{name}, SEED={seed}"));
     println!("{name}: {tried} inputs tried from case {first}, seed {seed}, peak memory {} MiB", peak >> 20);
     tried
+}
+
+/// Tries every one of these, some side by side, because they mostly wait.
+pub fn each<T: Debug + Sync>(name: &str, inputs: &[T], test: impl Fn(&T) -> Result<(), String> + Sync) {
+    count_panics();
+    let (before, began) = (PANICS.load(Ordering::SeqCst), std::time::Instant::now());
+    let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let one_by_one = || {
+        while let Some(input) = inputs.get(next.fetch_add(1, Ordering::SeqCst)) {
+            if let Err(why) = test(input) {
+                failed.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{why}: {}", short(input)));
+            }
+        }
+    };
+    std::thread::scope(|scope| (0..SIDE_BY_SIDE).for_each(|_| drop(scope.spawn(one_by_one))));
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    assert!(failed.is_empty(), "{name}: {} of {} failed:\n{}", failed.len(), inputs.len(), failed.join("\n"));
+    let last = LAST_PANIC.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    assert_eq!(PANICS.load(Ordering::SeqCst), before, "{name}: a task or a thread beside it panicked: {last}");
+    let took = began.elapsed().as_secs_f64();
+    println!("{name}: each of {} tried within {took:.1} s, peak memory {} MiB", inputs.len(), within_memory(name) >> 20);
+}
+
+/// What this process held at its peak, which is not too much.
+fn within_memory(name: &str) -> u64 {
+    let peak = peak();
+    assert!(peak < MEMORY, "{name}: this process held {peak} bytes at its peak, {MEMORY} are allowed");
+    peak
 }
 
 fn seed_of(seed: u64, name: &str, case: u64) -> [u8; 32] {
@@ -92,7 +122,7 @@ pub fn peak() -> u64 {
 }
 
 /// An input as far as a person reads it.
-fn short(input: &impl std::fmt::Debug) -> String {
+fn short(input: &impl Debug) -> String {
     let mut text = String::new();
     write!(text, "{input:?}").unwrap();
     let end = text.char_indices().nth(4_000).map_or(text.len(), |(at, _)| at);
