@@ -507,7 +507,9 @@ fn broken_credentials_and_files_are_not_quoted() {
     fs::write(&profile, format!("[default]\naws_access_key_id = AKIA\naws_secret_access_key {hidden}\n  {hidden}\n[unclosed {hidden}\n"))
         .unwrap();
     let uri = format!("http://{}/credentials", echo.address);
-    let sources: [(&str, &[(&str, &str)]); 2] = [
+    let broken_line = format!("{hidden}\n");
+    let sources: [(&str, &[(&str, &str)]); 3] = [
+        ("a variable", &[("AWS_ACCESS_KEY_ID", &broken_line), ("AWS_SECRET_ACCESS_KEY", &hidden)]),
         ("a profile", &[("AWS_SHARED_CREDENTIALS_FILE", profile.to_str().unwrap()), ("AWS_CONFIG_FILE", "/dev/null")]),
         (
             "a container",
@@ -525,7 +527,7 @@ fn broken_credentials_and_files_are_not_quoted() {
             command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY").envs(environment.iter().copied());
             let said: Said = command.arg("--config").arg(&config).args(args).output().unwrap().into();
             let all = format!("{}{}", said.out, said.err);
-            assert_ne!(said.code, Some(0), "{source}: {all}");
+            assert_eq!(said.code, Some(3), "{source}: {all}");
             assert!(all.contains("credentials") && all.contains("the text is not shown"), "{source}: {all}");
             assert!(!all.contains(&hidden), "{source}: {all}");
         }

@@ -12,6 +12,7 @@ mod failure;
 pub mod rds;
 #[cfg(test)]
 pub mod scripted;
+mod sendable;
 #[cfg(test)]
 mod tests;
 
@@ -27,7 +28,7 @@ use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_sts::config::retry::RetryPartition;
 use aws_smithy_http_client::Builder as HttpBuilder;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
@@ -39,6 +40,7 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 pub use failure::{Failure, Kind, Op, classify};
+use sendable::Sendable;
 
 /// How long a TCP (and TLS) connection may take to stand, at most.
 const CONNECT: Duration = Duration::from_millis(2_500);
@@ -73,24 +75,6 @@ pub struct AccountSpec {
     pub role_arn: String,
     /// The external id that the role demands; treated as a secret.
     pub external_id: Option<String>,
-}
-
-/// A role's credentials. The SDK logs every client's parts by their `Debug`, and the provider's own tells the external id.
-struct Assumed(AssumeRoleProvider);
-
-impl fmt::Debug for Assumed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Assumed(…)")
-    }
-}
-
-impl ProvideCredentials for Assumed {
-    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
-    where
-        Self: 'a,
-    {
-        self.0.provide_credentials()
-    }
 }
 
 impl fmt::Debug for AccountSpec {
@@ -272,7 +256,7 @@ impl Aws {
             if let Some(id) = &spec.external_id {
                 role = role.external_id(id);
             }
-            config = config.to_builder().credentials_provider(SharedCredentialsProvider::new(Assumed(role.build().await))).build();
+            config = config.to_builder().credentials_provider(SharedCredentialsProvider::new(Sendable(role.build().await))).build();
         }
         self.0.configs.lock().unwrap_or_else(PoisonError::into_inner).insert(key, config.clone());
         Ok(config)
@@ -290,7 +274,10 @@ impl Aws {
         if let Some(url) = &self.0.spec.endpoint_url {
             loader = loader.endpoint_url(url);
         }
-        loader.load().await
+        let found = loader.load().await;
+        let mut config = found.to_builder();
+        config.set_credentials_provider(found.credentials_provider().map(|own| SharedCredentialsProvider::new(Sendable(own))));
+        config.build()
     }
 
     /// Connect and read are the same for all clients: each other setting would mean another pool and another set of roots.
@@ -311,7 +298,7 @@ impl Aws {
     /// The same way with keys given: a test cannot set the environment that the SDK's chain reads.
     pub(crate) async fn with_keys(spec: &AwsSpec, hook: Hook, keys: aws_credential_types::Credentials) -> Aws {
         let aws = Aws::new(spec, hook);
-        let base = aws.load("eu-west-1").await.to_builder().credentials_provider(SharedCredentialsProvider::new(keys)).build();
+        let base = aws.load("eu-west-1").await.to_builder().credentials_provider(SharedCredentialsProvider::new(Sendable(keys))).build();
         assert!(aws.0.base.set(base).is_ok(), "nothing was asked yet");
         aws
     }

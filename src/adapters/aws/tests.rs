@@ -85,6 +85,36 @@ async fn an_account_that_cannot_be_reached_is_named_and_nothing_secret_is() {
 }
 
 #[tokio::test]
+async fn keys_that_no_request_can_carry_are_refused_before_they_are_used_and_not_shown() {
+    for (id, token, name) in [("AKIAhush\n", None, "access key id"), ("AKIA", Some("hush\r\nx: y"), "session token")] {
+        let script = Script::start(Sts::default()).await;
+        let odd = aws_credential_types::Credentials::new(id, SECRET, token.map(str::to_owned), None, "script");
+        let aws = Aws::with_keys(&script.spec(), Arc::new(|_| {}), odd).await;
+        for account in [None, Some("network")] {
+            let failure = describe(&aws, account).await.unwrap_err();
+            assert_eq!((failure.kind, failure.step().class), (Kind::NoCredentials, ErrorClass::Retry), "{failure}");
+            assert!(failure.message.contains(name) && failure.message.contains("the end of a line"), "{failure}");
+            silent_about_secrets(&[&format!("{failure} {failure:?}")]);
+        }
+        assert_eq!(script.heard().len(), 0);
+    }
+    struct Odd;
+    impl World for Odd {
+        fn answer(&mut self, heard: &Heard) -> Answer {
+            let keys = element("AccessKeyId", "ASIAhush&#10;") + &element("SecretAccessKey", SECRET) + &element("SessionToken", "hush");
+            query(heard, &element("Credentials", keys + &element("Expiration", "2099-01-01T00:00:00Z")))
+        }
+    }
+    let script = Script::start(Odd).await;
+    let aws = Aws::with_keys(&script.spec(), Arc::new(|_| {}), keys()).await;
+    let failure = describe(&aws, Some("network")).await.unwrap_err();
+    assert_eq!(failure.kind, Kind::NoCredentials, "{failure}");
+    assert!(failure.message.contains("access key id"), "{failure}");
+    silent_about_secrets(&[&format!("{failure} {failure:?}")]);
+    assert!(script.calls("DescribeDBInstances").is_empty());
+}
+
+#[tokio::test]
 async fn how_often_a_call_is_sent_follows_from_its_purpose() {
     for (purpose, sent) in [(Purpose::Look, 1), (Purpose::Once, 1), (Purpose::Change, 3)] {
         for trouble in [Trouble::Refused(400, "Throttling"), Trouble::Refused(503, "ServiceUnavailable"), Trouble::LostAnswer] {
