@@ -4,6 +4,7 @@
 //! The credentials of the SDK's own chain come from the environment, which a test cannot set for itself: it runs itself
 //! once more with them.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,11 +17,11 @@ use url::Url;
 use watchover::adapters::Adapters;
 use watchover::config::{AwsConfig, Config};
 use watchover::domain::model::Verdict;
-use watchover::lab::{Lab, LabSpec};
+use watchover::lab::{Lab, LabSpec, SESSION_SECRET, SESSION_TOKEN};
 use watchover::ports::{StepError, Verification};
 
 use super::answers::lasting;
-use super::between::{Between, Recorded, Spoilt, serve, spoilt};
+use super::between::{Between, Recorded, Spoilt, replaced, serve, spoilt};
 use super::ground;
 use super::hostile::{Answer, listen};
 use super::tally::{each, tried};
@@ -28,6 +29,10 @@ use super::tally::{each, tried};
 const KEY: &str = "AKIAFUZZFUZZFUZZFUZZ";
 /// What must never be seen in any words.
 const SECRET: &str = "hushhushhushhushhushhushhushhushhushhush";
+/// The call by which a role's keys are got.
+const ROLE: &str = "AssumeRole";
+/// Texts in the answer to it: the keys, when they end, and who they are for.
+const ROLE_TEXTS: usize = 7;
 /// One call, all in all, as the config says it.
 const CALL: Duration = Duration::from_millis(400);
 /// What one part may ask one after the other: the owner of the records reads and pages, the switch asks three services.
@@ -55,7 +60,9 @@ enum Verb {
     Autonomy,
 }
 
-const SIGNALS: &[&str] = &["replica", "errors", "alarm", "targets"];
+/// In another account: STS is asked for a role first, and only its answers are spoilt.
+const LENT: &str = "lent";
+const SIGNALS: &[&str] = &["replica", "errors", "alarm", "targets", LENT];
 const STEPS: &[&str] = &["fence", "promote", "capacity", "traffic", "publish", "switch"];
 
 fn cases() -> impl Strategy<Value = Case> {
@@ -104,6 +111,14 @@ alarm = "shop-primary-unhealthy"
 name = "targets"
 kind = "elb-target-health"
 target_groups = ["{group}"]
+[[app.standby.signal]]
+name = "{LENT}"
+kind = "elb-target-health"
+target_groups = ["{group}"]
+account = "network"
+[account.network]
+role_arn = "arn:aws:iam::123456789012:role/watchover"
+external_id = "fuzz"
 "#,
         topic = a.topic_arn,
         bucket = a.bucket,
@@ -192,18 +207,25 @@ fn answers_through_the_sdk() {
     let servers = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let lab = servers.block_on(Lab::start(LabSpec { writers: 0, ..LabSpec::default() })).unwrap();
     let cloud = lab.addresses().aws_endpoint_url.trim_start_matches("http://").parse().unwrap();
-    let hostile = Hostile::new(Between { cloud, recorded: Recorded::new(), spoilt: None, written: Arc::default() });
+    let (recorded, spoils, written) = (Recorded::new(), BTreeMap::new(), Arc::default());
+    let hostile = Hostile::new(Between { cloud, recorded, spoilt: None, only: "", spoils, written });
     let (config, runtime) = (config(&lab, hostile.at), ground::runtime());
     record(&config, &runtime);
     let recorded = hostile.held().recorded.clone();
     let calls: Vec<&String> = recorded.keys().collect();
     println!("aws: recorded {calls:?}");
-    assert!(calls.len() >= 12, "{calls:?}");
+    assert!(calls.len() >= 13 && calls.iter().any(|call| call.ends_with(ROLE)), "{calls:?}");
     servers.block_on(lab.shutdown());
 
     endless(&config, &runtime, &hostile);
     lasts(&config, &hostile, name);
-    tried(name, 100, 4, cases(), |case| hostile.tries(&config, case).map(drop));
+    roles(&config, &hostile, name);
+    let before = hostile.spoils(ROLE);
+    let times = tried(name, 100, 4, cases(), |case| hostile.tries(&config, case).map(drop));
+    let asked = hostile.spoils(ROLE) - before;
+    println!("{name}: {asked} answers of STS spoilt");
+    // Every tenth case asks for a role. Few, as for a replay, may have none.
+    assert!(asked > 0 || times < 100, "STS was never asked");
 }
 
 /// What stands before the cloud, and where.
@@ -224,16 +246,29 @@ impl Hostile {
         self.between.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on; the count of what is written of it.
-    fn say(&self, spoilt: &Spoilt) -> Arc<AtomicU64> {
+    /// From now on, to whoever asks for that part; the count of what is written of it.
+    fn say(&self, part: &str, spoilt: &Spoilt) -> Arc<AtomicU64> {
         let (written, mut between) = (Arc::default(), self.held());
         (between.spoilt, between.written) = (Some(spoilt.clone()), Arc::clone(&written));
+        between.only = if part == LENT { ROLE } else { "" };
         written
+    }
+
+    /// How often the answer to that call was spoilt.
+    fn spoils(&self, call: &str) -> u64 {
+        self.held().spoils.iter().filter(|(name, _)| name.ends_with(call)).map(|(_, count)| count).sum()
+    }
+
+    /// The same at a place of its own, and a config that leads there.
+    fn another(&self, config: &Config) -> (Hostile, Config) {
+        let own = Hostile::new(Between { spoils: BTreeMap::new(), ..self.held().clone() });
+        let aws = AwsConfig { endpoint_url: Some(Url::parse(&format!("http://{}", own.at)).unwrap()), ..config.aws.clone() };
+        (own, Config { aws, ..config.clone() })
     }
 
     /// Asks by a config that leads here, within all bounds.
     fn tries(&self, config: &Config, case: &Case) -> Result<Told, String> {
-        let written = self.say(&case.spoilt);
+        let written = self.say(case.part, &case.spoilt);
         let began = Instant::now();
         let said = ground::runtime().block_on(async { ask(config, &ground::adapters(config), case.part, case.verb).await });
         let took = began.elapsed();
@@ -241,7 +276,7 @@ impl Hostile {
         if took > allowed + MARGIN {
             return Err(format!("it took {took:?}, {allowed:?} are allowed: {said:?}"));
         }
-        if said.words.is_empty() || said.words.contains(SECRET) {
+        if said.words.is_empty() || [SECRET, SESSION_SECRET, SESSION_TOKEN].iter().any(|secret| said.words.contains(secret)) {
             return Err(format!("bad words: {said:?}"));
         }
         let (taken, bound) = (written.load(Ordering::SeqCst), u64::from(CALLS) * TAKEN);
@@ -257,29 +292,51 @@ impl Hostile {
     }
 }
 
-/// Every answer that lasts, to a look at two services, to what is inspected and to a change: nothing is known or done by any.
+/// Every answer that lasts, to a look at two services, to what is inspected, to a change and to the question for a role: nothing
+/// is known or done by any.
 fn lasts(config: &Config, hostile: &Hostile, name: &str) {
-    let asked = [("replica", Verb::Look), ("traffic", Verb::Inspect), ("publish", Verb::Apply)];
+    let asked = [("replica", Verb::Look), ("traffic", Verb::Inspect), ("publish", Verb::Apply), (LENT, Verb::Look)];
     let cases =
         lasting().into_iter().flat_map(|answer| asked.map(|(part, verb)| Case { part, verb, spoilt: Spoilt::Http(answer.clone()) }));
     each(name, &cases.collect::<Vec<_>>(), |case| {
-        let own = Hostile::new(hostile.held().clone());
-        let aws = AwsConfig { endpoint_url: Some(Url::parse(&format!("http://{}", own.at)).unwrap()), ..config.aws.clone() };
-        let said = own.tries(&Config { aws, ..config.clone() }, case)?;
+        let (own, config) = hostile.another(config);
+        let said = own.tries(&config, case)?;
         if said.knows { Err(format!("it knows by an answer without end: {said:?}")) } else { Ok(()) }
     });
+}
+
+/// Keys that no STS gives, each text of its answer replaced: some are taken, and sign what is asked with them.
+fn roles(config: &Config, hostile: &Hostile, name: &str) {
+    let cases: Vec<Case> = replaced(ROLE_TEXTS).map(|spoilt| Case { part: LENT, verb: Verb::Look, spoilt }).collect();
+    let known = AtomicU64::new(0);
+    each(name, &cases, |case| {
+        let (own, config) = hostile.another(config);
+        let said = own.tries(&config, case)?;
+        known.fetch_add(u64::from(said.knows), Ordering::SeqCst);
+        if own.spoils(ROLE) > 0 { Ok(()) } else { Err(format!("STS was not asked: {said:?}")) }
+    });
+    let known = known.into_inner();
+    println!("{name}: of {} roles with odd keys {known} were lent", cases.len());
+    assert!(known > 0 && known < cases.len() as u64, "{known} of {}", cases.len());
 }
 
 /// Bodies without end: each service's parser gets no more than its share.
 fn endless(config: &Config, runtime: &tokio::runtime::Runtime, hostile: &Hostile) {
     let piece = vec![b'x'; 64 << 10];
-    for (part, verb) in
-        [("replica", Verb::Look), ("targets", Verb::Look), ("alarm", Verb::Look), ("traffic", Verb::Inspect), ("publish", Verb::Apply)]
-    {
-        for head in
-            ["HTTP/1.1 200 OK\r\n\r\n<a>", "HTTP/1.1 500 No\r\n\r\n<a>", "HTTP/1.1 200 OK\r\ncontent-length: 9000000000000000000\r\n\r\n"]
-        {
-            let written = hostile.say(&Spoilt::Http(Answer::Endless(head.as_bytes().to_vec(), piece.clone())));
+    let heads =
+        ["HTTP/1.1 200 OK\r\n\r\n<a>", "HTTP/1.1 500 No\r\n\r\n<a>", "HTTP/1.1 200 OK\r\ncontent-length: 9000000000000000000\r\n\r\n"];
+    for (part, verb) in [
+        ("replica", Verb::Look),
+        ("targets", Verb::Look),
+        ("alarm", Verb::Look),
+        ("traffic", Verb::Inspect),
+        ("publish", Verb::Apply),
+        (LENT, Verb::Look),
+    ] {
+        // STS is asked three times, with pauses in between that are waited for.
+        let heads = if part == LENT { &heads[..1] } else { &heads[..] };
+        for head in heads {
+            let written = hostile.say(part, &Spoilt::Http(Answer::Endless(head.as_bytes().to_vec(), piece.clone())));
             let slow = Config { aws: AwsConfig { call_timeout: Duration::from_secs(10), ..config.aws.clone() }, ..config.clone() };
             let said = runtime.block_on(async {
                 let ground = ground::adapters(&slow);
@@ -291,7 +348,7 @@ fn endless(config: &Config, runtime: &tokio::runtime::Runtime, hostile: &Hostile
                     _ => ask(&slow, &ground, part, verb).await,
                 }
             });
-            // The signal of the replica asks two services.
+            // The signal of the replica asks two services, that of another account STS three times.
             let (taken, bound) = (written.load(Ordering::SeqCst), 2 * TAKEN);
             println!("aws: {part} took {taken} bytes of a body without end: {}", said.words.chars().take(120).collect::<String>());
             assert!(!said.knows, "{said:?}");

@@ -23,6 +23,8 @@ pub enum Spoilt {
     Wire(Vec<Edit>),
     /// The recorded one with every element's or key's value of a kind replaced.
     Values(u8, &'static str),
+    /// The recorded one with one of its texts replaced.
+    Text(usize, &'static str),
     /// The recorded one with another status.
     Status(u16),
     /// A whole document that has nothing to do with the question.
@@ -31,9 +33,18 @@ pub enum Spoilt {
     Http(Answer),
 }
 
+/// What stands where another value stood. The last two are line ends, which no header may hold.
+const VALUES: &[&str] =
+    &["", "-1", "NaN", "9999999999999999999999", "true", "\u{fffd}", "&lt;&amp;", "1e400", "0", "-2147483649", "&#10;", "x&#13;&#10;x: y"];
+
+/// Each of an answer's first texts, replaced by each value.
+pub fn replaced(texts: usize) -> impl Iterator<Item = Spoilt> {
+    (0..texts).flat_map(|which| VALUES.iter().map(move |value| Spoilt::Text(which, value)))
+}
+
 /// Everything that may be done with one.
 pub fn spoilt() -> impl Strategy<Value = Spoilt> {
-    let values = select(vec!["", "-1", "NaN", "9999999999999999999999", "true", "\u{fffd}", "&lt;&amp;", "1e400", "0", "-2147483649"]);
+    let values = select(VALUES);
     prop_oneof![
         6 => edits(4).prop_map(Spoilt::Body),
         2 => edits(3).prop_map(Spoilt::Wire),
@@ -108,7 +119,23 @@ pub struct Between {
     pub recorded: Recorded,
     /// `None`: everything is passed on, and the answer recorded.
     pub spoilt: Option<Spoilt>,
+    /// How a call ends whose answer is spoilt; what was recorded is the answer to all others.
+    pub only: &'static str,
+    /// How often an answer was spoilt, by the call.
+    pub spoils: BTreeMap<String, u64>,
     pub written: Arc<AtomicU64>,
+}
+
+impl Between {
+    /// What is done with the answer to that call, counted.
+    fn spoils(&mut self, call: &str) -> Option<Spoilt> {
+        let spoilt = self.spoilt.clone()?;
+        if !call.ends_with(self.only) {
+            return Some(Spoilt::Body(Vec::new()));
+        }
+        *self.spoils.entry(call.to_owned()).or_default() += 1;
+        Some(spoilt)
+    }
 }
 
 /// Serves one connection: passes on and records, or spoils what was recorded.
@@ -118,8 +145,8 @@ pub fn serve(mut stream: TcpStream, between: &Mutex<Between>) {
         let bodiless = request.starts_with(b"HEAD");
         let held = || between.lock().unwrap_or_else(PoisonError::into_inner);
         let (spoilt, recorded, written, cloud) = {
-            let between = held();
-            (between.spoilt.clone(), between.recorded.get(&call).cloned(), Arc::clone(&between.written), between.cloud)
+            let mut between = held();
+            (between.spoils(&call), between.recorded.get(&call).cloned(), Arc::clone(&between.written), between.cloud)
         };
         let Some(spoilt) = spoilt else {
             let Ok(mut up) = TcpStream::connect(cloud) else { return };
@@ -152,7 +179,11 @@ fn spoil(genuine: &[u8], spoilt: &Spoilt) -> Answer {
     match spoilt {
         Spoilt::Body(edits) => Answer::Whole(fitted(&edited(body, edits)), false),
         Spoilt::Wire(edits) => Answer::Whole(edited(genuine, edits), true),
-        Spoilt::Values(which, value) => Answer::Whole(fitted(&revalued(body, *which, value)), false),
+        Spoilt::Values(which, value) => {
+            let nth = usize::from(which % 5) + 1;
+            Answer::Whole(fitted(&revalued(body, value, |at, _| at % nth == 0)), false)
+        }
+        Spoilt::Text(which, value) => Answer::Whole(fitted(&revalued(body, value, |_, text| text == *which)), false),
         Spoilt::Status(status) => {
             let rest = head.split_once("\r\n").map_or("", |(_, rest)| rest);
             Answer::Whole([format!("HTTP/1.1 {status} X\r\n{rest}").into_bytes(), body.to_vec()].concat(), true)
@@ -168,12 +199,12 @@ fn spoil(genuine: &[u8], spoilt: &Spoilt) -> Answer {
     }
 }
 
-/// Every `which`th text between two tags becomes that value.
-fn revalued(body: &[u8], which: u8, value: &str) -> Vec<u8> {
+/// Texts between two tags become that value, chosen by the number of the tag before each and by their own.
+fn revalued(body: &[u8], value: &str, chosen: impl Fn(usize, usize) -> bool) -> Vec<u8> {
     let text = String::from_utf8_lossy(body);
-    let nth = usize::from(which % 5) + 1;
+    let mut texts = 0..;
     let parts = text.split('>').enumerate().map(|(at, part)| match part.split_once('<') {
-        Some((old, tag)) if at > 0 && !old.is_empty() && at % nth == 0 => format!("{value}<{tag}"),
+        Some((old, tag)) if at > 0 && !old.is_empty() && texts.next().is_some_and(|text| chosen(at, text)) => format!("{value}<{tag}"),
         _ => part.to_owned(),
     });
     parts.collect::<Vec<_>>().join(">").into_bytes()
