@@ -85,8 +85,7 @@ impl App {
         }
         let direction = self.direction();
         // In doubt it matters whether what was refused has been mended since.
-        let refused = |latest: &Preflight| latest.steps.values().any(|found| matches!(found, Found::Refused(_)));
-        let serves = |latest: &Preflight| self.ledger.state == State::Watching || !refused(latest);
+        let serves = |latest: &Preflight| self.ledger.state == State::Watching || !latest.refuses();
         let settled = self.ledger.active.is_some() && self.preflights.get(&direction).is_some_and(serves);
         let every = if settled { PREFLIGHT_EVERY } else { PREFLIGHT_EAGER };
         let due = self.preflight_asked.is_none_or(|asked| now.since(asked) >= every);

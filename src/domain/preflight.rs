@@ -1,12 +1,17 @@
 //! What the plan's steps said when they were asked whether they could be done, and the gate over it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use super::app::App;
 use super::autonomy::Autonomy;
 use super::gates::View;
 use super::ledger::GateState;
 use super::model::{Direction, Moment};
 use super::plan::OnFailure;
+
+/// A plan is not inspected again at a person's word within this time.
+const ANEW: Duration = Duration::from_secs(2);
 
 /// What the latest inspection of a plan's steps said.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +37,26 @@ pub enum Found {
     Refused(String),
     /// The world did not answer, or nobody can tell.
     Unknown(String),
+}
+
+impl Preflight {
+    /// True if a step would be refused.
+    pub(super) fn refuses(&self) -> bool {
+        self.steps.values().any(|found| matches!(found, Found::Refused(_)))
+    }
+}
+
+impl App {
+    /// Who commands what the last inspection refuses has mended it, or will: the plan is inspected anew, though not faster
+    /// than answers come. True if it is due now.
+    pub fn reconsider(&mut self, now: Moment) -> bool {
+        let refused = self.preflights.get(&self.direction()).is_some_and(Preflight::refuses);
+        let due = refused && self.preflight_asked.is_none_or(|asked| now.since(asked) >= ANEW);
+        if due {
+            self.preflight_asked = None;
+        }
+        due
+    }
 }
 
 impl View<'_> {

@@ -284,7 +284,13 @@ impl<H: Hands> Control<H> {
         let refuse = |words: String| Refusal { words, gates: Vec::new() };
         let app = self.fleet.apps.get(name).ok_or_else(|| refuse(format!("no app {name} is configured")))?;
         let open = app.ledger().incident.as_ref().map(|open| open.id.clone());
-        let decision = app.order(order, &id, &self.fleet.around, now)?;
+        let decision = match app.order(order, &id, &self.fleet.around, now) {
+            Ok(decision) => decision,
+            Err(refusal) => {
+                self.reconsider(name, now);
+                return Err(refusal);
+            }
+        };
         let opens = decision.entries.iter().any(|entry| matches!(entry, Entry::Opened { .. }));
         let written = self.carry(name, decision, Some(&id), now).map_err(|()| {
             let fault = self.fleet.around.journal_fault.clone().unwrap_or_else(|| "see the log".to_owned());
@@ -292,6 +298,12 @@ impl<H: Hands> Control<H> {
         })?;
         self.settle_all(now);
         Ok(Followed { incident: if opens { Some(id) } else { open }, seq: written.unwrap_or(0) })
+    }
+
+    fn reconsider(&mut self, name: &AppName, now: Moment) {
+        if self.fleet.apps.get_mut(name).is_some_and(|app| app.reconsider(now)) {
+            self.settle_all(now);
+        }
     }
 
     /// Writes an entry of the daemon itself. That it cannot be written is seen by the gates; there is nothing to undo.

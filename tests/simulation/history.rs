@@ -25,7 +25,7 @@ use crate::stage::{Disk, Shared, Stage, lock};
 /// The plan's steps.
 pub const STEPS: &[&str] = &["fence", "promote", "capacity", "traffic", "back"];
 /// Within this time after everything is mended, an app is at rest, or waits for a person and says so.
-const SETTLES: Duration = Duration::from_secs(120);
+pub const SETTLES: Duration = Duration::from_secs(120);
 /// Until the newest sample of a metric that fell silent is too old.
 const METRIC_IS_OLD: Duration = Duration::from_secs(330);
 /// How often users write.
@@ -124,7 +124,12 @@ impl History {
         self.pass(Duration::from_secs(5)).await?;
         self.mend();
         self.told.push(format!("{:>9.3} everything is mended", self.now()));
-        self.settle().await
+        let rest = self.settle().await?;
+        // What is at home again by a person's command came home whole.
+        if rest.state == State::Watching && rest.active == Some(SiteName::Standby) && self.rng.random_bool(0.3) {
+            self.go_home().await?;
+        }
+        Ok(())
     }
 
     pub fn now(&self) -> f64 {
@@ -148,7 +153,7 @@ impl History {
     }
 
     /// Lets time pass: users write, and every change is judged.
-    async fn pass(&mut self, wait: Duration) -> Result<(), String> {
+    pub async fn pass(&mut self, wait: Duration) -> Result<(), String> {
         let until = tokio::time::Instant::now() + wait;
         loop {
             let now = tokio::time::Instant::now();
@@ -283,6 +288,11 @@ impl History {
             other => self.world(other),
         }
         Ok(())
+    }
+
+    /// Somebody starts the primary's group again.
+    pub fn refill(&mut self) {
+        self.world(Deed::Refill);
     }
 
     fn world(&mut self, deed: Deed) {
@@ -422,7 +432,7 @@ impl History {
     }
 
     /// With everything mended, and a person who answers where one is waited for, the app comes to rest.
-    async fn settle(&mut self) -> Result<(), String> {
+    pub async fn settle(&mut self) -> Result<Ledger, String> {
         self.boot(false)?;
         let until = tokio::time::Instant::now() + SETTLES;
         let (mut at_rest, mut tries) = (0, 0);
@@ -435,7 +445,8 @@ impl History {
                 let mut stage = lock(&self.stage);
                 invariants::journal_is_the_state(&stage, &self.machine.boot_id(), daemon.born, Some(&ledger))?;
                 invariants::strays_are_told(&stage)?;
-                return right_for_the_world(&mut stage, &ledger);
+                right_for_the_world(&mut stage, &ledger)?;
+                return Ok(ledger);
             }
             self.answer(&ledger, &mut tries).await?;
         }

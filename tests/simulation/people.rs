@@ -9,8 +9,12 @@ use watchover::domain::ledger::{Ledger, StepState, Wish};
 use watchover::domain::model::{Actor, SiteName, State};
 use watchover::domain::orders::Order;
 
-use crate::history::{History, STEPS};
+use crate::history::{History, SETTLES, STEPS};
 use crate::stage::lock;
+
+fn by(reason: &str) -> Actor {
+    Actor { who: "alice".into(), reason: reason.into() }
+}
 
 impl History {
     /// An operator at three in the morning.
@@ -33,7 +37,6 @@ impl History {
             .map(|(name, _)| name.clone());
         let home = ledger.active == Some(SiteName::Standby);
         let incident = ledger.incident.map(|open| open.id).unwrap_or_default();
-        let by = |reason: &str| Actor { who: "alice".into(), reason: reason.into() };
         let accept_loss = *[None, Some(200.0), Some(f64::INFINITY)].choose(&mut self.rng).unwrap_or(&None);
         let step = || {
             failed
@@ -64,6 +67,31 @@ impl History {
             Some(Ok(_)) => format!("{:>9.3}    {name}: followed", self.now()),
             Some(Err(refusal)) => format!("{:>9.3}    {name}: {}", self.now(), refusal.words),
         });
+    }
+
+    /// In a whole world somebody starts the old site again and commands the way back: it is followed once that site is
+    /// well, and comes to its end.
+    pub async fn go_home(&mut self) -> Result<(), String> {
+        self.told.push(format!("{:>9.3} somebody starts the primary again, and commands the way back", self.now()));
+        self.refill();
+        let mut refused = String::new();
+        for _ in 0..SETTLES.as_secs() / 3 {
+            self.pass(Duration::from_secs(3)).await?;
+            let Some(daemon) = &self.daemon else { return Err("settles: the daemon died of nothing".into()) };
+            let wish = Wish { by: by("home again"), accept_loss: Some(f64::INFINITY), shown: None, force: true, graceful: false };
+            let answer = daemon.order(Order::Move { to: SiteName::Primary, wish }).await;
+            lock(&self.stage).coverage.order("move", matches!(answer, Some(Ok(_))));
+            match answer {
+                Some(Ok(_)) => {
+                    let rest = self.settle().await?;
+                    let home = rest.active == Some(SiteName::Primary) || rest.state != State::Watching;
+                    return if home { Ok(()) } else { Err(format!("settles: commanded home, and at rest with {:?}", rest.active)) };
+                }
+                Some(Err(refusal)) => refused = refusal.words,
+                None => return Err("settles: no answer to an order".into()),
+            }
+        }
+        Err(format!("settles: the way back is refused in a whole world: {refused}"))
     }
 
     /// What a person does whom it waits for, when all is mended.
