@@ -138,9 +138,14 @@ pub(super) fn next(app: &App, around: &Around, now: Moment) -> Option<Decision> 
             let waits_for = format!("`watchover retry {0} --reason TEXT` or `watchover abort {0} --reason TEXT`", incident.id);
             Entry::Stuck { words, waits_for }
         };
+        let stuck = matches!(entry, Entry::Stuck { .. });
         let mut decision = Decision::entry(entry);
         for step in incident.steps.iter().filter(|(_, run)| active(run)).map(|(name, _)| name) {
             decision = decision.and(Effect::Cancel { step: step.clone() });
+            // Whoever retries it waits for nothing that was stopped; an undo waits, so that it overtakes nothing.
+            if stuck {
+                decision = decision.doing(step, Work::default());
+            }
         }
         return Some(decision);
     }
