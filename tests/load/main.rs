@@ -6,6 +6,7 @@
 
 mod clients;
 mod crowd;
+mod fleet;
 mod outage;
 mod pulse;
 #[expect(dead_code, reason = "each test file uses its part of the harness")]
@@ -14,6 +15,7 @@ mod real;
 mod rush;
 #[path = "../sim/mod.rs"]
 mod sim;
+mod sites;
 #[expect(dead_code, reason = "each test file uses its part of the harness")]
 #[path = "../crash/stage.rs"]
 mod stage;

@@ -104,7 +104,7 @@ fn closed(stage: &Stage) -> Value {
 }
 
 /// Mean lateness of the pulse, and the first bound of the histogram that holds all of them.
-fn lag(daemon: &Daemon) -> (f64, f64) {
+pub fn lag(daemon: &Daemon) -> (f64, f64) {
     let metrics = daemon.metrics();
     let name = "watchover_loop_lag_seconds";
     let count = metrics.value(&format!("{name}_count"), &[]);
