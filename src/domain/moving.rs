@@ -246,7 +246,7 @@ fn drive(app: &App, around: &Around, incident: &Incident, step: &PlannedStep, ru
     let waking = since.mono < around.awake.mono && now.since(around.awake) < LAST_LOOK;
     let answered = match work {
         Work::Back(Report::Verified(Ok(_)) | Report::Inspected(Ok(Inspection::AlreadySo(_)))) => true,
-        Work::Back(Report::Verified(Err(_)) | Report::Inspected(Err(_)) | Report::Applied(Err(_))) => waking,
+        Work::Back(Report::Verified(Err(_)) | Report::Inspected(Err(_)) | Report::Applied(_)) => waking,
         // Nothing of it was seen in this process: it may have come true meanwhile.
         Work::Idle { .. } => waking || !app.work.contains_key(name),
         Work::Out { since: sent, .. } => waking || (sent.since(since) >= step.deadline && now.since(*sent) < LAST_LOOK),
