@@ -28,6 +28,8 @@ pub const STEPS: &[&str] = &["fence", "promote", "capacity", "traffic", "back"];
 pub const SETTLES: Duration = Duration::from_secs(120);
 /// Until the newest sample of a metric that fell silent is too old.
 const METRIC_IS_OLD: Duration = Duration::from_secs(330);
+/// Until a metric that is mended has a datapoint that one can read: one a minute, two minutes late.
+const DATAPOINT: Duration = Duration::from_secs(200);
 /// How often users write.
 const WRITES_EVERY: Duration = Duration::from_millis(400);
 /// How often the state is judged while nothing is written: requests alone can break something, too.
@@ -124,6 +126,11 @@ impl History {
         self.pass(Duration::from_secs(5)).await?;
         self.mend();
         self.told.push(format!("{:>9.3} everything is mended", self.now()));
+        // A metric that lied or was silent is whole with its next datapoint.
+        if ["lag-stale", "lag-minus-one"].iter().any(|name| lock(&self.stage).coverage.count(&format!("fault {name}")) > 0) {
+            self.boot(false)?;
+            self.pass(DATAPOINT).await?;
+        }
         let rest = self.settle().await?;
         // What is at home again by a person's command came home whole.
         if rest.state == State::Watching && rest.active == Some(SiteName::Standby) && self.rng.random_bool(0.3) {

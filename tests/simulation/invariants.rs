@@ -348,13 +348,13 @@ fn figures(stage: &Stage) -> Checked {
                 holds!(whole, "figures: {total} is not the sum of {:?}", figures.phases);
                 let one_boot = boots.iter().all(|boot| *boot == row.boot_id);
                 if let (Some(at), false, true) = (first_failed, commanded, one_boot) {
-                    earliest(stage, active.map_or(SiteName::Primary, other), at)?;
+                    earliest(stage, active.map_or(SiteName::Primary, other), at, row)?;
                     let since = row.at.since(at).as_secs_f64();
                     let began = total <= since + 1e-6;
                     holds!(began, "figures: RTO {total} where {since} passed since the failed look");
                     // The clock stops with the first of a row of good answers of the front door, and with nothing else.
                     let end = at.mono + (total * 1e6) as i64;
-                    let front = stage.seen.iter().filter(|look| look.subject == Some(Subject::FrontDoor));
+                    let front = stage.seen.iter().filter(|look| look.is_of(Some(Subject::FrontDoor), row));
                     let mut told: Vec<_> = front.filter(|look| !matches!(look.verdict, Verdict::Unknown(_))).collect();
                     told.sort_by_key(|look| look.sent);
                     let first = told.iter().position(|look| look.verdict == Verdict::Up && (look.done - end).abs() <= 1);
@@ -380,8 +380,8 @@ fn other(site: SiteName) -> SiteName {
 /// Whoever looked at that site right before, and was not told `unknown`, was answered well: the clock begins with the
 /// first failed look of its row. What an earlier life saw and did not write is lost with it; what was counted before a
 /// standstill or a step of the clock is forgotten, and a row says so if the disk takes one.
-fn earliest(stage: &Stage, site: SiteName, first_failed: Moment) -> Checked {
-    let of_site = |look: &&Seen| look.subject == Some(Subject::Signal(site, 0)) && !matches!(look.verdict, Verdict::Unknown(_));
+fn earliest(stage: &Stage, site: SiteName, first_failed: Moment, closed: &Record) -> Checked {
+    let of_site = |look: &&Seen| look.is_of(Some(Subject::Signal(site, 0)), closed) && !matches!(look.verdict, Verdict::Unknown(_));
     let Some(first) = stage.seen.iter().filter(of_site).find(|look| look.sent == first_failed.mono) else { return Ok(()) };
     let before =
         stage.seen.iter().filter(of_site).filter(|look| look.life == first.life && look.sent < first.sent).max_by_key(|look| look.sent);
