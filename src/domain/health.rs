@@ -94,7 +94,10 @@ impl SignalHealth {
             return;
         }
         match verdict.health() {
-            Health::Down => self.last_down = Some(look.sent),
+            Health::Down => {
+                self.unlearn(policy, look.sent);
+                self.last_down = Some(look.sent);
+            }
             Health::Up => self.last_up = Some(look.sent),
             Health::Unknown => {}
         }
@@ -113,11 +116,21 @@ impl SignalHealth {
             return;
         }
         self.weigh(policy, sent, verdict);
+        if verdict.health() == Health::Down {
+            self.unlearn(policy, sent);
+        }
         self.last = Some(Last { sent, done, verdict, detail: detail.to_owned() });
         match verdict {
             Verdict::Unknown(_) => self.unknowns = self.unknowns.saturating_add(1),
             Verdict::Down(_) => self.count_down(policy, sent),
             Verdict::Up => self.count_up(policy),
+        }
+    }
+
+    /// Whoever was blind and then sees it ill does not know it well: what was settled before must not come back by a bad look.
+    fn unlearn(&mut self, policy: &SignalPolicy, sent: Moment) {
+        if self.settled == Health::Up && self.health(policy, sent) == Health::Unknown {
+            self.settled = Health::Unknown;
         }
     }
 
@@ -315,6 +328,24 @@ mod tests {
     }
 
     #[test]
+    fn whoever_was_blind_does_not_know_it_well_by_a_bad_look() {
+        for (looks, health) in [
+            ("..???x", Health::Unknown),
+            ("..???x..", Health::Unknown),
+            ("..???x.....", Health::Up),
+            ("..???xxx", Health::Down),
+            ("..???.", Health::Up),
+            ("..??x", Health::Up),
+            ("xxx???.", Health::Down),
+        ] {
+            assert_eq!(feed(&mut SignalHealth::default(), 0, looks).0, health, "{looks}");
+        }
+        let mut signal = SignalHealth::default();
+        feed(&mut signal, 0, "..");
+        assert_eq!(feed(&mut signal, 60_000, "x").0, Health::Unknown, "nothing was seen for a minute");
+    }
+
+    #[test]
     fn a_brown_out_trips_by_rate_and_only_with_enough_evidence() {
         let mut signal = SignalHealth::default();
         let (health, now) = feed(&mut signal, 0, "xx.xx.xx.xx.xx.xx.");
@@ -421,6 +452,8 @@ mod tests {
         assert_eq!(read(165, 180, Verdict::Unknown(Cause::Throttled)).0, Health::Up);
         assert_eq!(read(180, 180, Verdict::Unknown(Cause::Throttled)).0, Health::Unknown, "we are blind");
         assert_eq!(read(195, 180, Verdict::Up), (Health::Up, 0, false), "we see again, even if nothing new");
+        assert_eq!(read(210, 240, down).0, Health::Up);
+        assert_eq!(read(270, 240, down).0, Health::Unknown, "nothing was seen for a minute, and then the same bad one");
     }
 
     #[test]
