@@ -379,14 +379,16 @@ fn other(site: SiteName) -> SiteName {
 
 /// Whoever looked at that site right before, and was not told `unknown`, was answered well: the clock begins with the
 /// first failed look of its row. What an earlier life saw and did not write is lost with it; what was counted before a
-/// standstill or a step of the clock is forgotten, and a row says so if the disk takes one.
+/// standstill, a step of the clock or the undoing of our own fence is forgotten, and a row says so if the disk takes one.
 fn earliest(stage: &Stage, site: SiteName, first_failed: Moment, closed: &Record) -> Checked {
     let of_site = |look: &&Seen| look.is_of(Some(Subject::Signal(site, 0)), closed) && !matches!(look.verdict, Verdict::Unknown(_));
     let Some(first) = stage.seen.iter().filter(of_site).find(|look| look.sent == first_failed.mono) else { return Ok(()) };
     let before =
         stage.seen.iter().filter(of_site).filter(|look| look.life == first.life && look.sent < first.sent).max_by_key(|look| look.sent);
     let forgot = |row: &Record, from: i64| {
-        matches!(row.entry, Entry::Gap { .. } | Entry::ClockStepped { .. }) && (from..=first.done).contains(&row.at.mono)
+        let forgets = matches!(&row.entry, Entry::Gap { .. } | Entry::ClockStepped { .. })
+            || matches!(&row.entry, Entry::StepUndone { step, .. } if step == "fence");
+        forgets && (from..=first.done).contains(&row.at.mono)
     };
     let full = stage.coverage.count("fault disk-full") > 0;
     let well = full || before.is_none_or(|look| look.verdict == Verdict::Up || stage.rows.iter().any(|row| forgot(row, look.sent)));
