@@ -85,6 +85,11 @@ impl Coverage {
         self.hit(format!("fault {name}"));
     }
 
+    pub fn had_fault(&self, name: &str) -> bool {
+        debug_assert!(FAULTS.contains(&name), "{name} is not in the list of faults");
+        self.count(&format!("fault {name}")) > 0
+    }
+
     /// Somebody was not heard because the way is cut.
     pub fn cut(&mut self, peer: &str) {
         self.hit(format!("fault cut {peer}"));

@@ -7,10 +7,10 @@ use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use watchover::domain::model::Mode;
 use watchover::domain::policy::{AppPolicy, OnRpoExceeded};
-use watchover::lab::faults::Fault;
-use watchover::lab::world::{MetricMode, PRIMARY_REGION, Replication, STANDBY_REGION, SiteMode, SiteName as Site};
+use watchover::lab::faults::{Fault, Rule};
+use watchover::lab::world::{MetricMode, PRIMARY_REGION, Replication, STANDBY_REGION, SiteMode, SiteName as Site, Sizes};
 
-use crate::stage::Disk;
+use crate::stage::{Disk, Stage};
 
 /// Whom we can be cut off from.
 pub const PEERS: &[&str] = &[
@@ -215,5 +215,140 @@ pub fn of_api(fault: &Fault) -> &'static str {
         Fault::Latency { .. } => "api-late",
         Fault::DropBefore => "api-loses-request",
         Fault::DropAfter => "api-loses-answer",
+    }
+}
+
+impl Stage {
+    /// What is done to the world, the network or the disk; what is done to the daemon is not the stage's.
+    pub fn undergo(&mut self, deed: Deed) {
+        let now = self.now();
+        let name = match deed {
+            Deed::Dark(region, dark) => {
+                self.world.set_dark(region, dark, now);
+                if dark { "region-dark" } else { "region-lit" }
+            }
+            Deed::Mode(site, mode) => {
+                let name = match &mode {
+                    SiteMode::Ok => "site-mended",
+                    SiteMode::Refuse => "site-refuses",
+                    SiteMode::Reset => "site-resets",
+                    SiteMode::Hang => "site-hangs",
+                    SiteMode::Error => "site-errors",
+                    SiteMode::WrongBody => "site-wrong-body",
+                    SiteMode::Slow { .. } => "site-slow",
+                    SiteMode::Share { .. } => "site-brown-out",
+                };
+                self.world.set_site_mode(site, mode, now);
+                name
+            }
+            Deed::App(site, running) => {
+                self.world.set_app(site, running, now);
+                if running { "app-started" } else { "app-stopped" }
+            }
+            Deed::InstanceDies => {
+                let found = self.world.groups().iter().flat_map(|group| &group.instances).map(|one| one.id.clone()).next();
+                if let Some(id) = found {
+                    drop(self.world.kill_instance(&id, now));
+                }
+                "instance-dies"
+            }
+            Deed::NoCapacity(on) => {
+                drop(self.world.set_no_capacity("shop-standby", on, now));
+                "no-capacity"
+            }
+            Deed::Refill => {
+                drop(self.world.update_group(PRIMARY_REGION, "shop-primary", Sizes { min: Some(2), desired: Some(2), max: Some(4) }, now));
+                "group-refilled"
+            }
+            Deed::Isolated(on) => {
+                self.world.set_isolated(on, now);
+                if on { "isolated" } else { "connected" }
+            }
+            Deed::Cut(peer, on) => {
+                // Counted where somebody is not heard because of it.
+                if on {
+                    self.cut.insert(peer);
+                } else {
+                    self.cut.remove(peer);
+                }
+                return;
+            }
+            Deed::Slow(by) => {
+                self.slow = by;
+                if by == 0 { "quick-network" } else { "slow-network" }
+            }
+            Deed::Api(service, region, operation, fault, times) => {
+                let (service, region, operation) = (service.to_owned(), region.to_owned(), operation.to_owned());
+                self.faults.add(Rule { service, region, operation, fault, times, until: Some(now + 20_000) });
+                // Counted where it hits.
+                return;
+            }
+            Deed::Replication(state, extra) => {
+                self.world.set_replication("shop-replica", Some(state), Some(extra), now);
+                match (state, extra) {
+                    (Replication::Broken, _) => "replication-broken",
+                    (Replication::Paused, _) => "replication-paused",
+                    (Replication::Ok, 0) => "replication-mended",
+                    (Replication::Ok, _) => "replication-late",
+                }
+            }
+            Deed::Metric(mode) => {
+                self.world.set_lag_metric("shop-replica", mode, now);
+                match mode {
+                    MetricMode::Truth => "lag-told",
+                    MetricMode::Missing => "lag-missing",
+                    // Counted where it is read.
+                    MetricMode::Fixed(_) => return,
+                }
+            }
+            Deed::Busy(status) => {
+                // Only a replica that nobody asked anything of is busy with something of its own.
+                let idle = self.world.database(STANDBY_REGION, "shop-replica").is_some_and(|found| found.promotion.is_none());
+                if !idle {
+                    return;
+                }
+                self.world.set_database_status("shop-replica", status, now);
+                if status == "available" { "database-idle" } else { "database-busy" }
+            }
+            Deed::KillAt(doors) => {
+                self.dies_at = Some(self.doors + doors);
+                return;
+            }
+            Deed::Disk(disk) => {
+                self.disk = disk;
+                if disk == Disk::Full { "disk-full" } else { "disk-mended" }
+            }
+            Deed::ClockStep(_)
+            | Deed::Paused(_)
+            | Deed::Kill
+            | Deed::JournalLost
+            | Deed::Boot { .. }
+            | Deed::Reload(_)
+            | Deed::MetricForLong(_)
+            | Deed::Person(_) => return,
+        };
+        self.coverage.fault(name);
+    }
+
+    /// The world is whole again; what the daemon has done to it stays.
+    pub fn mend(&mut self) {
+        let now = self.now();
+        for region in [PRIMARY_REGION, STANDBY_REGION] {
+            self.world.set_dark(region, false, now);
+        }
+        for site in [Site::Primary, Site::Standby] {
+            self.world.set_site_mode(site, SiteMode::Ok, now);
+            self.world.set_app(site, true, now);
+        }
+        self.world.set_isolated(false, now);
+        drop(self.world.set_no_capacity("shop-standby", false, now));
+        if self.world.database(STANDBY_REGION, "shop-replica").is_some_and(|found| found.promotion.is_none()) {
+            self.world.set_database_status("shop-replica", "available", now);
+        }
+        self.world.set_replication("shop-replica", Some(Replication::Ok), Some(0), now);
+        self.world.set_lag_metric("shop-replica", MetricMode::Truth, now);
+        self.cut.clear();
+        self.faults.clear();
+        (self.slow, self.disk, self.dies_at) = (0, Disk::Well, None);
     }
 }

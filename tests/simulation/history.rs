@@ -11,8 +11,7 @@ use watchover::domain::ledger::{Ledger, Record};
 use watchover::domain::model::{Direction, Mode, SiteName, State};
 use watchover::domain::plan::{Class, Plan};
 use watchover::domain::policy::{AppPolicy, OnRpoExceeded, Window};
-use watchover::lab::faults::Rule;
-use watchover::lab::world::{Ask, MetricMode, PRIMARY_REGION, Replication, STANDBY_REGION, SiteMode, SiteName as Site, SiteReply, Sizes};
+use watchover::lab::world::{Ask, SiteName as Site, SiteReply};
 use watchover::runtime::metrics::Metrics;
 
 use crate::coverage::Coverage;
@@ -124,10 +123,10 @@ impl History {
             }
         }
         self.pass(Duration::from_secs(5)).await?;
-        self.mend();
+        lock(&self.stage).mend();
         self.told.push(format!("{:>9.3} everything is mended", self.now()));
         // A metric that lied or was silent is whole with its next datapoint.
-        if ["lag-stale", "lag-minus-one"].iter().any(|name| lock(&self.stage).coverage.count(&format!("fault {name}")) > 0) {
+        if ["lag-stale", "lag-minus-one"].iter().any(|name| lock(&self.stage).coverage.had_fault(name)) {
             self.boot(false)?;
             self.pass(DATAPOINT).await?;
         }
@@ -288,154 +287,13 @@ impl History {
                 }
             }
             Deed::MetricForLong(mode) => {
-                self.world(Deed::Metric(mode));
+                lock(&self.stage).undergo(Deed::Metric(mode));
                 self.pass(METRIC_IS_OLD).await?;
             }
             Deed::Person(which) => self.person(which).await,
-            other => self.world(other),
+            other => lock(&self.stage).undergo(other),
         }
         Ok(())
-    }
-
-    /// Somebody starts the primary's group again.
-    pub fn refill(&mut self) {
-        self.world(Deed::Refill);
-    }
-
-    fn world(&mut self, deed: Deed) {
-        let mut guard = lock(&self.stage);
-        let stage = &mut *guard;
-        let now = stage.now();
-        let name = match deed {
-            Deed::Dark(region, dark) => {
-                stage.world.set_dark(region, dark, now);
-                if dark { "region-dark" } else { "region-lit" }
-            }
-            Deed::Mode(site, mode) => {
-                let name = match &mode {
-                    SiteMode::Ok => "site-mended",
-                    SiteMode::Refuse => "site-refuses",
-                    SiteMode::Reset => "site-resets",
-                    SiteMode::Hang => "site-hangs",
-                    SiteMode::Error => "site-errors",
-                    SiteMode::WrongBody => "site-wrong-body",
-                    SiteMode::Slow { .. } => "site-slow",
-                    SiteMode::Share { .. } => "site-brown-out",
-                };
-                stage.world.set_site_mode(site, mode, now);
-                name
-            }
-            Deed::App(site, running) => {
-                stage.world.set_app(site, running, now);
-                if running { "app-started" } else { "app-stopped" }
-            }
-            Deed::InstanceDies => {
-                let found = stage.world.groups().iter().flat_map(|group| &group.instances).map(|one| one.id.clone()).next();
-                if let Some(id) = found {
-                    drop(stage.world.kill_instance(&id, now));
-                }
-                "instance-dies"
-            }
-            Deed::NoCapacity(on) => {
-                drop(stage.world.set_no_capacity("shop-standby", on, now));
-                "no-capacity"
-            }
-            Deed::Refill => {
-                drop(stage.world.update_group(PRIMARY_REGION, "shop-primary", Sizes { min: Some(2), desired: Some(2), max: Some(4) }, now));
-                "group-refilled"
-            }
-            Deed::Isolated(on) => {
-                stage.world.set_isolated(on, now);
-                if on { "isolated" } else { "connected" }
-            }
-            Deed::Cut(peer, on) => {
-                // Counted where somebody is not heard because of it.
-                if on {
-                    stage.cut.insert(peer);
-                } else {
-                    stage.cut.remove(peer);
-                }
-                return;
-            }
-            Deed::Slow(by) => {
-                stage.slow = by;
-                if by == 0 { "quick-network" } else { "slow-network" }
-            }
-            Deed::Api(service, region, operation, fault, times) => {
-                let (service, region, operation) = (service.to_owned(), region.to_owned(), operation.to_owned());
-                stage.faults.add(Rule { service, region, operation, fault, times, until: Some(now + 20_000) });
-                // Counted where it hits.
-                return;
-            }
-            Deed::Replication(state, extra) => {
-                stage.world.set_replication("shop-replica", Some(state), Some(extra), now);
-                match (state, extra) {
-                    (Replication::Broken, _) => "replication-broken",
-                    (Replication::Paused, _) => "replication-paused",
-                    (Replication::Ok, 0) => "replication-mended",
-                    (Replication::Ok, _) => "replication-late",
-                }
-            }
-            Deed::Metric(mode) => {
-                stage.world.set_lag_metric("shop-replica", mode, now);
-                match mode {
-                    MetricMode::Truth => "lag-told",
-                    MetricMode::Missing => "lag-missing",
-                    // Counted where it is read.
-                    MetricMode::Fixed(_) => return,
-                }
-            }
-            Deed::Busy(status) => {
-                // Only a replica that nobody asked anything of is busy with something of its own.
-                let idle = stage.world.database(STANDBY_REGION, "shop-replica").is_some_and(|found| found.promotion.is_none());
-                if !idle {
-                    return;
-                }
-                stage.world.set_database_status("shop-replica", status, now);
-                if status == "available" { "database-idle" } else { "database-busy" }
-            }
-            Deed::KillAt(doors) => {
-                stage.dies_at = Some(stage.doors + doors);
-                return;
-            }
-            Deed::Disk(disk) => {
-                stage.disk = disk;
-                if disk == Disk::Full { "disk-full" } else { "disk-mended" }
-            }
-            Deed::ClockStep(_)
-            | Deed::Paused(_)
-            | Deed::Kill
-            | Deed::JournalLost
-            | Deed::Boot { .. }
-            | Deed::Reload(_)
-            | Deed::MetricForLong(_)
-            | Deed::Person(_) => return,
-        };
-        stage.coverage.fault(name);
-    }
-
-    /// The world is whole again; what the daemon has done to it stays.
-    fn mend(&mut self) {
-        let mut guard = lock(&self.stage);
-        let stage = &mut *guard;
-        let now = stage.now();
-        for region in [PRIMARY_REGION, STANDBY_REGION] {
-            stage.world.set_dark(region, false, now);
-        }
-        for site in [Site::Primary, Site::Standby] {
-            stage.world.set_site_mode(site, SiteMode::Ok, now);
-            stage.world.set_app(site, true, now);
-        }
-        stage.world.set_isolated(false, now);
-        drop(stage.world.set_no_capacity("shop-standby", false, now));
-        if stage.world.database(STANDBY_REGION, "shop-replica").is_some_and(|found| found.promotion.is_none()) {
-            stage.world.set_database_status("shop-replica", "available", now);
-        }
-        stage.world.set_replication("shop-replica", Some(Replication::Ok), Some(0), now);
-        stage.world.set_lag_metric("shop-replica", MetricMode::Truth, now);
-        stage.cut.clear();
-        stage.faults.clear();
-        (stage.slow, stage.disk, stage.dies_at) = (0, Disk::Well, None);
     }
 
     /// With everything mended, and a person who answers where one is waited for, the app comes to rest.

@@ -25,8 +25,9 @@ use watchover::runtime::post::Post;
 use watchover::runtime::probing::{Prober, Seen as SeenHook, Whose};
 use watchover::runtime::supervisor::Supervisor;
 
-use crate::doors::{Eye, SimJournal, SimProbe, SimStep, subject};
+use crate::doors::{Eye, SimJournal, SimProbe, subject};
 use crate::stage::{Life, Seen, Shared, lock};
+use crate::steps::SimStep;
 
 /// The daemon's own hands, but for what only readers need; a dead process's hands do nothing.
 struct SimHands {

@@ -18,6 +18,7 @@ mod people;
 #[path = "../sim/mod.rs"]
 mod sim;
 mod stage;
+mod steps;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};

@@ -6,15 +6,13 @@ use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use watchover::domain::ledger::{Ledger, StepState, Wish};
-use watchover::domain::model::{Actor, SiteName, State};
+use watchover::domain::model::{SiteName, State};
 use watchover::domain::orders::Order;
 
+use crate::deeds::Deed;
 use crate::history::{History, SETTLES, STEPS};
+use crate::sim::by;
 use crate::stage::lock;
-
-fn by(reason: &str) -> Actor {
-    Actor { who: "alice".into(), reason: reason.into() }
-}
 
 impl History {
     /// An operator at three in the morning.
@@ -73,7 +71,7 @@ impl History {
     /// well, and comes to its end.
     pub async fn go_home(&mut self) -> Result<(), String> {
         self.told.push(format!("{:>9.3} somebody starts the primary again, and commands the way back", self.now()));
-        self.refill();
+        lock(&self.stage).undergo(Deed::Refill);
         let mut refused = String::new();
         for _ in 0..SETTLES.as_secs() / 3 {
             self.pass(Duration::from_secs(3)).await?;
@@ -97,7 +95,6 @@ impl History {
     /// What a person does whom it waits for, when all is mended.
     pub async fn answer(&mut self, ledger: &Ledger, tries: &mut u32) -> Result<(), String> {
         let Some(daemon) = &self.daemon else { return Ok(()) };
-        let by = |reason: &str| Actor { who: "bob".into(), reason: reason.into() };
         if ledger.paused.is_some() {
             drop(daemon.order(Order::Resume { by: by("done") }).await);
         }

@@ -57,6 +57,11 @@ impl Seen {
     pub fn is_of(&self, subject: Option<Subject>, row: &Record) -> bool {
         self.subject == subject && *self.boot == *row.boot_id
     }
+
+    /// True if it says how its subject is.
+    pub fn tells(&self) -> bool {
+        !matches!(self.verdict, Verdict::Unknown(_))
+    }
 }
 
 /// What the disk does.
