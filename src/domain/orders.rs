@@ -6,7 +6,6 @@ use super::decide::{App, Decision, Effect};
 use super::gates::{self, Around, View};
 use super::ledger::{Entry, Gate, Illegal, Incident, Ledger, Record, Ruling, StepState, Wish};
 use super::model::{Actor, Direction, Moment, Outcome, SiteName, State, Trigger};
-use super::preflight::Preflight;
 use super::quorum::Point;
 use super::rpo::Exposure;
 
@@ -142,8 +141,11 @@ impl App {
         let (ruling, gates, exposure) = view.gates(direction, Point::Start);
         if ruling != Ruling::Go {
             let words = format!("refused, and nothing was changed: {}", gates::closed_words(&gates));
-            let refused = self.preflights.get(&direction).is_some_and(Preflight::refuses);
-            let hint = if refused { "; the plan is being inspected anew: if that is mended, try again in a few seconds" } else { "" };
+            let hint = if self.is_refused(direction) {
+                "; the plan is being inspected anew: if that is mended, try again in a few seconds"
+            } else {
+                ""
+            };
             return Err(Refusal { words: format!("{words}{hint}"), gates });
         }
         let plan = self.policy.plan_to(to).for_move(graceful);

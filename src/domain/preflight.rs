@@ -8,7 +8,7 @@ use super::autonomy::Autonomy;
 use super::gates::View;
 use super::ledger::GateState;
 use super::model::{Direction, Moment};
-use super::plan::OnFailure;
+use super::plan::{OnFailure, Plan};
 
 /// A plan is not inspected again at a person's word within this time.
 const ANEW: Duration = Duration::from_secs(2);
@@ -40,18 +40,26 @@ pub enum Found {
 }
 
 impl Preflight {
-    /// True if a step would be refused.
-    pub(super) fn refuses(&self) -> bool {
-        self.steps.values().any(|found| matches!(found, Found::Refused(_)))
+    /// What each step would say without which the move cannot go on.
+    fn needed<'a>(&'a self, plan: &'a Plan) -> impl Iterator<Item = (&'a str, &'a Found)> {
+        let needed = plan.steps.iter().filter(|step| step.on_failure == OnFailure::Halt);
+        needed.filter_map(|step| Some((step.name.as_str(), self.steps.get(&step.name)?)))
     }
 }
 
 impl App {
+    /// True if the latest inspection refuses a move that way.
+    pub(super) fn is_refused(&self, direction: Direction) -> bool {
+        let refuses = |latest: &Preflight| {
+            latest.needed(self.policy.plan_to(direction.target())).any(|(_, found)| matches!(found, Found::Refused(_)))
+        };
+        self.preflights.get(&direction).is_some_and(refuses)
+    }
+
     /// Who commands what the last inspection refuses has mended it, or will: the plan is inspected anew, though not faster
     /// than answers come. True if it is due now.
     pub fn reconsider(&mut self, now: Moment) -> bool {
-        let refused = self.preflights.get(&self.direction()).is_some_and(Preflight::refuses);
-        let due = refused && self.preflight_asked.is_none_or(|asked| now.since(asked) >= ANEW);
+        let due = self.is_refused(self.direction()) && self.preflight_asked.is_none_or(|asked| now.since(asked) >= ANEW);
         if due {
             self.preflight_asked = None;
         }
@@ -71,11 +79,11 @@ impl View<'_> {
         }
         let Some(preflight) = self.preflight else { return self.shut(|| "the plan was not inspected yet".to_owned()) };
         let (mut refused, mut unknown) = (Vec::new(), Vec::new());
-        for step in plan.steps.iter().filter(|step| step.on_failure == OnFailure::Halt) {
-            match preflight.steps.get(&step.name) {
-                Some(Found::Refused(why)) => refused.push(format!("{}: {why}", step.name)),
-                Some(Found::Unknown(why)) => unknown.push(format!("{}: {why}", step.name)),
-                Some(Found::AlreadySo | Found::Possible) | None => {}
+        for (step, found) in preflight.needed(plan) {
+            match found {
+                Found::Refused(why) => refused.push(format!("{step}: {why}")),
+                Found::Unknown(why) => unknown.push(format!("{step}: {why}")),
+                Found::AlreadySo | Found::Possible => {}
             }
         }
         let age = self.now.since(preflight.at).as_secs_f64();
@@ -86,5 +94,22 @@ impl View<'_> {
         } else {
             self.open(|| format!("inspected {age:.0}s ago; every step can be done"))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::fixtures::{at, step};
+    use crate::domain::plan::{Class, PlannedStep};
+
+    #[test]
+    fn what_the_move_can_go_without_refuses_no_move() {
+        let fence = PlannedStep { on_failure: OnFailure::Continue, ..step("fence", Class::Other, None, &[]) };
+        let plan = Plan { direction: Direction::ToStandby, steps: vec![fence, step("promote", Class::Data, None, &[])] };
+        let refused = |name: &str| (name.to_owned(), Found::Refused("AccessDenied".into()));
+        let steps = BTreeMap::from([refused("fence"), refused("promote"), refused("gone")]);
+        let latest = Preflight { at: at(1), direction: Direction::ToStandby, steps, autonomy: BTreeMap::new() };
+        assert_eq!(latest.needed(&plan).map(|(step, _)| step).collect::<Vec<_>>(), ["promote"]);
     }
 }
