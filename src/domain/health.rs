@@ -6,12 +6,14 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::model::{Finding, Health, Look, Moment, Verdict, words};
+use super::model::{Finding, Health, Look, Moment, Verdict};
 use super::policy::{SignalPolicy, Window};
 
-words! {
-    /// Which of the two ways a signal went down.
-    Trip { Run = "run", Rate = "rate" }
+/// Which of the two ways a signal went down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trip {
+    Run,
+    Rate,
 }
 
 /// How long a signal without a window of its own remembers a single bad look.
@@ -225,11 +227,6 @@ impl SignalHealth {
         self.health(policy, now) == Health::Down || (self.doubted && self.last_down.is_some_and(|at| now.since(at) < memory))
     }
 
-    /// Which way it went down.
-    pub fn trip(&self) -> Option<Trip> {
-        self.trip
-    }
-
     /// True if a run brought it down, and it was well when it was last seen. What was not seen since outvotes nothing.
     pub fn wavers(&self) -> bool {
         self.trip == Some(Trip::Run) && self.run_started.is_none()
@@ -351,7 +348,7 @@ mod tests {
         let (health, now) = feed(&mut signal, 0, "xx.xx.xx.xx.xx.xx.");
         assert_eq!(health, Health::Unknown, "a cold start in a brown-out says nothing yet");
         let (health, now) = feed(&mut signal, now, "xx.xx.");
-        assert_eq!((health, signal.trip()), (Health::Down, Some(Trip::Rate)));
+        assert_eq!((health, signal.trip), (Health::Down, Some(Trip::Rate)));
         let (health, _) = feed(&mut signal, now, ".....");
         assert_eq!(health, Health::Down, "a lucky run does not outvote the rate: {}", signal.rate());
     }
@@ -360,9 +357,9 @@ mod tests {
     fn a_brown_out_ends_when_the_rate_has_fallen_and_looks_are_good() {
         let mut signal = SignalHealth::default();
         let (health, now) = feed(&mut signal, 0, "xx.xx.xx.xx.xx.xx.xx.xx.");
-        assert_eq!((health, signal.trip()), (Health::Down, Some(Trip::Rate)));
+        assert_eq!((health, signal.trip), (Health::Down, Some(Trip::Rate)));
         let (health, _) = feed(&mut signal, now, &".".repeat(30));
-        assert_eq!((health, signal.trip()), (Health::Up, None), "{}", signal.rate());
+        assert_eq!((health, signal.trip), (Health::Up, None), "{}", signal.rate());
     }
 
     #[test]

@@ -17,10 +17,14 @@ pub struct SiteView {
     pub first_failed: Option<Moment>,
 }
 
+/// The signals by which a site is judged.
+fn counting<'a>(policy: &'a SitePolicy, signals: &'a [SignalHealth]) -> impl Iterator<Item = (&'a SignalPolicy, &'a SignalHealth)> {
+    policy.signals.iter().zip(signals).filter(|(policy, _)| policy.counts)
+}
+
 /// Judges a site by its own rule.
 pub fn site(policy: &SitePolicy, signals: &[SignalHealth], now: Moment) -> SiteView {
-    let counting = || policy.signals.iter().zip(signals).filter(|(policy, _)| policy.counts);
-    let of = |health: Health| counting().filter(move |(policy, signal)| signal.health(policy, now) == health);
+    let of = |health: Health| counting(policy, signals).filter(move |(policy, signal)| signal.health(policy, now) == health);
     let (down, up) = (of(Health::Down).count(), of(Health::Up).count());
     let known = down + up;
     let tripped = match policy.down_when {
@@ -36,7 +40,7 @@ pub fn site(policy: &SitePolicy, signals: &[SignalHealth], now: Moment) -> SiteV
         Health::Up
     };
     let taken = took(policy, of(Health::Down).filter_map(|(_, signal)| signal.first_failed()).collect());
-    let doubted = || counting().filter_map(|(_, signal)| signal.first_failed()).min_by_key(|at| at.mono);
+    let doubted = || counting(policy, signals).filter_map(|(_, signal)| signal.first_failed()).min_by_key(|at| at.mono);
     SiteView { health, known, down, first_failed: taken.or_else(doubted) }
 }
 
@@ -58,20 +62,18 @@ fn took(policy: &SitePolicy, mut starts: Vec<Moment>) -> Option<Moment> {
 
 /// `alb down (refused)`, one for each counting signal.
 pub fn words(policy: &SitePolicy, signals: &[SignalHealth], now: Moment) -> Vec<String> {
-    let counting = policy.signals.iter().zip(signals).filter(|(policy, _)| policy.counts);
-    counting.map(|(policy, signal)| said(policy, signal, now)).collect()
+    counting(policy, signals).map(|(policy, signal)| said(policy, signal, now)).collect()
 }
 
 /// True while any counting signal of the site has a bad look that was not outweighed yet.
 pub fn in_doubt(policy: &SitePolicy, signals: &[SignalHealth], now: Moment) -> bool {
-    policy.signals.iter().zip(signals).any(|(policy, signal)| policy.counts && signal.in_doubt(policy, now))
+    counting(policy, signals).any(|(policy, signal)| signal.in_doubt(policy, now))
 }
 
 /// True once every counting signal that is up has had `rise` good looks in a row. What was counted may have been forgotten
 /// since it went down, and one good look of a site that answers every other time is no recovery.
 pub fn risen(policy: &SitePolicy, signals: &[SignalHealth], now: Moment) -> bool {
-    let counting = policy.signals.iter().zip(signals).filter(|(policy, _)| policy.counts);
-    counting.into_iter().all(|(policy, signal)| signal.health(policy, now) != Health::Up || signal.counts().1 >= policy.rise)
+    counting(policy, signals).all(|(policy, signal)| signal.health(policy, now) != Health::Up || signal.counts().1 >= policy.rise)
 }
 
 /// The point of a move at which a target is judged.
@@ -142,8 +144,10 @@ pub enum Problem {
 
 /// Judges the problem by looks sent at or after `since`. `None`: some are still out.
 pub fn second_look(policy: &SitePolicy, signals: &[SignalHealth], since: Moment, now: Moment) -> Option<Problem> {
-    let counting = || policy.signals.iter().zip(signals).filter(|(policy, _)| policy.counts);
-    if counting().any(|(policy, signal)| signal.fresh(since).is_none() && now.since(since) < policy.timeout * 2 + policy.fast_interval) {
+    let out = |policy: &SignalPolicy, signal: &SignalHealth| {
+        signal.fresh(since).is_none() && now.since(since) < policy.timeout * 2 + policy.fast_interval
+    };
+    if counting(policy, signals).any(|(policy, signal)| out(policy, signal)) {
         return None;
     }
     Some(match site(policy, signals, now).health {
@@ -157,7 +161,7 @@ pub fn second_look(policy: &SitePolicy, signals: &[SignalHealth], since: Moment,
 /// True if the latest look that told contradicts a run that brought a counting signal down. A rate is not contradicted by
 /// one look.
 pub fn wavers(policy: &SitePolicy, signals: &[SignalHealth]) -> bool {
-    policy.signals.iter().zip(signals).any(|(policy, signal)| policy.counts && signal.wavers())
+    counting(policy, signals).any(|(_, signal)| signal.wavers())
 }
 
 /// `alb down (refused: …)`, or `alb up, last look down (timed-out: …)`: the settled health, and the latest look where it differs.
@@ -181,15 +185,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::domain::fixtures::at;
     use crate::domain::model::Cause;
 
     const UP: Verdict = Verdict::Up;
     const DOWN: Verdict = Verdict::Down(Cause::Refused);
     const BLIND: Verdict = Verdict::Unknown(Cause::ResolverTimeout);
-
-    fn at(seconds: i64) -> Moment {
-        Moment { mono: seconds * 1_000_000, wall: seconds * 1_000_000 }
-    }
 
     fn signal(name: &str, required: Required) -> SignalPolicy {
         SignalPolicy {
