@@ -309,25 +309,13 @@ pub(super) fn metrics(look: Look) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::fixtures;
     use crate::domain::model::Direction;
-    use crate::domain::plan::{Class, OnFailure, Only, Repeat, Reversibility};
+    use crate::domain::plan::{Class, Only};
 
     fn step(only: Option<Only>) -> PlannedStep {
-        PlannedStep {
-            name: "drain".into(),
-            kind: "command".into(),
-            class: Class::Other,
-            reversibility: Reversibility::Reversible,
-            repeat: Repeat::Inspectable,
-            after: vec!["fence".into()],
-            deadline: Duration::from_secs(60),
-            attempts: 3,
-            on_failure: OnFailure::Halt,
-            only,
-            account: None,
-            region: "us-east-1".into(),
-            keys: Value::Null,
-        }
+        let deadline = Duration::from_secs(60);
+        PlannedStep { kind: "command".into(), deadline, ..fixtures::step("drain", Class::Other, only, &["fence"]) }
     }
 
     #[test]

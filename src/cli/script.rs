@@ -135,24 +135,11 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::domain::plan::{Class, Repeat, Reversibility};
+    use crate::domain::fixtures;
+    use crate::domain::plan::Class;
 
     fn step(name: &str, on_failure: OnFailure) -> PlannedStep {
-        PlannedStep {
-            name: name.into(),
-            kind: "route53-records".into(),
-            class: Class::Traffic,
-            reversibility: Reversibility::Reversible,
-            repeat: Repeat::Inspectable,
-            after: Vec::new(),
-            deadline: Duration::from_secs(60),
-            attempts: 3,
-            on_failure,
-            only: None,
-            account: None,
-            region: "us-east-1".into(),
-            keys: serde_json::Value::Null,
-        }
+        PlannedStep { kind: "route53-records".into(), on_failure, ..fixtures::step(name, Class::Traffic, None, &[]) }
     }
 
     /// Runs the sections in bash, with an `aws` that always answers 3; answers the exit code and what was said.

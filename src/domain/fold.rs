@@ -127,9 +127,8 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::domain::fixtures::{opened, record};
+    use crate::domain::fixtures::{at, by, opened, record};
     use crate::domain::ledger::Ledger;
-    use crate::domain::model::Actor;
 
     #[test]
     fn only_a_call_that_was_turned_away_for_its_rate_is_no_attempt() {
@@ -149,7 +148,6 @@ mod tests {
 
     #[test]
     fn what_was_done_outlives_restarts_and_retries_and_what_stood_there_before_is_kept_once() {
-        let at = |seconds| Moment { mono: seconds, wall: seconds };
         let name = || "promote".to_owned();
         let asks = |attempt, found: &str| Entry::StepIntent { step: name(), attempt, found: found.into() };
         let mut ledger = Ledger::default();
@@ -171,7 +169,7 @@ mod tests {
         assert_eq!((run.started, run.permitted, run.attempts), (Some(at(0)), Some(at(1)), 2));
         assert_eq!((run.touched, &run.before), (true, &Value::from("first")));
 
-        let retried = Entry::Retried { by: Actor { who: "alice".into(), reason: "again".into() } };
+        let retried = Entry::Retried { by: by() };
         incident(&mut open, &Entry::Stuck { words: "it failed".into(), waits_for: "somebody".into() }, at(5));
         incident(&mut open, &retried, at(6));
         let run = &open.steps["promote"];

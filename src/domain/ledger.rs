@@ -522,15 +522,14 @@ mod tests {
 
     #[test]
     fn a_no_takes_back_a_yes_and_leaves_a_command() {
-        let by = Actor { who: "alice".into(), reason: "test".into() };
-        let wish = Wish { by: by.clone(), accept_loss: None, shown: Some(1.0), force: false, graceful: false };
+        let wish = Wish { by: by(), accept_loss: None, shown: Some(1.0), force: false, graceful: false };
         let mut ledger = ledger_in(State::Held);
         ledger.apply(&record(Entry::Approved { wish: wish.clone() }, 2)).unwrap();
-        ledger.apply(&record(Entry::Declined { by: by.clone() }, 3)).unwrap();
+        ledger.apply(&record(Entry::Declined { by: by() }, 3)).unwrap();
         let incident = ledger.incident.as_ref().unwrap();
         assert!(incident.declined && !incident.approved && incident.wish.is_none());
         ledger.apply(&record(Entry::Commanded { wish: wish.clone() }, 4)).unwrap();
-        ledger.apply(&record(Entry::Declined { by }, 5)).unwrap();
+        ledger.apply(&record(Entry::Declined { by: by() }, 5)).unwrap();
         assert_eq!(ledger.incident.unwrap().wish, Some(wish));
     }
 }

@@ -6,7 +6,7 @@ mod calling_off;
 pub mod decide;
 pub mod entry;
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 mod fold;
 pub mod front;
 pub mod gates;

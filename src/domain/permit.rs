@@ -169,7 +169,7 @@ mod tests {
         assert!(!tolerated(&judged, None, 27), "a figure that is gone is worse than one that grew");
         // Writes went on from the loss of the front door until the fence, however little has passed since the decision.
         let mut fenced = judged.clone();
-        fenced.front_door_lost = Some(Moment { mono: 5_000_000, wall: 5_000_000 });
+        fenced.front_door_lost = Some(at(5));
         let facts = serde_json::json!({ "fence": "proven", "at": 25_500_000 });
         fenced.steps.insert("fence".into(), StepRun { state: StepState::Verified, facts, ..StepRun::default() });
         assert!(tolerated(&fenced, Some(120.5), 27));

@@ -196,6 +196,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::domain::fixtures::at;
 
     const SECOND: i64 = 1_000_000;
 
@@ -218,15 +219,11 @@ mod tests {
         LagSample { at: at * SECOND, period: 60 * SECOND, seconds }
     }
 
-    fn now(wall: i64) -> Moment {
-        Moment { mono: wall * SECOND, wall: wall * SECOND }
-    }
-
     #[test]
     fn only_samples_from_before_the_outage_count() {
         let samples = [sample(0, 1.0), sample(60, 2.0), sample(120, 3.0)];
         let writes = outage(150, 152);
-        let found = exposure(&samples, writes, now(400));
+        let found = exposure(&samples, writes, at(400));
         assert_eq!(found.seconds, Some(152.0 - 58.0), "the sample of 120 s straddles the first failed look");
         assert_eq!(found.assumption, Assumption::NoWritesPastFrontDoor);
     }
@@ -243,10 +240,10 @@ mod tests {
     #[test]
     fn a_front_door_that_only_we_had_lost_ends_no_writes() {
         let samples = [sample(7_000, 1_800.0)];
-        let ends = |writes: Writes| exposure(&samples, writes, now(7_300)).end_of_writes / SECOND;
+        let ends = |writes: Writes| exposure(&samples, writes, at(7_300)).end_of_writes / SECOND;
         assert_eq!(ends(outage(7_200, 7_199)), 7_199, "within the interval before the first failed look of the site");
         assert_eq!(ends(outage(7_200, 10)), 7_202, "the site was seen well until 7,199 s");
-        let found = exposure(&samples, outage(7_200, 10), now(7_300));
+        let found = exposure(&samples, outage(7_200, 10), at(7_300));
         assert_eq!((found.seconds, found.assumption), (Some(2_002.0), Assumption::NoWritesPastFrontDoor));
         let commanded = Writes { front_door_lost: Some(10 * SECOND), ..Writes::default() };
         assert_eq!(ends(commanded), 7_300, "without an outage nobody knows");
@@ -255,14 +252,14 @@ mod tests {
     #[test]
     fn a_lag_beyond_all_clocks_is_a_loss_and_not_none() {
         for lag in [1e13, 1e300, f64::INFINITY] {
-            let found = exposure(&[sample(0, lag)], Writes::default(), now(400));
+            let found = exposure(&[sample(0, lag)], Writes::default(), at(400));
             assert!(found.seconds.is_some_and(|seconds| seconds > 9e12), "{lag}: {found:?}");
         }
     }
 
     #[test]
     fn without_a_sample_there_is_no_number() {
-        let found = exposure(&[], Writes::default(), now(5));
+        let found = exposure(&[], Writes::default(), at(5));
         assert_eq!((found.seconds, found.assumption), (None, Assumption::WritesUntilNow));
     }
 
@@ -270,7 +267,7 @@ mod tests {
     fn a_fence_and_a_lag_of_zero_after_it_lose_nothing() {
         let samples = [sample(0, 1.0), sample(120, 0.0)];
         let writes = Writes { site: Some(lost(90)), fenced: Some(100 * SECOND), ..Writes::default() };
-        assert_eq!(exposure(&samples, writes, now(300)).seconds, Some(0.0));
+        assert_eq!(exposure(&samples, writes, at(300)).seconds, Some(0.0));
     }
 
     #[test]
@@ -292,12 +289,12 @@ mod tests {
     #[test]
     fn an_old_site_seen_alive_has_no_bound_unless_it_was_fenced_since() {
         let seen = Writes { site: Some(lost(90)), old_site_seen: Some(130 * SECOND), ..Writes::default() };
-        let found = exposure(&[sample(0, 1.0)], seen, now(300));
+        let found = exposure(&[sample(0, 1.0)], seen, at(300));
         assert_eq!((found.seconds, found.assumption), (Some(f64::INFINITY), Assumption::OldSiteSeen));
         let before = Writes { fenced: Some(100 * SECOND), ..seen };
-        assert_eq!(exposure(&[sample(0, 1.0)], before, now(300)).seconds, Some(f64::INFINITY), "the fence did not hold");
+        assert_eq!(exposure(&[sample(0, 1.0)], before, at(300)).seconds, Some(f64::INFINITY), "the fence did not hold");
         let since = Writes { fenced: Some(150 * SECOND), ..seen };
-        assert_eq!(exposure(&[sample(0, 1.0)], since, now(300)).seconds, Some(151.0));
+        assert_eq!(exposure(&[sample(0, 1.0)], since, at(300)).seconds, Some(151.0));
     }
 
     #[test]
@@ -306,7 +303,7 @@ mod tests {
         let text = serde_json::to_string(&found).unwrap();
         assert!(text.contains("\"seconds\":\"unbounded\""), "{text}");
         assert_eq!(serde_json::from_str::<Exposure>(&text).unwrap(), found);
-        let unknown = exposure(&[], Writes::default(), now(5));
+        let unknown = exposure(&[], Writes::default(), at(5));
         assert_eq!(serde_json::from_str::<Exposure>(&serde_json::to_string(&unknown).unwrap()).unwrap(), unknown);
     }
 }

@@ -319,10 +319,11 @@ mod tests {
     use super::super::control::Fleet;
     use super::*;
     use crate::domain::decide::App;
+    use crate::domain::fixtures::{self, at};
     use crate::domain::gates::Around;
     use crate::domain::ledger::Ledger;
     use crate::domain::model::{Cause, Mode};
-    use crate::domain::plan::{Class, OnFailure, Plan, PlannedStep, Repeat, Reversibility};
+    use crate::domain::plan::{Class, Plan, PlannedStep, Reversibility};
     use crate::domain::policy::{DownWhen, OnRpoExceeded, Pace, Required, SignalPolicy, SitePolicy};
     use crate::domain::rpo::{Assumption, Exposure};
 
@@ -343,21 +344,8 @@ mod tests {
     }
 
     fn step(name: &str) -> PlannedStep {
-        PlannedStep {
-            name: name.into(),
-            kind: "rds-promote-replica".into(),
-            class: Class::Data,
-            reversibility: Reversibility::ForwardOnly,
-            repeat: Repeat::Inspectable,
-            after: Vec::new(),
-            deadline: Duration::from_secs(60),
-            attempts: 3,
-            on_failure: OnFailure::Halt,
-            only: None,
-            account: None,
-            region: "us-east-1".into(),
-            keys: serde_json::Value::Null,
-        }
+        let reversibility = Reversibility::ForwardOnly;
+        PlannedStep { kind: "rds-promote-replica".into(), reversibility, ..fixtures::step(name, Class::Data, None, &[]) }
     }
 
     fn policy(name: &str) -> Arc<AppPolicy> {
@@ -393,10 +381,6 @@ mod tests {
 
     fn refresh(metrics: &Metrics, fleet: &Fleet) {
         metrics.refresh(fleet, &super::super::status::judge(fleet, at(1)), at(1));
-    }
-
-    fn at(seconds: i64) -> Moment {
-        Moment { mono: seconds * 1_000_000, wall: seconds * 1_000_000 }
     }
 
     fn row(seconds: i64, entry: Entry) -> Record {

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::domain::decide::App;
+use crate::domain::fixtures::at;
 use crate::domain::gates::Around;
 use crate::domain::ledger::{Entry, Ledger};
 use crate::domain::model::{Direction, Trigger};
@@ -70,10 +71,6 @@ fn post() -> (Arc<Post>, Arc<Metrics>, CancellationToken) {
     let stop = CancellationToken::new();
     let metrics = Arc::new(Metrics::new("test"));
     (Post::new(Supervisor::new(Handle::current(), stop.clone()), Arc::clone(&metrics), "bastion".into()), metrics, stop)
-}
-
-fn at(seconds: i64) -> Moment {
-    Moment { mono: seconds * 1_000_000, wall: seconds * 1_000_000 }
 }
 
 fn record(seconds: i64, incident: &str, entry: Entry) -> Record {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::config::judge::Problems;
+use crate::domain::fixtures;
 use crate::domain::model::Direction;
-use crate::domain::plan::OnFailure;
 
 fn judged(keys: Value) -> Result<Value, Vec<String>> {
     let problems = Problems::default();
@@ -26,19 +26,11 @@ fn traits() -> StepTraits {
 
 fn step(keys: Value) -> Arc<dyn Step> {
     let planned = PlannedStep {
-        name: "hook".into(),
         kind: KIND.name.into(),
-        class: KIND.class,
         reversibility: KIND.reversibility,
         repeat: KIND.repeat,
-        after: Vec::new(),
-        deadline: Duration::from_secs(30),
-        attempts: 3,
-        on_failure: OnFailure::Halt,
-        only: None,
-        account: None,
-        region: "us-east-1".into(),
         keys: judged(keys).unwrap(),
+        ..fixtures::step("hook", KIND.class, None, &[])
     };
     build(&planned, &Adapters::for_tests()).unwrap()
 }

@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::adapters::http::server::Server;
 use crate::config::judge::Problems;
+use crate::domain::fixtures;
 use crate::domain::model::Direction;
-use crate::domain::plan::OnFailure;
 
 fn judged(keys: Value) -> Result<Value, Vec<String>> {
     let problems = Problems::default();
@@ -18,19 +18,11 @@ fn judged(keys: Value) -> Result<Value, Vec<String>> {
 
 fn step(keys: Value) -> Arc<dyn Step> {
     let planned = PlannedStep {
-        name: "warm".into(),
         kind: KIND.name.into(),
-        class: KIND.class,
         reversibility: KIND.reversibility,
         repeat: KIND.repeat,
-        after: Vec::new(),
-        deadline: Duration::from_secs(30),
-        attempts: 3,
-        on_failure: OnFailure::Halt,
-        only: None,
-        account: None,
-        region: "b".into(),
         keys: judged(keys).unwrap(),
+        ..fixtures::step("warm", KIND.class, None, &[])
     };
     build(&planned, &Adapters::for_tests()).unwrap()
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::judge::Problems;
+use crate::domain::fixtures;
 use crate::domain::model::Direction;
 use crate::domain::plan::OnFailure;
 
@@ -18,19 +19,13 @@ fn judged(keys: Value) -> Result<Value, Vec<String>> {
 
 fn planned(keys: Value) -> PlannedStep {
     PlannedStep {
-        name: "tell".into(),
         kind: KIND.name.into(),
-        class: KIND.class,
         reversibility: KIND.reversibility,
         repeat: KIND.repeat,
-        after: Vec::new(),
-        deadline: Duration::from_secs(30),
-        attempts: 3,
         on_failure: OnFailure::Continue,
-        only: None,
         account: Some("ops".into()),
-        region: "us-east-1".into(),
         keys: judged(keys).unwrap(),
+        ..fixtures::step("tell", KIND.class, None, &[])
     }
 }
 

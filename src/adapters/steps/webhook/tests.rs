@@ -5,6 +5,7 @@ use serde_json::Map;
 use super::*;
 use crate::adapters::web::fake;
 use crate::config::judge::Problems;
+use crate::domain::fixtures;
 use crate::domain::model::Direction;
 use crate::domain::plan::OnFailure;
 
@@ -22,19 +23,12 @@ fn judge_keys(keys: Value) -> Result<Value, Vec<String>> {
 
 fn planned(keys: Value) -> PlannedStep {
     PlannedStep {
-        name: "tell".into(),
         kind: KIND.name.into(),
-        class: KIND.class,
         reversibility: KIND.reversibility,
         repeat: KIND.repeat,
-        after: Vec::new(),
-        deadline: Duration::from_secs(30),
-        attempts: 3,
         on_failure: OnFailure::Continue,
-        only: None,
-        account: None,
-        region: "b".into(),
         keys,
+        ..fixtures::step("tell", KIND.class, None, &[])
     }
 }
 
