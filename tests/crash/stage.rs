@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
@@ -224,12 +224,8 @@ impl Stage {
 
     /// Every row.
     pub fn rows(&self) -> Vec<Row> {
-        let db = Connection::open_with_flags(self.state().join("journal.sqlite"), OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
-        let mut select = db
-            .prepare(
-                "SELECT seq, epoch, mono, incident, kind || coalesce(' ' || json_extract(json, '$.step'), '') FROM entries ORDER BY seq",
-            )
-            .unwrap();
+        let db = journal(&self.state());
+        let mut select = db.prepare(&format!("SELECT seq, epoch, mono, incident, {NAME} FROM entries ORDER BY seq")).unwrap();
         let rows = select.query_map([], |row| {
             Ok(Row { seq: row.get(0)?, epoch: row.get(1)?, mono: row.get(2)?, incident: row.get(3)?, name: row.get(4)? })
         });
@@ -354,6 +350,11 @@ impl Stage {
         assert_eq!(outcomes, ["moved"], "{history:#}");
         SqliteJournal::read(&self.state()).unwrap();
     }
+}
+
+/// The journal, past the daemon and for reading alone.
+pub fn journal(state: &Path) -> Connection {
+    Connection::open_with_flags(state.join("journal.sqlite"), OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap()
 }
 
 /// A row's name in SQL, as [`Row::name`] has it.

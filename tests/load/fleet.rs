@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use rusqlite::OptionalExtension;
 use serde_json::Value;
 use tempfile::TempDir;
 use watchover::adapters::sqlite::SqliteJournal;
@@ -18,6 +18,7 @@ use crate::number;
 use crate::real::Daemon;
 use crate::rush::lag;
 use crate::sites::{Heard, Pace, Role, Sites};
+use crate::stage::journal;
 
 /// Apps of a plain `cargo test`.
 const USUAL: usize = 20;
@@ -133,10 +134,6 @@ struct Row {
     mono: i64,
     wall: i64,
     json: Value,
-}
-
-fn journal(state: &Path) -> Connection {
-    Connection::open_with_flags(state.join("journal.sqlite"), OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap()
 }
 
 fn count(state: &Path, kind: &str) -> usize {

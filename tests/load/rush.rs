@@ -6,13 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 
 use crate::clients::{Deaf, Listener, Scraper};
 use crate::number;
 use crate::real::{Daemon, until};
-use crate::stage::Stage;
+use crate::stage::{Stage, journal};
 
 /// Listeners that never read: so many are let in, and some more.
 const LISTENERS: usize = 64;
@@ -98,8 +97,7 @@ fn anonymous(pid: u32) -> u64 {
 
 /// What the journal says of the only move.
 fn closed(stage: &Stage) -> Value {
-    let db = Connection::open_with_flags(stage.state().join("journal.sqlite"), OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
-    let text: String = db.query_row("SELECT json FROM entries WHERE kind = 'closed'", [], |row| row.get(0)).unwrap();
+    let text: String = journal(&stage.state()).query_row("SELECT json FROM entries WHERE kind = 'closed'", [], |row| row.get(0)).unwrap();
     serde_json::from_str(&text).unwrap()
 }
 
