@@ -1,20 +1,19 @@
 //! The real daemon with many apps, each a group of its own, that all lose their primary in one moment. Nothing of it needs
 //! AWS: users are moved by a program, and looks and steps go to sites in this process.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rusqlite::OptionalExtension;
-use serde_json::Value;
 use tempfile::TempDir;
 use watchover::adapters::sqlite::SqliteJournal;
 use watchover::domain::ledger::{Entry, Record};
-use watchover::domain::model::{Actor, Moment, SiteName};
+use watchover::domain::model::{Actor, Moment, Outcome, SiteName};
 use watchover::ports::Journal;
 
 use crate::number;
+use crate::outage::{most_at_once, one_move_each};
 use crate::real::Daemon;
 use crate::rush::lag;
 use crate::sites::{Heard, Pace, Role, Sites};
@@ -127,15 +126,6 @@ fn wall() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap()
 }
 
-/// One row, as far as these tests look. Microseconds.
-struct Row {
-    app: String,
-    kind: String,
-    mono: i64,
-    wall: i64,
-    json: Value,
-}
-
 fn count(state: &Path, kind: &str) -> usize {
     let count: i64 = journal(state).query_row("SELECT count(*) FROM entries WHERE kind = ?1", [kind], |row| row.get(0)).unwrap();
     usize::try_from(count).unwrap()
@@ -144,16 +134,6 @@ fn count(state: &Path, kind: &str) -> usize {
 /// What the first that is stuck waits for.
 fn stuck(state: &Path) -> Option<String> {
     journal(state).query_row("SELECT json FROM entries WHERE kind = 'stuck'", [], |row| row.get(0)).optional().unwrap()
-}
-
-fn rows(state: &Path) -> Vec<Row> {
-    let db = journal(state);
-    let mut select = db.prepare("SELECT app, kind, mono, wall, json FROM entries WHERE app IS NOT NULL ORDER BY seq").unwrap();
-    let rows = select.query_map([], |row| {
-        let text: String = row.get(4)?;
-        Ok(Row { app: row.get(0)?, kind: row.get(1)?, mono: row.get(2)?, wall: row.get(3)?, json: serde_json::from_str(&text).unwrap() })
-    });
-    rows.unwrap().map(Result::unwrap).collect()
 }
 
 fn wait(what: &str, daemon: &Daemon, is_so: impl Fn() -> bool) {
@@ -180,32 +160,20 @@ fn peak(pid: u32) -> u64 {
 }
 
 /// Never more at once than may, one move each, and all of them to their end.
-fn in_turn(apps: usize, limit: usize, rows: &[Row]) {
-    let (mut moving, mut most) = (0_usize, 0);
-    let mut of: BTreeMap<&str, [u32; 2]> = BTreeMap::new();
+fn in_turn(apps: usize, limit: usize, rows: &[Record]) {
     for row in rows {
-        match row.kind.as_str() {
-            "planned" => {
-                moving += 1;
-                of.entry(&row.app).or_default()[0] += 1;
-            }
-            "closed" if row.json["outcome"] == "moved" => {
-                moving -= 1;
-                of.entry(&row.app).or_default()[1] += 1;
-            }
-            // A slow look was a doubt, and no more than that.
-            "closed" => {
-                let story: Vec<_> =
-                    rows.iter().filter(|one| one.app == row.app).map(|one| format!("{} {} {}", one.mono, one.kind, one.json)).collect();
-                assert_eq!(row.json["outcome"], "no-action", "{story:#?}");
-            }
-            _ => {}
+        // A slow look was a doubt, and no more than that.
+        if let Entry::Closed { outcome, .. } = &row.entry
+            && !matches!(outcome, Outcome::Moved | Outcome::NoAction)
+        {
+            let story: Vec<_> =
+                rows.iter().filter(|one| one.app == row.app).map(|one| format!("{} {:?}", one.at.mono, one.entry)).collect();
+            panic!("it ended with {outcome:?}: {story:#?}");
         }
-        most = most.max(moving);
     }
+    let most = most_at_once(rows);
     assert!(most <= limit, "{most} groups were moving at once");
-    assert_eq!(of.len(), apps);
-    assert!(of.values().all(|counts| *counts == [1, 1]), "{of:?}");
+    one_move_each(apps, rows);
 }
 
 fn tell(name: &str, heard: &Heard, seconds: f64) {
@@ -245,17 +213,19 @@ fn play(apps: usize, limit: usize, pace: Pace, rest: Duration) {
     });
     let (busy, memory) = (cpu(pid) - before, peak(pid));
     let lag = lag(&daemon);
-    let rows = rows(&state);
+    let rows = SqliteJournal::read(&state).unwrap();
     daemon.stop();
     assert!(memory < MEMORY + MEMORY_EACH * apps as u64, "{memory} bytes");
 
     let seconds = |micros: i64| micros as f64 / 1e6;
-    let last = |kind: &str| seconds(rows.iter().filter(|row| row.kind == kind).map(|row| row.wall).max().unwrap() - lost);
-    let confirmed = rows.iter().filter(|row| row.kind == "confirmed");
-    let mut late: Vec<f64> =
-        confirmed.map(|row| seconds(row.mono - row.json["first_failed"]["mono"].as_i64().unwrap()) - pace.outage.as_secs_f64()).collect();
+    let last = |kind: &str| seconds(rows.iter().filter(|row| row.entry.kind() == kind).map(|row| row.at.wall).max().unwrap() - lost);
+    let late = |row: &Record| match &row.entry {
+        Entry::Confirmed { first_failed, .. } => Some(seconds(row.at.mono - first_failed.mono) - pace.outage.as_secs_f64()),
+        _ => None,
+    };
+    let mut late: Vec<f64> = rows.iter().filter_map(late).collect();
     late.sort_unstable_by(f64::total_cmp);
-    let doubts = rows.iter().filter(|row| row.kind == "opened").count() - apps;
+    let doubts = rows.iter().filter(|row| row.entry.kind() == "opened").count() - apps;
     println!(
         "{apps} apps in one daemon, {limit} at once, looks every {:?}, in doubt {:?}; ready {ready:.1} s after its start",
         pace.interval, pace.fast

@@ -28,21 +28,42 @@ fn all_at_once(apps: usize, limit: usize, disk: i64) -> Vec<Record> {
 }
 
 /// One move each, to the end.
-fn everybody_moved_once(apps: usize, rows: &[Record]) {
+pub fn one_move_each(apps: usize, rows: &[Record]) {
     let mut of: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
     for row in rows {
         let app = row.app.as_deref().unwrap_or_default();
         match &row.entry {
             Entry::Planned { .. } => of.entry(app).or_default().0 += 1,
-            Entry::Closed { outcome, .. } => {
-                assert_eq!(*outcome, Outcome::Moved, "{app}");
-                of.entry(app).or_default().1 += 1;
-            }
+            Entry::Closed { outcome: Outcome::Moved, .. } => of.entry(app).or_default().1 += 1,
             _ => {}
         }
     }
     assert_eq!(of.len(), apps);
     assert!(of.values().all(|counts| *counts == (1, 1)), "{of:?}");
+}
+
+/// How many groups were moving side by side, at the most.
+pub fn most_at_once(rows: &[Record]) -> usize {
+    let (mut moving, mut most) = (0_usize, 0);
+    for row in rows {
+        match &row.entry {
+            Entry::Planned { .. } => moving += 1,
+            Entry::Closed { outcome: Outcome::Moved, .. } => moving -= 1,
+            _ => {}
+        }
+        most = most.max(moving);
+    }
+    most
+}
+
+/// One move each, to the end, and no doubt besides: each look here is answered at once.
+fn everybody_moved_once(apps: usize, rows: &[Record]) {
+    for row in rows {
+        if let Entry::Closed { outcome, .. } = &row.entry {
+            assert_eq!(*outcome, Outcome::Moved, "{:?}", row.app);
+        }
+    }
+    one_move_each(apps, rows);
 }
 
 /// The moves in their order: app, and the moments of its decision and of its end.
@@ -61,16 +82,7 @@ fn moves(rows: &[Record]) -> Vec<(&str, i64, i64)> {
 
 /// Never more at once than may; the higher priority first; and nobody kept waiting when it is their turn.
 fn in_turn(limit: usize, rows: &[Record]) -> i64 {
-    let (mut moving, mut most) = (0_usize, 0);
-    for row in rows {
-        match row.entry {
-            Entry::Planned { .. } => moving += 1,
-            Entry::Closed { .. } => moving -= 1,
-            _ => {}
-        }
-        most = most.max(moving);
-    }
-    assert_eq!(most, limit, "groups moving at once");
+    assert_eq!(most_at_once(rows), limit, "groups moving at once");
     let moves = moves(rows);
     assert!(moves.iter().map(|one| priority(one.0)).is_sorted_by(|a, b| a >= b), "the higher priority goes first");
     let mut ends: Vec<i64> = moves.iter().map(|one| one.2).collect();
