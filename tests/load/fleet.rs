@@ -12,12 +12,12 @@ use watchover::domain::ledger::{Entry, Record};
 use watchover::domain::model::{Actor, Moment, Outcome, SiteName};
 use watchover::ports::Journal;
 
-use crate::number;
 use crate::outage::{most_at_once, one_move_each};
 use crate::real::Daemon;
 use crate::rush::lag;
 use crate::sites::{Heard, Pace, Role, Sites};
 use crate::stage::journal;
+use crate::{memory_of, number};
 
 /// Apps of a plain `cargo test`.
 const USUAL: usize = 20;
@@ -152,13 +152,6 @@ fn cpu(pid: u32) -> f64 {
     fields.map(|ticks| ticks.parse::<f64>().unwrap() / 100.0).sum()
 }
 
-/// The most that was resident at once.
-fn peak(pid: u32) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().split(' ').next().unwrap().parse::<u64>().unwrap() << 10
-}
-
 /// Never more at once than may, one move each, and all of them to their end.
 fn in_turn(apps: usize, limit: usize, rows: &[Record]) {
     for row in rows {
@@ -211,7 +204,8 @@ fn play(apps: usize, limit: usize, pace: Pace, rest: Duration) {
         assert_eq!(stuck(&state), None);
         count(&state, "executed") == apps && count(&state, "closed") == count(&state, "opened")
     });
-    let (busy, memory) = (cpu(pid) - before, peak(pid));
+    // The most that was resident at once.
+    let (busy, memory) = (cpu(pid) - before, memory_of(pid, "status", "VmHWM").unwrap());
     let lag = lag(&daemon);
     let rows = SqliteJournal::read(&state).unwrap();
     daemon.stop();

@@ -20,6 +20,13 @@ mod sites;
 #[path = "../crash/stage.rs"]
 mod stage;
 
+/// What a file of `/proc` says of a process's memory, bytes; `None` where there is no such process or figure.
+fn memory_of(pid: u32, file: &str, figure: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/{file}")).ok()?;
+    let rest = text.lines().find_map(|line| line.strip_prefix(figure)?.strip_prefix(':'))?;
+    Some(rest.trim().split(' ').next()?.parse::<u64>().ok()? << 10)
+}
+
 /// A size from the environment, or the usual one.
 fn number(name: &str, usual: usize) -> usize {
     std::env::var(name).ok().map_or(usual, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::clients::{Deaf, Listener, Scraper};
-use crate::number;
 use crate::real::{Daemon, until};
 use crate::stage::{Stage, journal};
+use crate::{memory_of, number};
 
 /// Listeners that never read: so many are let in, and some more.
 const LISTENERS: usize = 64;
@@ -88,13 +88,6 @@ struct Played {
     took: Duration,
 }
 
-fn anonymous(pid: u32) -> u64 {
-    // It may be gone between two readings.
-    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("Anonymous:"));
-    line.and_then(|rest| rest.trim().split(' ').next()?.parse::<u64>().ok()).unwrap_or(0) << 10
-}
-
 /// What the journal says of the only move.
 fn closed(stage: &Stage) -> Value {
     let text: String = journal(&stage.state()).query_row("SELECT json FROM entries WHERE kind = 'closed'", [], |row| row.get(0)).unwrap();
@@ -140,7 +133,8 @@ fn play(requests: usize, deaf: usize) -> Played {
         }
         scope.spawn(|| {
             while !moved.load(Ordering::SeqCst) {
-                memory.fetch_max(anonymous(pid), Ordering::SeqCst);
+                // It may be gone between two readings.
+                memory.fetch_max(memory_of(pid, "smaps_rollup", "Anonymous").unwrap_or(0), Ordering::SeqCst);
                 std::thread::sleep(Duration::from_millis(100));
             }
         });
