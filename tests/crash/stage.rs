@@ -189,18 +189,18 @@ impl Stage {
         if self.effect(change) == 0 {
             return false;
         }
-        let world = self.lab.cloud().world();
-        let group = |region, name| world.group(region, name).unwrap();
-        let happened = |kind| world.events().iter().any(|event| event.kind == kind);
+        // Locked only where it is looked into: `happened` takes the same lock, and would wait for ever.
+        let world = || self.lab.cloud().world();
         match (change.step, change.service) {
-            ("fence", _) => group(PRIMARY_REGION, "shop-primary").instances.is_empty(),
-            ("promote", _) => happened("promoted"),
+            ("fence", _) => world().group(PRIMARY_REGION, "shop-primary").unwrap().instances.is_empty(),
+            ("promote", _) => self.happened("promoted") > 0,
             ("capacity", _) => {
-                let standby = group(STANDBY_REGION, "shop-standby");
+                let world = world();
+                let standby = world.group(STANDBY_REGION, "shop-standby").unwrap();
                 standby.instances.iter().filter(|one| one.target == Target::Healthy).count() == standby.desired as usize
             }
-            (_, "s3") => world.front_door_sites(0) == BTreeSet::from(["standby"]),
-            _ => happened("change-insync"),
+            (_, "s3") => world().front_door_sites(0) == BTreeSet::from(["standby"]),
+            _ => self.happened("change-insync") > 0,
         }
     }
 
