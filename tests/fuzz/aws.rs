@@ -149,7 +149,7 @@ fn told<T: std::fmt::Debug>(found: Result<T, StepError>, knows: impl FnOnce(&T) 
 
 async fn ask(config: &Config, ground: &Adapters, part: &str, verb: Verb) -> Told {
     if verb == Verb::Look {
-        let found = ground::probe(config, ground, part).look(CALL, ground::NOW).await;
+        let found = ground::probe(config, ground, part).look(config.aws.call_timeout, ground::NOW).await;
         return Told { knows: !matches!(found.verdict, Verdict::Unknown(_)), words: found.detail };
     }
     let (step, mut cx) = (ground::step(config, ground, part), ground::context(CALL));
@@ -338,16 +338,7 @@ fn endless(config: &Config, runtime: &tokio::runtime::Runtime, hostile: &Hostile
         for head in heads {
             let written = hostile.say(part, &Spoilt::Http(Answer::Endless(head.as_bytes().to_vec(), piece.clone())));
             let slow = Config { aws: AwsConfig { call_timeout: Duration::from_secs(10), ..config.aws.clone() }, ..config.clone() };
-            let said = runtime.block_on(async {
-                let ground = ground::adapters(&slow);
-                match verb {
-                    Verb::Look => {
-                        let found = ground::probe(&slow, &ground, part).look(Duration::from_secs(10), ground::NOW).await;
-                        Told { knows: !matches!(found.verdict, Verdict::Unknown(_)), words: found.detail }
-                    }
-                    _ => ask(&slow, &ground, part, verb).await,
-                }
-            });
+            let said = runtime.block_on(async { ask(&slow, &ground::adapters(&slow), part, verb).await });
             // The signal of the replica asks two services, that of another account STS three times.
             let (taken, bound) = (written.load(Ordering::SeqCst), 2 * TAKEN);
             println!("aws: {part} took {taken} bytes of a body without end: {}", said.words.chars().take(120).collect::<String>());
