@@ -24,7 +24,7 @@ use super::answers::lasting;
 use super::between::{Between, Recorded, Spoilt, replaced, serve, spoilt};
 use super::ground;
 use super::hostile::{Answer, listen};
-use super::tally::{each, tried};
+use super::tally::{each, in_time, tried, within};
 
 const KEY: &str = "AKIAFUZZFUZZFUZZFUZZ";
 /// What must never be seen in any words.
@@ -273,16 +273,11 @@ impl Hostile {
         let said = ground::runtime().block_on(async { ask(config, &ground::adapters(config), case.part, case.verb).await });
         let took = began.elapsed();
         let allowed = if case.verb == Verb::Look { CALL } else { CALL * CALLS };
-        if took > allowed + MARGIN {
-            return Err(format!("it took {took:?}, {allowed:?} are allowed: {said:?}"));
-        }
+        in_time(took, allowed, MARGIN).map_err(|why| format!("{why}: {said:?}"))?;
         if said.words.is_empty() || [SECRET, SESSION_SECRET, SESSION_TOKEN].iter().any(|secret| said.words.contains(secret)) {
             return Err(format!("bad words: {said:?}"));
         }
-        let (taken, bound) = (written.load(Ordering::SeqCst), u64::from(CALLS) * TAKEN);
-        if taken > bound {
-            return Err(format!("{taken} bytes were taken, at most {bound} may be"));
-        }
+        within(&written, u64::from(CALLS) * TAKEN)?;
         // A document that answers another question is no evidence of anything. A HEAD of S3 has no document.
         let foreign = matches!(case.spoilt, Spoilt::Foreign(..))
             && !matches!(case.verb, Verb::Apply | Verb::Undo)
@@ -339,11 +334,10 @@ fn endless(config: &Config, runtime: &tokio::runtime::Runtime, hostile: &Hostile
             let written = hostile.say(part, &Spoilt::Http(Answer::Endless(head.as_bytes().to_vec(), piece.clone())));
             let slow = Config { aws: AwsConfig { call_timeout: Duration::from_secs(10), ..config.aws.clone() }, ..config.clone() };
             let said = runtime.block_on(async { ask(&slow, &ground::adapters(&slow), part, verb).await });
-            // The signal of the replica asks two services, that of another account STS three times.
-            let (taken, bound) = (written.load(Ordering::SeqCst), 2 * TAKEN);
-            println!("aws: {part} took {taken} bytes of a body without end: {}", said.words.chars().take(120).collect::<String>());
             assert!(!said.knows, "{said:?}");
-            assert!(taken <= bound, "{part}: {taken} bytes were taken, at most {bound} may be");
+            // The signal of the replica asks two services, that of another account STS three times.
+            let taken = within(&written, 2 * TAKEN).unwrap_or_else(|why| panic!("{part}: {why}: {said:?}"));
+            println!("aws: {part} took {taken} bytes of a body without end: {}", said.words.chars().take(120).collect::<String>());
         }
     }
 }

@@ -20,7 +20,7 @@ use watchover::domain::model::Verdict;
 use super::edit::{Edit, edited, edits};
 use super::ground;
 use super::hostile::listen;
-use super::tally::tried;
+use super::tally::{in_time, tried};
 
 const TIMEOUT: Duration = Duration::from_millis(150);
 const MARGIN: Duration = Duration::from_secs(1);
@@ -208,10 +208,7 @@ fn looks() {
             let ground = ground::adapters(&config);
             ground::probe(&config, &ground, name).look(TIMEOUT, ground::NOW).await
         });
-        let took = began.elapsed();
-        if took > TIMEOUT + MARGIN {
-            return Err(format!("it took {took:?}, {TIMEOUT:?} are allowed"));
-        }
+        in_time(began.elapsed(), TIMEOUT, MARGIN)?;
         if found.detail.is_empty() {
             return Err("a finding without words".to_owned());
         }
@@ -244,7 +241,7 @@ fn questions_that_nobody_else_bounds_end_by_themselves() {
             let began = Instant::now();
             let asked = futures_util::future::join(dns.addresses("shop.example.com"), dns.authoritative("shop.example.com")).await;
             let took = began.elapsed();
-            if took > Duration::from_secs(3) + MARGIN { Err(format!("it took {took:?}: {asked:?}")) } else { Ok(()) }
+            in_time(took, Duration::from_secs(3), MARGIN).map_err(|why| format!("{why}: {asked:?}"))
         })
     });
 }

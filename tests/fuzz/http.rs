@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use watchover::domain::model::{Cause, Verdict};
 use super::answers::{answers, bomb, lasting};
 use super::ground;
 use super::hostile::{Answer, KERNEL, converse, listen};
-use super::tally::{each, tried};
+use super::tally::{each, in_time, tried, within};
 
 /// One look.
 const TIMEOUT: Duration = Duration::from_millis(200);
@@ -77,10 +77,6 @@ fn hows() -> impl Strategy<Value = How> {
         .prop_map(|(follow, max_body, needle, keep, tls)| How { follow, max_body, needle, keep, tls })
 }
 
-fn in_time(took: Duration, allowed: Duration) -> Result<(), String> {
-    if took <= allowed + MARGIN { Ok(()) } else { Err(format!("it took {took:?}, {allowed:?} are allowed")) }
-}
-
 /// What a look may say of an answer that came from the address that it asked.
 fn sane(seen: &Seen) -> Result<(), String> {
     match seen.verdict {
@@ -104,15 +100,14 @@ fn looked(server: &Server, dialer: &Dialer, answer: &Answer, how: &How) -> Resul
     for _ in 0..rounds {
         let began = Instant::now();
         let seen = runtime.block_on(client.look(TIMEOUT));
-        in_time(began.elapsed(), TIMEOUT)?;
+        in_time(began.elapsed(), TIMEOUT, MARGIN)?;
         sane(&seen)?;
         all.push(seen);
     }
     // A kept connection that is closed under us is replaced once a hop.
     let hops = u64::from(how.follow + 1) * rounds * 2;
-    let bound = hops * (HEAD + WIRE * how.max_body + KERNEL);
-    let taken = written.load(Ordering::SeqCst);
-    if taken > bound { Err(format!("{taken} bytes were taken, at most {bound} may be")) } else { Ok(all) }
+    within(&written, hops * (HEAD + WIRE * how.max_body + KERNEL))?;
+    Ok(all)
 }
 
 #[test]
@@ -155,10 +150,9 @@ fn an_answer_without_end_is_taken_as_far_as_it_is_needed() {
         let mut spec = HttpSpec::get(server.url("http"));
         spec.expect.body_contains = Some("y".to_owned());
         let seen = runtime.block_on(dialer.client(spec).unwrap().look(Duration::from_secs(5)));
-        let (taken, bound) = (written.load(Ordering::SeqCst), HEAD + WIRE * (1 << 16) + KERNEL);
-        println!("http: of {:?}… without end {taken} bytes were taken: {}", String::from_utf8_lossy(&again[..8]), seen.detail);
         assert_eq!(seen.verdict, Verdict::Down(Cause::TooLarge), "{}", seen.detail);
-        assert!(taken <= bound, "{taken} bytes were taken, at most {bound} may be");
+        let taken = within(&written, HEAD + WIRE * (1 << 16) + KERNEL).unwrap();
+        println!("http: of {:?}… without end {taken} bytes were taken: {}", String::from_utf8_lossy(&again[..8]), seen.detail);
     }
     for (needle, max_body, cause) in
         [(None, 1 << 16, None), (Some("y"), 1 << 16, Some(Cause::TooLarge)), (Some("y"), 1, Some(Cause::TooLarge))]
@@ -168,9 +162,8 @@ fn an_answer_without_end_is_taken_as_far_as_it_is_needed() {
         (spec.max_body, spec.expect.body_contains) = (max_body, needle.map(str::to_owned));
         let seen = runtime.block_on(dialer.client(spec).unwrap().look(Duration::from_secs(5)));
         assert_eq!(seen.verdict, cause.map_or(Verdict::Up, Verdict::Down), "{}", seen.detail);
-        let (taken, bound) = (written.load(Ordering::SeqCst), HEAD + max_body + KERNEL);
+        let taken = within(&written, HEAD + max_body + KERNEL).unwrap();
         println!("http: of a body without end, max_body {max_body}, {taken} bytes were taken");
-        assert!(taken <= bound, "{taken} bytes were taken, at most {bound} may be");
     }
 }
 
@@ -187,7 +180,7 @@ fn a_bomb_is_not_unpacked() {
     let before = super::tally::peak();
     let seen = runtime.block_on(dialer().client(spec).unwrap().look(Duration::from_secs(5)));
     assert_eq!(seen.verdict, Verdict::Down(Cause::TooLarge), "unpacked it begins with zeros: {}", seen.detail);
-    assert!(written.load(Ordering::SeqCst) <= HEAD + (1 << 16) + KERNEL);
+    within(&written, HEAD + (1 << 16) + KERNEL).unwrap();
     // 600,000 times 258 zeros would be 148 MiB; other tests run beside this one.
     assert!(super::tally::peak() - before < 100 << 20, "the peak rose from {before}");
 }
@@ -201,7 +194,7 @@ fn told(server: &Server, config: &Config, answer: &Answer) -> Result<(), String>
         let began = Instant::now();
         let cx = ground::context(TIMEOUT);
         let told = tokio::time::timeout(TIMEOUT + MARGIN, step.apply(&cx)).await;
-        in_time(began.elapsed(), TIMEOUT)?;
+        in_time(began.elapsed(), TIMEOUT, MARGIN)?;
         match told {
             Err(_) => Err("it did not end".to_owned()),
             Ok(Ok(_)) => Ok(()),
@@ -209,8 +202,7 @@ fn told(server: &Server, config: &Config, answer: &Answer) -> Result<(), String>
             Ok(Err(_)) => Ok(()),
         }
     })?;
-    let (taken, bound) = (written.load(Ordering::SeqCst), 1_u64 << 21);
-    if taken > bound { Err(format!("{taken} bytes were taken, at most {bound} may be")) } else { Ok(()) }
+    within(&written, 1 << 21).map(drop)
 }
 
 fn telling(server: &Server) -> Config {

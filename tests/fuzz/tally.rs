@@ -5,6 +5,7 @@ use std::fmt::{Debug, Write as _};
 use std::panic;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
+use std::time::{Duration, Instant};
 
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
@@ -66,7 +67,7 @@ pub fn tried<S: Strategy>(name: &str, usual: u64, share: u64, inputs: S, test: i
 /// Tries every one of these, some side by side, because they mostly wait.
 pub fn each<T: Debug + Sync>(name: &str, inputs: &[T], test: impl Fn(&T) -> Result<(), String> + Sync) {
     count_panics();
-    let (before, began) = (PANICS.load(Ordering::SeqCst), std::time::Instant::now());
+    let (before, began) = (PANICS.load(Ordering::SeqCst), Instant::now());
     let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let one_by_one = || {
         while let Some(input) = inputs.get(next.fetch_add(1, Ordering::SeqCst)) {
@@ -133,8 +134,19 @@ fn short(input: &impl Debug) -> String {
     text
 }
 
+/// How many bytes of an answer were taken, which are not too many.
+pub fn within(written: &AtomicU64, bound: u64) -> Result<u64, String> {
+    let taken = written.load(Ordering::SeqCst);
+    if taken <= bound { Ok(taken) } else { Err(format!("{taken} bytes were taken, at most {bound} may be")) }
+}
+
+/// Whether it kept its time; by the margin it may be late.
+pub fn in_time(took: Duration, allowed: Duration, margin: Duration) -> Result<(), String> {
+    if took <= allowed + margin { Ok(()) } else { Err(format!("it took {took:?}, {allowed:?} are allowed")) }
+}
+
 /// Processor time of this thread so far: a bound on it holds on a machine that is busy with others, too.
-pub fn worked() -> std::time::Duration {
+pub fn worked() -> Duration {
     let spent = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    std::time::Duration::new(u64::try_from(spent.tv_sec).unwrap(), u32::try_from(spent.tv_nsec).unwrap())
+    Duration::new(u64::try_from(spent.tv_sec).unwrap(), u32::try_from(spent.tv_nsec).unwrap())
 }
