@@ -44,11 +44,7 @@ pub fn tried<S: Strategy>(name: &str, usual: u64, share: u64, inputs: S, test: i
             }
             let before = PANICS.load(Ordering::SeqCst);
             test(&input).map_err(TestCaseError::fail)?;
-            if PANICS.load(Ordering::SeqCst) > before {
-                let last = LAST_PANIC.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                return Err(TestCaseError::fail(format!("a task or a thread beside it panicked: {last}")));
-            }
-            Ok(())
+            panicked_since(before).map_err(TestCaseError::fail)
         });
         match outcome {
             Ok(()) => {}
@@ -79,8 +75,7 @@ pub fn each<T: Debug + Sync>(name: &str, inputs: &[T], test: impl Fn(&T) -> Resu
     std::thread::scope(|scope| (0..SIDE_BY_SIDE).for_each(|_| drop(scope.spawn(one_by_one))));
     let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
     assert!(failed.is_empty(), "{name}: {} of {} failed:\n{}", failed.len(), inputs.len(), failed.join("\n"));
-    let last = LAST_PANIC.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    assert_eq!(PANICS.load(Ordering::SeqCst), before, "{name}: a task or a thread beside it panicked: {last}");
+    panicked_since(before).unwrap_or_else(|why| panic!("{name}: {why}"));
     let took = began.elapsed().as_secs_f64();
     println!("{name}: each of {} tried within {took:.1} s, peak memory {} MiB", inputs.len(), within_memory(name) >> 20);
 }
@@ -113,6 +108,15 @@ fn count_panics() {
             usual(info);
         }));
     });
+}
+
+/// Fails if more panics were counted than there had been before.
+fn panicked_since(before: u64) -> Result<(), String> {
+    if PANICS.load(Ordering::SeqCst) == before {
+        return Ok(());
+    }
+    let last = LAST_PANIC.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    Err(format!("a task or a thread beside it panicked: {last}"))
 }
 
 /// The most memory that this process ever held, bytes.
