@@ -258,6 +258,10 @@ fn act(sim: &mut Sim, event: &[&str], name: &str) -> Option<String> {
             sim.boot();
             return None;
         }
+        ["reboot"] => {
+            sim.reboot();
+            return None;
+        }
         ["stop-for", seconds] => {
             sim.stand_still(seconds.parse().unwrap());
             return None;

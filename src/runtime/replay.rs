@@ -6,15 +6,17 @@ use crate::domain::ledger::{Entry, Ledger, Record};
 use crate::domain::model::Moment;
 use crate::ports::JournalError;
 
-/// Every app's ledger, from the journal. Moments of another boot are placed on this one's timeline by the wall clock.
+/// Every app's ledger, from the journal. Moments of another boot are placed on this one's timeline by the wall clock, and
+/// before its first row: a clock that was set back must not make of what was something that is still to come.
 pub fn fold(records: &[Record], boot_id: &str, now: Moment) -> Result<BTreeMap<String, Ledger>, JournalError> {
+    let begun = records.iter().filter(|record| record.boot_id == boot_id).map(|record| record.at.mono).fold(now.mono, i64::min);
     let mut ledgers: BTreeMap<String, Ledger> = BTreeMap::new();
     for record in records {
         let Some(app) = &record.app else { continue };
         let ledger = ledgers.entry(app.clone()).or_default();
         let mut placed = record.clone();
         if record.boot_id != boot_id {
-            rebase(&mut placed, now);
+            rebase(&mut placed, now, begun);
         }
         let crossed = record.boot_id != boot_id;
         ledger.apply(&placed).map_err(|illegal| JournalError::Tampered {
@@ -29,8 +31,11 @@ pub fn fold(records: &[Record], boot_id: &str, now: Moment) -> Result<BTreeMap<S
     Ok(ledgers)
 }
 
-fn rebase(record: &mut Record, now: Moment) {
-    let place = |at: &mut Moment| *at = now.at_wall(at.wall);
+fn rebase(record: &mut Record, now: Moment, begun: i64) {
+    let place = |at: &mut Moment| {
+        *at = now.at_wall(at.wall);
+        at.mono = at.mono.min(begun);
+    };
     place(&mut record.at);
     match &mut record.entry {
         Entry::Opened { first_failed: Some(at), .. } | Entry::Confirmed { first_failed: at, .. } => place(at),

@@ -351,6 +351,8 @@ pub struct Sim {
     slept: i64,
     /// The zone's own servers are looked at, too.
     asks_authority: bool,
+    /// How often the machine was started.
+    boots: u32,
 }
 
 impl Sim {
@@ -375,6 +377,7 @@ impl Sim {
             skew: 0,
             slept: 0,
             asks_authority: false,
+            boots: 1,
         };
         sim.boot();
         sim
@@ -411,7 +414,7 @@ impl Sim {
             started,
             self.hands.clone(),
             Clock::held(Arc::clone(&self.hand)),
-            "boot-1".into(),
+            format!("boot-{}", self.boots),
             Arc::new(AtomicU64::new(0)),
         )?;
         self.fast = control.fleet().apps.values().any(|app| app.tempo() > Tempo::Calm);
@@ -451,6 +454,13 @@ impl Sim {
             self.queue.drain().filter(|Reverse(Queued(.., ev))| matches!(ev, Ev::Step { what: What::ApplyArrives, .. })).collect();
         self.queue.extend(kept);
         self.hands.0.lock().unwrap().clear();
+    }
+
+    /// Starts the machine anew. Its monotonic clock goes on, which says nothing: of another boot nothing is compared by it.
+    pub fn reboot(&mut self) {
+        self.kill();
+        self.boots += 1;
+        self.boot();
     }
 
     pub fn is_running(&self) -> bool {
