@@ -51,7 +51,7 @@ pub(super) fn incident(incident: &mut Incident, entry: &Entry, at: Moment) {
         Entry::Retried { .. } => {
             incident.stuck = None;
             for run in incident.steps.values_mut().filter(|run| run.state != StepState::Verified && run.state != StepState::Skipped) {
-                let touched = StepRun { touched: run.touched, before: run.before.clone(), ..StepRun::default() };
+                let touched = StepRun { touched: run.touched, requested: run.requested, before: run.before.clone(), ..StepRun::default() };
                 *run = touched;
             }
         }
@@ -80,6 +80,7 @@ fn step(run: &mut StepRun, entry: &Entry, at: Moment) {
             run.state = StepState::Intended;
             run.attempts = *attempt;
             run.applying = true;
+            run.requested = Some(at);
             if !run.touched {
                 run.before = found.clone();
             }
@@ -94,8 +95,9 @@ fn step(run: &mut StepRun, entry: &Entry, at: Moment) {
         }
         Entry::StepTrouble { code, words, .. } => {
             run.trouble = Some(words.clone());
-            if std::mem::take(&mut run.applying) && is_no_attempt(code) {
-                run.turned_away += 1;
+            if std::mem::take(&mut run.applying) {
+                run.requested = Some(at);
+                run.turned_away += u32::from(is_no_attempt(code));
             }
         }
         Entry::StepVerified { facts, .. } => {

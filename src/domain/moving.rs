@@ -82,11 +82,6 @@ pub fn pace(running: Duration) -> Duration {
     (running / 50).clamp(Duration::from_millis(100), Duration::from_secs(2))
 }
 
-/// The wait after a trouble: doubles with each attempt.
-fn backoff(attempts: u32) -> Duration {
-    Duration::from_millis(250 << attempts.min(5)).min(Duration::from_secs(5))
-}
-
 /// What a moving incident should do now.
 pub(super) fn next(app: &App, around: &Around, now: Moment) -> Option<Decision> {
     let incident = app.ledger.incident.as_ref()?;
@@ -355,6 +350,11 @@ fn ask(app: &App, incident: &Incident, step: &PlannedStep, run: &StepRun, found:
         return Decision::entry(Entry::StepFailed { step: name.clone(), code: "attempts".into(), words, needs_person: false })
             .doing(name, Work::default());
     }
+    // A request that was lost on its way may have been taken, and for a moment nothing of it is to be seen: whatever happens
+    // to us in that moment, it gets as long as it would have got.
+    if let Some(until) = run.rests_until(now).filter(|_| step.is_final()) {
+        return Decision::default().doing(name, Work::Idle { until });
+    }
     if needs_permit(app, incident, step, now) {
         return Decision::default().and(Effect::LookNow).doing(name, Work::Permit { asked: now, found: found.clone() });
     }
@@ -374,7 +374,7 @@ fn troubled(step: &PlannedStep, run: &StepRun, error: &StepError, now: Moment) -
     let trouble = || Entry::StepTrouble { step: name.clone(), code: error.code.clone(), words: error.message.clone() };
     match error.class {
         ErrorClass::Retry => {
-            let wait = Decision::default().doing(name, Work::Idle { until: now + backoff(run.attempts) });
+            let wait = Decision::default().doing(name, Work::Idle { until: now + run.backoff() });
             let said = run.trouble.as_deref() == Some(error.message.as_str());
             // What is not counted must stand in the journal, so that it is not counted after a restart either.
             if said && !(run.applying && is_no_attempt(&error.code)) { wait } else { wait.then(trouble()) }

@@ -1,5 +1,7 @@
 //! A step of the running plan, as its entries leave it.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::model::{Moment, words};
@@ -29,6 +31,8 @@ pub struct StepRun {
     pub turned_away: u32,
     /// The latest `apply` has not come back yet.
     pub applying: bool,
+    /// When the latest `apply` was sent, or came back in vain.
+    pub requested: Option<Moment>,
     /// Ever intended: only then is there something to undo.
     pub touched: bool,
     /// What stood there before the first `apply`.
@@ -43,6 +47,18 @@ pub struct StepRun {
     pub needs_person: bool,
     /// What it asked a person, and how that is answered.
     pub asks: Option<(String, String)>,
+}
+
+impl StepRun {
+    /// The wait after a trouble: doubles with each attempt.
+    pub fn backoff(&self) -> Duration {
+        Duration::from_millis(250 << self.attempts.min(5)).min(Duration::from_secs(5))
+    }
+
+    /// The end of the wait since its latest `apply`, which is not over.
+    pub fn rests_until(&self, now: Moment) -> Option<Moment> {
+        self.requested.map(|at| at + self.backoff()).filter(|until| now.mono < until.mono)
+    }
 }
 
 /// When a fence that left these facts had read its writers back as gone (wall, microseconds).
@@ -60,6 +76,7 @@ impl Default for StepRun {
             attempts: 0,
             turned_away: 0,
             applying: false,
+            requested: None,
             touched: false,
             before: Value::Null,
             facts: Value::Null,

@@ -6,6 +6,7 @@ use watchover::domain::health::SignalHealth;
 use watchover::domain::ledger::{GateState, Incident, StepState};
 use watchover::domain::model::{Direction, Health, State, Trigger};
 use watchover::domain::moving::{Doing, LAST_LOOK};
+use watchover::domain::plan::PlannedStep;
 use watchover::domain::policy::SignalPolicy;
 use watchover::domain::quorum::{self, Point};
 
@@ -85,7 +86,10 @@ fn steps(spot: &Spot, incident: &Incident, fine: bool, key: &mut Key) {
                 && spot.now.since(started) >= step.deadline
                 && spot.now.since(spot.around.awake) < LAST_LOOK
         });
+        // What nothing takes back is given a moment to be seen, before it is asked for again.
+        let rests = planned.is_some_and(PlannedStep::is_final) && run.rests_until(spot.now).is_some();
         let flags = u8::from(goes_on && late) << 3
+            | u8::from(fine && goes_on && rests) << 4
             | u8::from(touched)
             | u8::from(fine && run.needs_person) << 1
             | u8::from(run.asks.is_some()) << 2;
