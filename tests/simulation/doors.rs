@@ -174,17 +174,28 @@ impl SimProbe {
     }
 }
 
-/// The last quarter of an hour of `ReplicaLag`, as it is visible now.
-fn lag_history(world: &mut World, at: u64) -> Result<Vec<LagSample>, ApiError> {
-    world.advance(at);
-    let key = MetricKey {
+fn replica_lag() -> MetricKey {
+    MetricKey {
         region: STANDBY_REGION.into(),
         namespace: "AWS/RDS".into(),
         name: "ReplicaLag".into(),
         dimensions: vec![("DBInstanceIdentifier".into(), "shop-replica".into())],
-    };
+    }
+}
+
+/// True if what was measured in the last minutes is true, so that one who reads it two minutes late will never miss it.
+pub fn lag_is_whole(world: &mut World, at: u64) -> bool {
+    world.advance(at);
     let now = world.unix_ms(at);
-    let found = world.samples(&key, now - 15 * 60_000, now, at);
+    let last = world.samples(&replica_lag(), now - 200_000, now, at + 200_000);
+    last.iter().all(|sample| sample.value >= 0.0) && last.last().is_some_and(|sample| now - sample.unix_ms <= 90_000)
+}
+
+/// The last quarter of an hour of `ReplicaLag`, as it is visible now.
+fn lag_history(world: &mut World, at: u64) -> Result<Vec<LagSample>, ApiError> {
+    world.advance(at);
+    let now = world.unix_ms(at);
+    let found = world.samples(&replica_lag(), now - 15 * 60_000, now, at);
     Ok(found
         .into_iter()
         .map(|sample| LagSample { at: i64::try_from(sample.unix_ms).unwrap_or(0) * 1_000, period: 60_000_000, seconds: sample.value })

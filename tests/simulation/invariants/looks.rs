@@ -81,8 +81,8 @@ fn confirmed_by_looks(stage: &Stage, policy: &AppPolicy, direction: Direction, r
     Ok(())
 }
 
-/// 2. An outage that ends by itself ends with looks that were answered well: as many as a site needs to be up again, or one
-///    where nothing was confirmed yet; of which nothing is heard for a minute, nothing is suspected any more.
+/// 2. An outage that ends by itself ends with looks that were answered well: as many in a row as a site needs to be up again,
+///    or one where nothing was confirmed yet; of which nothing is heard for a minute, nothing is suspected any more.
 pub fn recovered(stage: &Stage, policy: &AppPolicy, from: usize) -> Checked {
     let (mut open, mut confirmed): (Option<(Direction, &Record)>, bool) = (None, false);
     for (at, row) in stage.rows.iter().enumerate() {
@@ -96,8 +96,10 @@ pub fn recovered(stage: &Stage, policy: &AppPolicy, from: usize) -> Checked {
                 let Some((direction, opened)) = open.take().filter(|(_, opened)| at >= from && opened.boot_id == row.boot_id) else {
                     continue;
                 };
-                let good = |look: &&Seen| look.verdict == Verdict::Up && look.sent >= opened.at.mono;
-                let good = looks_before(stage, direction.source(), row).filter(good).count();
+                let mut looks: Vec<&Seen> = looks_before(stage, direction.source(), row).filter(|look| look.tells()).collect();
+                looks.sort_by_key(|look| look.sent);
+                let life = looks.last().map(|look| look.life);
+                let good = looks.iter().rev().take_while(|look| Some(look.life) == life && look.verdict == Verdict::Up).count();
                 let forgot = stage
                     .rows
                     .iter()
