@@ -227,9 +227,14 @@ impl SignalHealth {
         self.health(policy, now) == Health::Down || (self.doubted && self.last_down.is_some_and(|at| now.since(at) < memory))
     }
 
-    /// True if a run brought it down, and it was well when it was last seen. What was not seen since outvotes nothing.
+    /// True if it was ill when it was last seen. What was not seen since outvotes nothing.
+    pub fn is_failing(&self) -> bool {
+        self.run_started.is_some()
+    }
+
+    /// True if a run brought it down, and it was well when it was last seen.
     pub fn wavers(&self) -> bool {
-        self.trip == Some(Trip::Run) && self.run_started.is_none()
+        self.trip == Some(Trip::Run) && !self.is_failing()
     }
 
     /// Consecutive `down`, `up` and `unknown` looks.

@@ -90,12 +90,16 @@ pub enum Point {
 /// `outage` is when the other site was first seen failing. A replica loses its source with it: that its link or its lag
 /// says so is the outage seen from the other side, and no reason to stay. What it was worth before is the data-loss gate's.
 ///
-/// At the start of a move out of an outage, being up by count is not enough: what took the other site may have taken this
-/// one as well, and a site that is failing is counted up until it has failed often enough.
+/// Being up by count is not enough: a site that is failing is counted up until it has failed often enough. At the start of a
+/// move out of an outage what took the other site may have taken this one as well; and users are sent where it was well when
+/// it was last seen.
 pub fn missing(policy: &SitePolicy, signals: &[SignalHealth], point: Point, outage: Option<Moment>, now: Moment) -> Vec<String> {
     let good = |policy: &SignalPolicy, signal: &SignalHealth| {
         let up = signal.health(policy, now) == Health::Up;
-        let failing = point == Point::Start && !policy.replica && outage.is_some_and(|at| !answered_since(policy, signal, at));
+        let failing = match point {
+            Point::Start => !policy.replica && outage.is_some_and(|at| !answered_since(policy, signal, at)),
+            Point::Traffic => signal.is_failing(),
+        };
         (up && !failing) || (policy.replica && outage.is_some_and(|at| orphaned(policy, signal, at)))
     };
     let required = required_at(policy, point).into_iter().map(|at| (&policy.signals[at], &signals[at]));
