@@ -329,6 +329,17 @@ mod tests {
             missing(&policy, &promoted, Point::Traffic, None, at(6)).is_empty(),
             "a replica that became a primary has nothing left to say"
         );
+        for (looks, good) in [
+            (vec![UP, UP, BLIND], true),
+            (vec![UP, UP, DOWN], false),
+            (vec![UP, DOWN, BLIND], false),
+            (vec![DOWN, UP, BLIND], false),
+            (vec![UP, DOWN, UP], true),
+        ] {
+            let signals = [vec![health(&policy.signals[0], &looks)], promoted[1..].to_vec()].concat();
+            let found = missing(&policy, &signals, Point::Traffic, None, at(3)).is_empty();
+            assert_eq!(found, good, "users are sent where it was well when it was last seen: {looks:?}");
+        }
         let blind = three(&policy, [UP, BLIND, UP]);
         assert_eq!(missing(&policy, &blind, Point::Start, None, at(6)).len(), 1, "unknown is not good enough to go to");
     }
