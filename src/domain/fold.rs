@@ -177,6 +177,7 @@ mod tests {
         let run = &open.steps["promote"];
         assert_eq!((run.touched, &run.before, run.attempts, &open.stuck), (true, &Value::from("first"), 0, &None));
         assert_eq!((run.state, run.started), (StepState::Waiting, None));
+        assert_eq!(run.requested, Some(at(3)), "what was on its way still is");
         // What has come to a good end is not asked for again.
         incident(&mut open, &Entry::StepVerified { step: name(), already: false, facts: Value::Null }, at(7));
         incident(&mut open, &retried, at(8));

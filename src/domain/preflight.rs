@@ -100,7 +100,9 @@ impl View<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::fixtures::{at, step};
+    use crate::domain::app::Input;
+    use crate::domain::fixtures::{at, policy, step};
+    use crate::domain::ledger::Ledger;
     use crate::domain::plan::{Class, PlannedStep};
 
     #[test]
@@ -111,5 +113,20 @@ mod tests {
         let steps = BTreeMap::from([refused("fence"), refused("promote"), refused("gone")]);
         let latest = Preflight { at: at(1), direction: Direction::ToStandby, steps, autonomy: BTreeMap::new() };
         assert_eq!(latest.needed(&plan).map(|(step, _)| step).collect::<Vec<_>>(), ["promote"]);
+    }
+
+    #[test]
+    fn what_is_refused_is_inspected_anew_and_not_all_the_time() {
+        let after = |found: Found, asked: Option<i64>, now: i64| {
+            let mut app = App::new(policy("shop"), Ledger::default(), 1);
+            let steps = BTreeMap::from([("promote".to_owned(), found)]);
+            app.observe(Input::Preflight(Preflight { at: at(1), direction: Direction::ToStandby, steps, autonomy: BTreeMap::new() }));
+            app.preflight_asked = asked.map(at);
+            app.reconsider(at(now))
+        };
+        let refused = || Found::Refused("AccessDenied".into());
+        assert!(after(refused(), None, 10) && after(refused(), Some(1), 3) && after(refused(), Some(1), 10));
+        assert!(!after(refused(), Some(1), 2), "its answer may be on the way");
+        assert!(!after(Found::Possible, None, 10) && !after(Found::Possible, Some(1), 10), "what can be done was not refused for that");
     }
 }

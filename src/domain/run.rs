@@ -87,3 +87,17 @@ impl Default for StepRun {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::fixtures::at;
+
+    #[test]
+    fn what_was_asked_for_rests_until_its_wait_is_over() {
+        let run = StepRun { attempts: 2, requested: Some(at(10)), ..StepRun::default() };
+        assert_eq!(run.rests_until(at(10)), Some(at(11)));
+        assert_eq!(run.rests_until(at(11)), None);
+        assert_eq!(StepRun::default().rests_until(at(0)), None, "it was never asked for");
+    }
+}

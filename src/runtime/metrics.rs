@@ -319,60 +319,11 @@ mod tests {
     use super::super::control::Fleet;
     use super::*;
     use crate::domain::decide::App;
-    use crate::domain::fixtures::{self, at};
+    use crate::domain::fixtures::{at, opened, policy, record};
     use crate::domain::gates::Around;
     use crate::domain::ledger::Ledger;
-    use crate::domain::model::{Cause, Mode};
-    use crate::domain::plan::{Class, Plan, PlannedStep, Reversibility};
-    use crate::domain::policy::{DownWhen, OnRpoExceeded, Pace, Required, SignalPolicy, SitePolicy};
+    use crate::domain::model::Cause;
     use crate::domain::rpo::{Assumption, Exposure};
-
-    fn signal(name: &str, replica: bool) -> SignalPolicy {
-        SignalPolicy {
-            name: name.into(),
-            kind: "http".into(),
-            interval: Duration::from_secs(1),
-            fast_interval: Duration::from_millis(250),
-            timeout: Duration::from_millis(800),
-            fall: 3,
-            rise: 5,
-            window: None,
-            required: Required::Start,
-            replica,
-            counts: !replica,
-        }
-    }
-
-    fn step(name: &str) -> PlannedStep {
-        let reversibility = Reversibility::ForwardOnly;
-        PlannedStep { kind: "rds-promote-replica".into(), reversibility, ..fixtures::step(name, Class::Data, None, &[]) }
-    }
-
-    fn policy(name: &str) -> Arc<AppPolicy> {
-        let site = |region: &str, signals| SitePolicy { region: region.into(), down_when: DownWhen::All, min_known: 1, signals };
-        let time = Duration::from_secs(300);
-        Arc::new(AppPolicy {
-            name: name.into(),
-            group: name.into(),
-            priority: 0,
-            mode: Mode::Automatic,
-            rto_objective: time,
-            rpo_objective: time,
-            on_rpo_exceeded: OnRpoExceeded::Approve,
-            min_outage: time,
-            startup_grace: time,
-            cooldown: time,
-            approval_timeout: time,
-            move_timeout: time,
-            prove_timeout: time,
-            traffic_is_autonomous: false,
-            front_door: Pace { interval: time, fast_interval: time, timeout: time },
-            primary: site("ap-south-1", vec![signal("alb", false)]),
-            standby: site("us-east-1", vec![signal("alb", false), signal("replica", true)]),
-            failover: Plan { direction: Direction::ToStandby, steps: vec![step("promote")] },
-            failback: Plan { direction: Direction::ToPrimary, steps: Vec::new() },
-        })
-    }
 
     fn fleet(policies: &[Arc<AppPolicy>]) -> Fleet {
         let apps = policies.iter().map(|policy| (policy.name.clone(), App::new(Arc::clone(policy), Ledger::default(), 1))).collect();
@@ -384,7 +335,7 @@ mod tests {
     }
 
     fn row(seconds: i64, entry: Entry) -> Record {
-        Record { seq: 0, at: at(seconds), boot_id: "b".into(), app: Some("shop".into()), incident: Some("shop-1".into()), epoch: 1, entry }
+        record(entry, seconds)
     }
 
     fn value(text: &str, series: &str) -> Option<f64> {
@@ -476,8 +427,8 @@ mod tests {
         let figures = Figures { rto_seconds: Some(45.0), phases: phases.into(), rpo: Some(exposure), ..Figures::default() };
         let closed = Entry::Closed { outcome: Outcome::Moved, active: Some(SiteName::Standby), figures: Box::new(figures), by: None };
         metrics.record(&[
-            row(0, Entry::Opened { trigger: Trigger::Outage, direction: Direction::ToStandby, first_failed: None, words: String::new() }),
-            row(3, Entry::Planned { plan: Plan { direction: Direction::ToStandby, steps: vec![step("promote")] } }),
+            row(0, opened(None)),
+            row(3, Entry::Planned { plan: policy("shop").failover.clone() }),
             row(3, Entry::StepStarted { step: "promote".into() }),
             row(
                 13,
