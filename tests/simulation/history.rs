@@ -7,7 +7,7 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
-use watchover::domain::ledger::{Ledger, Record};
+use watchover::domain::ledger::{Entry, Ledger, Record};
 use watchover::domain::model::{Direction, Mode, SiteName, State};
 use watchover::domain::plan::{Class, Plan};
 use watchover::domain::policy::{AppPolicy, OnRpoExceeded, Window};
@@ -338,12 +338,13 @@ impl History {
 
 /// At rest, what the daemon believes is so; unless a person told it otherwise.
 fn right_for_the_world(stage: &mut Stage, ledger: &Ledger) -> Result<(), String> {
-    let told = ["adopt", "skip", "abort"].iter().any(|order| stage.coverage.count(&format!("order {order} followed")) > 0);
-    if told {
+    let followed = ["adopt", "skip", "abort"].iter().any(|order| stage.coverage.count(&format!("order {order} followed")) > 0);
+    // An order may stand in the journal although the process died before it could say so.
+    let written = stage.rows.iter().any(|row| matches!(row.entry, Entry::StepSkipped { .. } | Entry::AbortedBy { .. }));
+    if followed || written {
         return Ok(());
     }
-    let adopted =
-        stage.rows.iter().any(|row| matches!(&row.entry, watchover::domain::ledger::Entry::Active { by, .. } if by.who != "watchover"));
+    let adopted = stage.rows.iter().any(|row| matches!(&row.entry, Entry::Active { by, .. } if by.who != "watchover"));
     let front: Vec<&str> = stage.world.front_door_sites(0).into_iter().collect();
     let active = ledger.active.map(|site| if site == SiteName::Primary { "primary" } else { "standby" });
     if !adopted && active.is_some_and(|active| front != [active]) {

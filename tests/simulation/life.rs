@@ -143,7 +143,9 @@ impl Daemon {
                 let subject = if let Whose::App(_, subject) = whose { Some(*subject) } else { None };
                 let (sent, done, verdict) = (look.sent.mono, look.done.mono, look.finding.verdict);
                 let boot = Arc::clone(&boot);
-                lock(&life.stage).seen.push(Seen { life: life.number, boot, subject, sent, done, verdict });
+                let mut stage = lock(&life.stage);
+                let rows = stage.rows.len() as i64;
+                stage.seen.push(Seen { life: life.number, boot, subject, rows, sent, done, verdict });
             })
         };
         for eye in [Eye::Site(Site::Primary), Eye::Site(Site::Standby), Eye::Replica, Eye::FrontDoor, Eye::Authority, Eye::Witness] {

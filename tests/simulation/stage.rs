@@ -45,6 +45,8 @@ pub struct Seen {
     /// The machine's boot, whose timeline it is on.
     pub boot: Arc<str>,
     pub subject: Option<Subject>,
+    /// Rows that were durable when it came back.
+    pub rows: i64,
     /// Monotonic microseconds at which it was sent.
     pub sent: i64,
     /// And at which it was over.

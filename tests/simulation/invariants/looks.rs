@@ -9,10 +9,12 @@ use watchover::domain::policy::AppPolicy;
 use super::Checked;
 use crate::stage::{Seen, Stage};
 
-/// The looks at a site that were known when the row was written, in the boot that wrote it.
+/// The looks at a site that were known when the row was written, in the boot that wrote it: whoever wakes from a pause may
+/// decide before the answers that came meanwhile are read, in the same instant.
 fn looks_before<'a>(stage: &'a Stage, site: SiteName, row: &'a Record) -> impl Iterator<Item = &'a Seen> {
     let subject = Some(Subject::Signal(site, 0));
-    stage.seen.iter().filter(move |look| look.is_of(subject, row) && look.done <= row.at.mono)
+    let known = move |look: &Seen| look.done < row.at.mono || (look.done == row.at.mono && look.rows < row.seq);
+    stage.seen.iter().filter(move |look| look.is_of(subject, row) && known(look))
 }
 
 /// 2. An outage starts with a look that failed, is confirmed by as many as the signal needs, and moves only if somebody
