@@ -27,6 +27,8 @@ pub struct SignalHealth {
     downs: u32,
     ups: u32,
     unknowns: u32,
+    /// Looks since the last good one.
+    unwell: u32,
     run_started: Option<Moment>,
     last_down: Option<Moment>,
     doubted: bool,
@@ -66,6 +68,7 @@ impl Default for SignalHealth {
             downs: 0,
             ups: 0,
             unknowns: 0,
+            unwell: 0,
             run_started: None,
             last_down: None,
             doubted: false,
@@ -97,10 +100,16 @@ impl SignalHealth {
         }
         match verdict.health() {
             Health::Down => {
-                self.unlearn(policy, look.sent);
+                // The same datapoint again is no look more; but of the time in which nothing was read nobody knows.
+                if self.stale(policy, look.sent) {
+                    self.unwell = policy.fall;
+                }
                 self.last_down = Some(look.sent);
             }
-            Health::Up => self.last_up = Some(look.sent),
+            Health::Up => {
+                self.unwell = 0;
+                self.last_up = Some(look.sent);
+            }
             Health::Unknown => {}
         }
         self.unknowns = 0;
@@ -118,9 +127,11 @@ impl SignalHealth {
             return;
         }
         self.weigh(policy, sent, verdict);
-        if verdict.health() == Health::Down {
-            self.unlearn(policy, sent);
-        }
+        self.unwell = match verdict {
+            Verdict::Up => 0,
+            _ if self.stale(policy, sent) => policy.fall,
+            _ => self.unwell.saturating_add(1),
+        };
         self.last = Some(Last { sent, done, verdict, detail: detail.to_owned() });
         match verdict {
             Verdict::Unknown(_) => self.unknowns = self.unknowns.saturating_add(1),
@@ -129,11 +140,10 @@ impl SignalHealth {
         }
     }
 
-    /// Whoever was blind and then sees it ill does not know it well: what was settled before must not come back by a bad look.
-    fn unlearn(&mut self, policy: &SignalPolicy, sent: Moment) {
-        if self.settled == Health::Up && self.health(policy, sent) == Health::Unknown {
-            self.settled = Health::Unknown;
-        }
+    /// True if it was not looked at for so long that nothing is known of it any more.
+    fn stale(&self, policy: &SignalPolicy, now: Moment) -> bool {
+        let patience = policy.interval * 3 + policy.timeout;
+        self.last.as_ref().is_none_or(|last| now.since(last.done) > patience)
     }
 
     fn count_down(&mut self, policy: &SignalPolicy, sent: Moment) {
@@ -204,12 +214,12 @@ impl SignalHealth {
         if all > 0.0 { down / all } else { 0.0 }
     }
 
-    /// The health as of `now`: what is settled, unless we have gone blind since.
+    /// The health as of `now`: what is settled, unless we have gone blind since. What was well and has not answered well for
+    /// `fall` looks, some ill and some unknown, is not known to be well any more.
     pub fn health(&self, policy: &SignalPolicy, now: Moment) -> Health {
-        let blind = self.unknowns >= policy.fall.max(1);
-        let patience = policy.interval * 3 + policy.timeout;
-        let stale = self.last.as_ref().is_none_or(|last| now.since(last.done) > patience);
-        if blind || stale { Health::Unknown } else { self.settled }
+        let fall = policy.fall.max(1);
+        let blind = self.unknowns >= fall || (self.settled == Health::Up && self.unwell >= fall);
+        if blind || self.stale(policy, now) { Health::Unknown } else { self.settled }
     }
 
     /// When the first failed look of what brought the signal down was sent.
@@ -227,14 +237,9 @@ impl SignalHealth {
         self.health(policy, now) == Health::Down || (self.doubted && self.last_down.is_some_and(|at| now.since(at) < memory))
     }
 
-    /// True if it was ill when it was last seen. What was not seen since outvotes nothing.
-    pub fn is_failing(&self) -> bool {
-        self.run_started.is_some()
-    }
-
-    /// True if a run brought it down, and it was well when it was last seen.
+    /// True if a run brought it down, and it was well when it was last seen. What was not seen since outvotes nothing.
     pub fn wavers(&self) -> bool {
-        self.trip == Some(Trip::Run) && !self.is_failing()
+        self.trip == Some(Trip::Run) && self.run_started.is_none()
     }
 
     /// Consecutive `down`, `up` and `unknown` looks.
@@ -323,7 +328,8 @@ mod tests {
     #[test]
     fn unknown_counts_for_nothing_and_a_run_of_it_is_blindness() {
         let mut signal = SignalHealth::default();
-        assert_eq!(feed(&mut signal, 0, "..xx?").0, Health::Up);
+        assert_eq!(feed(&mut signal, 0, "..x?").0, Health::Up);
+        assert_eq!(feed(&mut signal, 4000, "x").0, Health::Unknown, "not lost yet, and not well for three looks");
         assert_eq!(feed(&mut signal, 5000, "x").0, Health::Down);
         assert_eq!(feed(&mut signal, 6000, "???").0, Health::Unknown);
         assert_eq!(feed(&mut signal, 9000, "x").0, Health::Down);
@@ -333,11 +339,13 @@ mod tests {
     fn whoever_was_blind_does_not_know_it_well_by_a_bad_look() {
         for (looks, health) in [
             ("..???x", Health::Unknown),
-            ("..???x..", Health::Unknown),
-            ("..???x.....", Health::Up),
+            ("..???x.", Health::Up),
+            ("..x??", Health::Unknown),
+            ("..x??.", Health::Up),
+            ("..?x?", Health::Unknown),
             ("..???xxx", Health::Down),
             ("..???.", Health::Up),
-            ("..??x", Health::Up),
+            ("..?x", Health::Up),
             ("xxx???.", Health::Down),
         ] {
             assert_eq!(feed(&mut SignalHealth::default(), 0, looks).0, health, "{looks}");

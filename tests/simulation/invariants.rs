@@ -44,7 +44,7 @@ pub fn running(stage: &Stage, policy: &AppPolicy, from: usize) -> Checked {
         cooldown(&stage.rows, policy)?;
     }
     if new(|entry| matches!(entry, Entry::StepIntent { .. })) {
-        permitted(stage, from)?;
+        permitted(stage, policy, from)?;
     }
     if new(|entry| matches!(entry, Entry::Closed { .. })) {
         figures(stage)?;

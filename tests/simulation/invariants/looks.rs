@@ -122,7 +122,7 @@ pub fn recovered(stage: &Stage, policy: &AppPolicy, from: usize) -> Checked {
 
 /// 3. Before each promotion and each move of users stands a second look of that very instant, with open gates and a target
 ///    that was seen well; and before a fence, if the move was decided a while ago and nothing final was asked for since.
-pub fn permitted(stage: &Stage, from: usize) -> Checked {
+pub fn permitted(stage: &Stage, policy: &AppPolicy, from: usize) -> Checked {
     let rows = &stage.rows;
     let (mut planned, mut committed, mut target): (Option<&Record>, bool, SiteName) = (None, false, SiteName::Standby);
     for (at, row) in rows.iter().enumerate() {
@@ -152,9 +152,11 @@ pub fn permitted(stage: &Stage, from: usize) -> Checked {
         }
         committed |= step == "promote";
         if at >= from && matches!(step.as_str(), "traffic" | "back") {
-            let last = looks_before(stage, target, row).filter(|look| look.tells()).max_by_key(|look| look.sent);
-            let well = last.is_none_or(|look| look.verdict == Verdict::Up);
-            holds!(well, "second-look: {step} towards a {target} that was ill when it was last seen");
+            let mut looks: Vec<&Seen> = looks_before(stage, target, row).collect();
+            looks.sort_by_key(|look| look.sent);
+            let fall = policy.site(target).signals[0].fall as usize;
+            let well = looks.iter().rev().take(fall).any(|look| look.verdict == Verdict::Up);
+            holds!(well, "second-look: {step} towards a {target} that has not answered well for {fall} looks");
         }
     }
     Ok(())
