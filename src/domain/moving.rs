@@ -14,7 +14,7 @@ use super::ledger::{Entry, Incident, StepRun, StepState};
 use super::model::Moment;
 use super::permit::{needs_permit, permit};
 use super::plan::{OnFailure, Plan, PlannedStep, Repeat, Reversibility};
-use super::report::{ErrorClass, Inspection, Report, StepError, is_no_attempt};
+use super::report::{ErrorClass, Inspection, Report, StepError};
 
 /// How long a step is still looked at whose deadline passed while we were not running.
 pub const LAST_LOOK: Duration = Duration::from_secs(5);
@@ -201,7 +201,7 @@ fn alone(incident: &Incident, failed: &str) -> &'static str {
 pub(super) fn is_paused(app: &App, incident: &Incident) -> bool {
     let Some(pause) = &app.ledger.paused else { return false };
     // A command given during the pause means to move in spite of it.
-    !(incident.commanded() && incident.planned.is_some_and(|planned| pause.since.mono < planned.mono))
+    !(incident.commanded() && incident.planned.is_some_and(|planned| pause.since.mono <= planned.mono))
 }
 
 fn start(app: &App, incident: &Incident, plan: &Plan, step: &PlannedStep, now: Moment) -> Option<Decision> {
@@ -342,18 +342,19 @@ fn inspected(
 /// It can be done: at once, or after a second look at everything that speaks for it.
 fn ask(app: &App, incident: &Incident, step: &PlannedStep, run: &StepRun, found: &Value, now: Moment) -> Decision {
     let name = &step.name;
+    // A request that was lost on its way may have been taken, and for a moment nothing of it is to be seen: whatever happens
+    // to us in that moment, it gets as long as it would have got.
+    if let Some(until) = run.rests_until(now).filter(|_| step.is_final()) {
+        return Decision::default().doing(name, Work::Idle { until });
+    }
     // A call that was turned away for its rate is no attempt: nothing was done, and only the deadline bounds it.
     let made = run.attempts.saturating_sub(run.turned_away);
     if made >= step.attempts {
         let last = run.trouble.clone().unwrap_or_else(|| "it was asked for, and is not so".into());
         let words = format!("{made} of {} attempts made: {last}", step.attempts);
-        return Decision::entry(Entry::StepFailed { step: name.clone(), code: "attempts".into(), words, needs_person: false })
+        let needs_person = is_open_for_good(step, run);
+        return Decision::entry(Entry::StepFailed { step: name.clone(), code: "attempts".into(), words, needs_person })
             .doing(name, Work::default());
-    }
-    // A request that was lost on its way may have been taken, and for a moment nothing of it is to be seen: whatever happens
-    // to us in that moment, it gets as long as it would have got.
-    if let Some(until) = run.rests_until(now).filter(|_| step.is_final()) {
-        return Decision::default().doing(name, Work::Idle { until });
     }
     if needs_permit(app, incident, step, now) {
         return Decision::default().and(Effect::LookNow).doing(name, Work::Permit { asked: now, found: found.clone() });
@@ -376,8 +377,8 @@ fn troubled(step: &PlannedStep, run: &StepRun, error: &StepError, now: Moment) -
         ErrorClass::Retry => {
             let wait = Decision::default().doing(name, Work::Idle { until: now + run.backoff() });
             let said = run.trouble.as_deref() == Some(error.message.as_str());
-            // What is not counted must stand in the journal, so that it is not counted after a restart either.
-            if said && !(run.applying && is_no_attempt(&error.code)) { wait } else { wait.then(trouble()) }
+            // What became of an attempt stands in the journal, so that nobody forgets it after a restart.
+            if said && !run.applying { wait } else { wait.then(trouble()) }
         }
         ErrorClass::AlreadySo => {
             Decision::entry(trouble()).and(Effect::Verify { step: name.clone() }).doing(name, Work::Out { since: now, on: Doing::Verify })
