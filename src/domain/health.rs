@@ -276,23 +276,12 @@ impl SignalHealth {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::fixtures::signal;
     use crate::domain::model::Cause;
-    use crate::domain::policy::Required;
 
     fn policy() -> SignalPolicy {
-        SignalPolicy {
-            name: "alb".into(),
-            kind: "http".into(),
-            interval: Duration::from_secs(1),
-            fast_interval: Duration::from_millis(250),
-            timeout: Duration::from_millis(800),
-            fall: 3,
-            rise: 5,
-            window: Some(Window { span: Duration::from_secs(90), down_rate: 0.5, min_looks: 20 }),
-            required: Required::Start,
-            replica: false,
-            counts: true,
-        }
+        let window = Window { span: Duration::from_secs(90), down_rate: 0.5, min_looks: 20 };
+        SignalPolicy { window: Some(window), ..signal("alb", false) }
     }
 
     fn at(millis: i64) -> Moment {

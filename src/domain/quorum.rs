@@ -185,7 +185,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::domain::fixtures::at;
+    use crate::domain::fixtures::{self, at};
     use crate::domain::model::Cause;
 
     const UP: Verdict = Verdict::Up;
@@ -193,19 +193,7 @@ mod tests {
     const BLIND: Verdict = Verdict::Unknown(Cause::ResolverTimeout);
 
     fn signal(name: &str, required: Required) -> SignalPolicy {
-        SignalPolicy {
-            name: name.into(),
-            kind: "http".into(),
-            interval: Duration::from_secs(1),
-            fast_interval: Duration::from_millis(250),
-            timeout: Duration::from_millis(800),
-            fall: 3,
-            rise: 5,
-            window: None,
-            required,
-            replica: false,
-            counts: true,
-        }
+        SignalPolicy { required, ..fixtures::signal(name, false) }
     }
 
     fn sites(down_when: DownWhen, min_known: usize) -> SitePolicy {

@@ -9,12 +9,14 @@ use watchover::domain::policy::AppPolicy;
 use super::Checked;
 use crate::stage::{Seen, Stage};
 
-/// The looks at a site that were known when the row was written, in the boot that wrote it: whoever wakes from a pause may
+/// The looks at a site that were known when the row was written, in the boot that wrote it and as they were sent: whoever wakes from a pause may
 /// decide before the answers that came meanwhile are read, in the same instant.
-fn looks_before<'a>(stage: &'a Stage, site: SiteName, row: &'a Record) -> impl Iterator<Item = &'a Seen> {
+fn looks_before<'a>(stage: &'a Stage, site: SiteName, row: &Record) -> Vec<&'a Seen> {
     let subject = Some(Subject::Signal(site, 0));
-    let known = move |look: &Seen| look.done < row.at.mono || (look.done == row.at.mono && look.rows < row.seq);
-    stage.seen.iter().filter(move |look| look.is_of(subject, row) && known(look))
+    let known = |look: &Seen| look.done < row.at.mono || (look.done == row.at.mono && look.rows < row.seq);
+    let mut looks: Vec<&Seen> = stage.seen.iter().filter(|look| look.is_of(subject, row) && known(look)).collect();
+    looks.sort_by_key(|look| look.sent);
+    looks
 }
 
 /// 2. An outage starts with a look that failed, is confirmed by as many as the signal needs, and moves only if somebody
@@ -70,8 +72,8 @@ fn confirmed_by_looks(stage: &Stage, policy: &AppPolicy, direction: Direction, r
     let signal = &policy.site(direction.source()).signals[0];
     let span = signal.window.map_or(Duration::ZERO, |window| window.span);
     let from = (row.at - span).mono;
-    let mut looks: Vec<&Seen> = looks_before(stage, direction.source(), row).filter(|look| look.tells()).collect();
-    looks.sort_by_key(|look| look.sent);
+    let mut looks = looks_before(stage, direction.source(), row);
+    looks.retain(|look| look.tells());
     // A run lasts until a good look ends it, however long nothing is seen meanwhile.
     let run = looks.iter().rev().take_while(|look| look.verdict != Verdict::Up).count();
     looks.retain(|look| look.sent >= from);
@@ -98,8 +100,8 @@ pub fn recovered(stage: &Stage, policy: &AppPolicy, from: usize) -> Checked {
                 let Some((direction, opened)) = open.take().filter(|(_, opened)| at >= from && opened.boot_id == row.boot_id) else {
                     continue;
                 };
-                let mut looks: Vec<&Seen> = looks_before(stage, direction.source(), row).filter(|look| look.tells()).collect();
-                looks.sort_by_key(|look| look.sent);
+                let mut looks = looks_before(stage, direction.source(), row);
+                looks.retain(|look| look.tells());
                 let life = looks.last().map(|look| look.life);
                 let good = looks.iter().rev().take_while(|look| Some(look.life) == life && look.verdict == Verdict::Up).count();
                 let forgot = stage
@@ -152,8 +154,7 @@ pub fn permitted(stage: &Stage, policy: &AppPolicy, from: usize) -> Checked {
         }
         committed |= step == "promote";
         if at >= from && matches!(step.as_str(), "traffic" | "back") {
-            let mut looks: Vec<&Seen> = looks_before(stage, target, row).collect();
-            looks.sort_by_key(|look| look.sent);
+            let looks = looks_before(stage, target, row);
             let fall = policy.site(target).signals[0].fall as usize;
             let well = looks.iter().rev().take(fall).any(|look| look.verdict == Verdict::Up);
             holds!(well, "second-look: {step} towards a {target} that has not answered well for {fall} looks");
