@@ -125,7 +125,7 @@ fn a10_a_command_opens_the_gates_that_stand_for_a_persons_word() {
     assert_eq!(shut(back, Some(false), well), [""; 0]);
 
     let all: fn(&mut Ledger, &mut AppPolicy, &mut Around) = |ledger, policy, around| {
-        ledger.paused = Some(Pause { since: Moment::default(), until: 6 * SECOND, by: by("maintenance") });
+        ledger.paused = Some(Pause { until: 6 * SECOND, by: by("maintenance") });
         ledger.last_move = Some(Moment::default());
         policy.mode = Mode::Observe;
         around.moving = vec!["another".into()];
@@ -150,7 +150,7 @@ fn a10_a_command_opens_the_gates_that_stand_for_a_persons_word() {
     // A pause that is over is none.
     let over: fn(&mut Ledger, &mut AppPolicy, &mut Around) = |ledger, policy, _| {
         policy.startup_grace = Duration::ZERO;
-        ledger.paused = Some(Pause { since: Moment::default(), until: 5 * SECOND, by: by("maintenance") });
+        ledger.paused = Some(Pause { until: 5 * SECOND, by: by("maintenance") });
     };
     assert_eq!(shut(there, None, over), [""; 0]);
     assert_eq!(of_pause(over), "not paused any more");

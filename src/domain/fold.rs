@@ -66,6 +66,14 @@ pub(super) fn incident(incident: &mut Incident, entry: &Entry, at: Moment) {
     }
 }
 
+/// What the pause held back begins anew: it had none of its time.
+pub(super) fn resumed(incident: &mut Incident, at: Moment) {
+    let held = |run: &&mut StepRun| run.state == StepState::Running && !run.touched && run.asks.is_none();
+    if !incident.despite_pause {
+        incident.steps.values_mut().filter(held).for_each(|run| run.started = Some(at));
+    }
+}
+
 /// The part of the fold that concerns one step.
 fn step(run: &mut StepRun, entry: &Entry, at: Moment) {
     match entry {

@@ -47,6 +47,8 @@ pub struct Incident {
     pub plan: Option<Plan>,
     /// Since when.
     pub planned: Option<Moment>,
+    /// It was commanded while a pause stood, and goes on in spite of it. A pause that is set since holds it.
+    pub despite_pause: bool,
     /// Its steps by name.
     pub steps: BTreeMap<String, StepRun>,
     /// The problem was gone in time: undoing.
@@ -84,6 +86,7 @@ impl Incident {
             front_door_lost: None,
             plan: None,
             planned: None,
+            despite_pause: false,
             steps: BTreeMap::new(),
             calling_off: false,
             aborted: false,
@@ -195,8 +198,6 @@ pub struct Illegal {
 pub struct Pause {
     /// Until when, wall clock in microseconds.
     pub until: i64,
-    /// Since when.
-    pub since: Moment,
     /// Who, and why.
     pub by: Actor,
 }
@@ -271,8 +272,14 @@ impl Ledger {
         let at = record.at;
         match &record.entry {
             Entry::Active { site, .. } => self.active = Some(*site),
-            Entry::Paused { until, by } => self.paused = Some(Pause { until: *until, since: at, by: by.clone() }),
-            Entry::Resumed { .. } => self.paused = None,
+            Entry::Paused { until, by } => {
+                self.paused = Some(Pause { until: *until, by: by.clone() });
+                self.incident.iter_mut().for_each(|incident| incident.despite_pause = false);
+            }
+            Entry::Resumed { .. } => {
+                self.paused = None;
+                self.incident.iter_mut().for_each(|incident| super::fold::resumed(incident, at));
+            }
             Entry::Autonomous { found } => self.others.clone_from(found),
             Entry::Opened { trigger, direction, first_failed, .. } => {
                 let id = record.incident.clone().unwrap_or_default();
@@ -305,6 +312,9 @@ impl Ledger {
             }
             other => {
                 if let Some(incident) = &mut self.incident {
+                    if matches!(other, Entry::Planned { .. }) {
+                        incident.despite_pause = self.paused.is_some() && incident.commanded();
+                    }
                     super::fold::incident(incident, other, at);
                 }
             }
@@ -518,6 +528,24 @@ mod tests {
                 assert_eq!(ledger.incident.is_none(), ledger.state == State::Watching, "{kind} in {state}");
             }
         }
+    }
+
+    #[test]
+    fn a12_a_command_given_in_a_pause_goes_on_in_spite_of_it_and_not_of_the_next() {
+        let wish = Wish { by: by(), accept_loss: None, shown: None, force: false, graceful: false };
+        let paused = || Entry::Paused { until: 1, by: by() };
+        let planned = || Entry::Planned { plan: Plan { direction: Direction::ToStandby, steps: Vec::new() } };
+        let despite = |entries: Vec<Entry>| {
+            let mut ledger = Ledger::default();
+            // All of them in one instant: their order tells which came first.
+            entries.into_iter().for_each(|entry| ledger.apply(&record(entry, 1)).unwrap());
+            ledger.incident.unwrap().despite_pause
+        };
+        let commanded = || vec![opened(None), Entry::Commanded { wish: wish.clone() }, planned()];
+        assert!(despite([vec![paused()], commanded()].concat()));
+        assert!(!despite([commanded(), vec![paused()]].concat()));
+        assert!(!despite([vec![paused()], commanded(), vec![paused()]].concat()));
+        assert!(!despite([vec![paused(), opened(None)], vec![planned()]].concat()), "nobody commanded it");
     }
 
     #[test]

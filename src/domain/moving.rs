@@ -199,9 +199,7 @@ fn alone(incident: &Incident, failed: &str) -> &'static str {
 
 /// True while nothing new may be started.
 pub(super) fn is_paused(app: &App, incident: &Incident) -> bool {
-    let Some(pause) = &app.ledger.paused else { return false };
-    // A command given during the pause means to move in spite of it.
-    !(incident.commanded() && incident.planned.is_some_and(|planned| pause.since.mono <= planned.mono))
+    app.ledger.paused.is_some() && !incident.despite_pause
 }
 
 fn start(app: &App, incident: &Incident, plan: &Plan, step: &PlannedStep, now: Moment) -> Option<Decision> {
@@ -230,13 +228,15 @@ fn drive(app: &App, around: &Around, incident: &Incident, step: &PlannedStep, ru
     let since = run.started.unwrap_or(now);
     let idle = Work::default();
     let work = app.work.get(name).unwrap_or(&idle);
-    let late = now.since(since) >= step.deadline;
+    let mut late = now.since(since) >= step.deadline;
     if let Some((asked, _)) = &run.asks {
         // Nothing is looked at meanwhile: only a person's word ends it, or its time.
         let words = || format!("nobody answered within {}; it asked: {asked}", humantime::format_duration(step.deadline));
         let failed = || Entry::StepFailed { step: name.clone(), code: "no-answer".into(), words: words(), needs_person: false };
         return late.then(|| Decision::entry(failed()).doing(name, Work::default()));
     }
+    // What a pause holds back does not fail by that: its time begins when the pause is over.
+    late &= run.touched || !is_paused(app, incident);
     // Its time may have run out while nobody watched: then it is looked at until one look tells, and not asked for again.
     let waking = since.mono < around.awake.mono && now.since(around.awake) < LAST_LOOK;
     let answered = match work {

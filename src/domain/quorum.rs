@@ -182,8 +182,6 @@ fn said(policy: &SignalPolicy, signal: &SignalHealth, now: Moment) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::domain::fixtures::{self, at};
     use crate::domain::model::Cause;

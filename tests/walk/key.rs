@@ -153,7 +153,8 @@ pub fn of(spot: &Spot, grain: Grain) -> Key {
             key.extend(gates);
         }
         State::Moving => {
-            key.extend([u8::from(open.calling_off), u8::from(ledger.paused.is_some() && (fine || (kind == 0 && !open.is_committed())))]);
+            let held = ledger.paused.is_some() && !open.despite_pause;
+            key.extend([u8::from(open.calling_off), u8::from(held && (fine || (kind == 0 && !open.is_committed())))]);
             let begun = open.steps.values().any(|run| run.touched);
             key.push(if begun || ledger.paused.is_some() || kind > 0 { 0 } else { door });
             steps(spot, open, fine, &mut key);

@@ -126,7 +126,5 @@ fn apply(
     };
     must(planned.after.iter().all(passed), "what it waits for is not done")?;
     let touched = before.incident.as_ref().and_then(|old| old.steps.get(name)).is_some_and(|run| run.touched);
-    let in_spite =
-        incident.commanded() && before.paused.as_ref().zip(incident.planned).is_some_and(|(pause, at)| pause.since.mono < at.mono);
-    must(before.paused.is_none() || in_spite || (touched && !final_or_traffic), "the app is paused")
+    must(before.paused.is_none() || incident.despite_pause || (touched && !final_or_traffic), "the app is paused")
 }
