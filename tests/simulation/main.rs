@@ -30,6 +30,8 @@ use watchover::runtime::metrics::Metrics;
 
 /// Histories of a plain `cargo test`.
 const SEEDS: u64 = 200;
+/// After so many a long run says how far it has come.
+const FAR: u64 = 50_000;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap_or_else(|_| panic!("{name} is a number")))
@@ -76,6 +78,8 @@ fn histories_keep_every_invariant() {
     let (next, found) = (AtomicU64::new(0), Mutex::new(Vec::new()));
     let enough = usize::try_from(number("FAILURES").unwrap_or(1)).unwrap_or(1);
     let began = Instant::now();
+    // A soak takes its time: what it finds is told at once, and so is how far it has come.
+    let long = count >= 2 * FAR;
     let worker = || {
         let metrics = Arc::new(Metrics::new("simulated"));
         let (mut coverage, mut took, mut incidents) = (Coverage::default(), Duration::ZERO, 0);
@@ -83,6 +87,9 @@ fn histories_keep_every_invariant() {
             let place = next.fetch_add(1, Ordering::SeqCst);
             if place >= count {
                 return (coverage, took, incidents);
+            }
+            if long && place > 0 && place % FAR == 0 {
+                eprintln!("{place} of {count} histories begun after {:.0} s", began.elapsed().as_secs_f64());
             }
             let seed = replayed.unwrap_or_else(|| seed_of(master.unwrap_or(0), place));
             match play(seed, None, &metrics) {
@@ -98,6 +105,9 @@ fn histories_keep_every_invariant() {
                     let keep = if number("SHRINK") == Some(0) { (0..32).collect() } else { shrink(seed, &words, &metrics) };
                     let (words, told) = play(seed, Some(&keep), &metrics).err().unwrap_or((words, told));
                     let mut found = found.lock().expect("nobody panics here");
+                    if long {
+                        eprintln!("found: {words} (SEED={seed})");
+                    }
                     found.push(format!("{}\n\n{words}\n\nreplay: SEED={seed} cargo test --test simulation", told.join("\n")));
                     if found.len() >= enough {
                         next.store(count, Ordering::SeqCst);
