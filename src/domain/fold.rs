@@ -1,9 +1,15 @@
 //! What one entry changes in the open incident, and in the step that it names.
 
+use std::time::Duration;
+
 use super::entry::{Entry, step_of};
 use super::ledger::{Incident, StepRun, StepState};
 use super::model::{Moment, Trigger};
 use super::report::is_no_attempt;
+use super::run::LONGEST_WAIT;
+
+/// Within that a request that was taken can be seen: a replica under promotion is `available` until replication has stopped.
+const TAKEN: Duration = Duration::from_secs(30);
 
 /// The part of the fold that concerns the open incident alone.
 pub(super) fn incident(incident: &mut Incident, entry: &Entry, at: Moment) {
@@ -51,8 +57,10 @@ pub(super) fn incident(incident: &mut Incident, entry: &Entry, at: Moment) {
         Entry::Retried { .. } => {
             incident.stuck = None;
             for run in incident.steps.values_mut().filter(|run| run.state != StepState::Verified && run.state != StepState::Skipped) {
-                let touched = StepRun { touched: run.touched, requested: run.requested, before: run.before.clone(), ..StepRun::default() };
-                *run = touched;
+                // Its attempts begin anew; how soon the one before can be seen is no matter of a person's word.
+                let StepRun { touched, requested, .. } = *run;
+                let unseen = run.unseen.max(LONGEST_WAIT);
+                *run = StepRun { touched, requested, unseen, before: run.before.take(), ..StepRun::default() };
             }
         }
         other => {
@@ -88,14 +96,16 @@ fn step(run: &mut StepRun, entry: &Entry, at: Moment) {
             run.state = StepState::Intended;
             run.attempts = *attempt;
             run.applying = true;
-            run.requested = Some(at);
+            (run.requested, run.unseen) = (Some(at), run.backoff());
             if !run.touched {
                 run.before = found.clone();
             }
             run.touched = true;
         }
         Entry::StepAsked { .. } => {
-            run.applying = false;
+            if std::mem::take(&mut run.applying) {
+                (run.requested, run.unseen) = (Some(at), TAKEN);
+            }
             // An answer that was on its way brings back no step that came to its end.
             if matches!(run.state, StepState::Running | StepState::Intended) {
                 run.state = StepState::Asked;
@@ -104,7 +114,7 @@ fn step(run: &mut StepRun, entry: &Entry, at: Moment) {
         Entry::StepTrouble { code, words, .. } => {
             run.trouble = Some(words.clone());
             if std::mem::take(&mut run.applying) {
-                run.requested = Some(at);
+                (run.requested, run.unseen) = (Some(at), run.backoff());
                 run.turned_away += u32::from(is_no_attempt(code));
             }
         }

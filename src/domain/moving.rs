@@ -343,8 +343,9 @@ fn inspected(
 fn ask(app: &App, incident: &Incident, step: &PlannedStep, run: &StepRun, found: &Value, now: Moment) -> Decision {
     let name = &step.name;
     // A request that was lost on its way may have been taken, and for a moment nothing of it is to be seen: whatever happens
-    // to us in that moment, it gets as long as it would have got.
+    // to us in that moment, it gets as long as it would have got. It is looked for meanwhile.
     if let Some(until) = run.rests_until(now).filter(|_| step.is_final()) {
+        let until = [until, now + Duration::from_secs(1)].into_iter().min_by_key(|at| at.mono).unwrap_or(until);
         return Decision::default().doing(name, Work::Idle { until });
     }
     // A call that was turned away for its rate is no attempt: nothing was done, and only the deadline bounds it.

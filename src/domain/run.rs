@@ -14,6 +14,9 @@ words! {
     }
 }
 
+/// The longest wait after a trouble.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
 /// A step of the running plan.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepRun {
@@ -33,6 +36,8 @@ pub struct StepRun {
     pub applying: bool,
     /// When the latest `apply` was sent, or came back in vain.
     pub requested: Option<Moment>,
+    /// For how long after that nothing of it may be to be seen.
+    pub unseen: Duration,
     /// Ever intended: only then is there something to undo.
     pub touched: bool,
     /// What stood there before the first `apply`.
@@ -52,12 +57,12 @@ pub struct StepRun {
 impl StepRun {
     /// The wait after a trouble: doubles with each attempt.
     pub fn backoff(&self) -> Duration {
-        Duration::from_millis(250 << self.attempts.min(5)).min(Duration::from_secs(5))
+        Duration::from_millis(250 << self.attempts.min(5)).min(LONGEST_WAIT)
     }
 
     /// The end of the wait since its latest `apply`, which is not over.
     pub fn rests_until(&self, now: Moment) -> Option<Moment> {
-        self.requested.map(|at| at + self.backoff()).filter(|until| now.mono < until.mono)
+        self.requested.map(|at| at + self.unseen).filter(|until| now.mono < until.mono)
     }
 }
 
@@ -77,6 +82,7 @@ impl Default for StepRun {
             turned_away: 0,
             applying: false,
             requested: None,
+            unseen: Duration::ZERO,
             touched: false,
             before: Value::Null,
             facts: Value::Null,
@@ -95,7 +101,7 @@ mod tests {
 
     #[test]
     fn what_was_asked_for_rests_until_its_wait_is_over() {
-        let run = StepRun { attempts: 2, requested: Some(at(10)), ..StepRun::default() };
+        let run = StepRun { unseen: Duration::from_secs(1), requested: Some(at(10)), ..StepRun::default() };
         assert_eq!(run.rests_until(at(10)), Some(at(11)));
         assert_eq!(run.rests_until(at(11)), None);
         assert_eq!(StepRun::default().rests_until(at(0)), None, "it was never asked for");
