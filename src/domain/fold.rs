@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::entry::{Entry, step_of};
 use super::ledger::{Incident, StepRun, StepState};
 use super::model::{Moment, Trigger};
+use super::plan::PlannedStep;
 use super::report::is_no_attempt;
 use super::run::LONGEST_WAIT;
 
@@ -60,12 +63,20 @@ pub(super) fn incident(incident: &mut Incident, entry: &Entry, at: Moment) {
                 // Its attempts begin anew; how soon the one before can be seen is no matter of a person's word.
                 let StepRun { touched, requested, .. } = *run;
                 let unseen = run.unseen.max(LONGEST_WAIT);
-                *run = StepRun { touched, requested, unseen, before: run.before.take(), ..StepRun::default() };
+                *run = StepRun { touched, heard: touched, requested, unseen, before: run.before.take(), ..StepRun::default() };
             }
         }
         other => {
             if let Some(run) = step_of(other).and_then(|name| incident.steps.get_mut(name)) {
                 step(run, other, at);
+            }
+            if let Entry::StepTrouble { step, code, .. } = other
+                && incident.plan.as_ref().and_then(|plan| plan.step(step)).is_some_and(PlannedStep::is_final)
+                && let Some(run) = incident.steps.get_mut(step).filter(|run| !run.heard && is_no_attempt(code))
+            {
+                // What nobody heard is as if it had never been asked for. Of a step that can be put back only its inspection
+                // tells: its request may be sent several times, and the answer is that to the last.
+                (run.touched, run.before) = (false, Value::Null);
             }
             if matches!(other, Entry::StepSkipped { .. }) {
                 incident.stuck = None;
@@ -76,7 +87,7 @@ pub(super) fn incident(incident: &mut Incident, entry: &Entry, at: Moment) {
 
 /// What the pause held back begins anew: it had none of its time.
 pub(super) fn resumed(incident: &mut Incident, at: Moment) {
-    let held = |run: &&mut StepRun| run.state == StepState::Running && !run.touched && run.asks.is_none();
+    let held = |run: &&mut StepRun| matches!(run.state, StepState::Running | StepState::Intended) && !run.touched && run.asks.is_none();
     if !incident.despite_pause {
         incident.steps.values_mut().filter(held).for_each(|run| run.started = Some(at));
     }
@@ -104,7 +115,7 @@ fn step(run: &mut StepRun, entry: &Entry, at: Moment) {
         }
         Entry::StepAsked { .. } => {
             if std::mem::take(&mut run.applying) {
-                (run.requested, run.unseen) = (Some(at), TAKEN);
+                (run.requested, run.unseen, run.heard) = (Some(at), TAKEN, true);
             }
             // An answer that was on its way brings back no step that came to its end.
             if matches!(run.state, StepState::Running | StepState::Intended) {
@@ -116,6 +127,7 @@ fn step(run: &mut StepRun, entry: &Entry, at: Moment) {
             if std::mem::take(&mut run.applying) {
                 (run.requested, run.unseen) = (Some(at), run.backoff());
                 run.turned_away += u32::from(is_no_attempt(code));
+                run.heard |= !is_no_attempt(code);
             }
         }
         Entry::StepVerified { facts, .. } => {
@@ -127,6 +139,7 @@ fn step(run: &mut StepRun, entry: &Entry, at: Moment) {
             run.state = StepState::Failed;
             run.trouble = Some(words.clone());
             run.needs_person = *needs_person;
+            run.heard |= std::mem::take(&mut run.applying);
             run.ended = Some(at);
         }
         Entry::StepSkipped { .. } => {

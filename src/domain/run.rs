@@ -38,8 +38,10 @@ pub struct StepRun {
     pub requested: Option<Moment>,
     /// For how long after that nothing of it may be to be seen.
     pub unseen: Duration,
-    /// Ever intended: only then is there something to undo.
+    /// An attempt may have been taken, or is on its way: only then is there something to undo.
     pub touched: bool,
+    /// An attempt that has come back may have been taken.
+    pub heard: bool,
     /// What stood there before the first `apply`.
     pub before: Value,
     /// What it left for the record and for the steps after it.
@@ -84,6 +86,7 @@ impl Default for StepRun {
             requested: None,
             unseen: Duration::ZERO,
             touched: false,
+            heard: false,
             before: Value::Null,
             facts: Value::Null,
             trouble: None,

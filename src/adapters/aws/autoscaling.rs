@@ -19,6 +19,20 @@ pub struct Sizes {
     pub desired: i32,
 }
 
+/// Sizes to be set; those that are left out stay as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Change {
+    pub min: Option<i32>,
+    pub max: Option<i32>,
+    pub desired: Option<i32>,
+}
+
+impl From<Sizes> for Change {
+    fn from(all: Sizes) -> Change {
+        Change { min: Some(all.min), max: Some(all.max), desired: Some(all.desired) }
+    }
+}
+
 impl fmt::Display for Sizes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "min {}, max {}, desired {}", self.min, self.max, self.desired)
@@ -150,15 +164,16 @@ impl Whereabouts {
         })
     }
 
-    /// Sets all three sizes in one call, so that desired never lies outside of min and max in between.
+    /// Sets sizes in one call, so that desired never lies outside of min and max in between. Sent once: a repetition would set
+    /// again what others may have raised since; who called reads before asking again.
     ///
     /// # Errors
     /// Retry: the group is in the middle of something, which passes; else what the failed call means for a step.
-    pub async fn resize(&self, aws: &Aws, sizes: Sizes) -> Result<(), StepError> {
+    pub async fn resize(&self, aws: &Aws, to: Change) -> Result<(), StepError> {
         let op = self.op("UpdateAutoScalingGroup", "autoscaling:UpdateAutoScalingGroup");
-        let client = aws.autoscaling(self.account.as_deref(), &self.region, Purpose::Change).await.map_err(|failure| failure.step())?;
+        let client = aws.autoscaling(self.account.as_deref(), &self.region, Purpose::Once).await.map_err(|failure| failure.step())?;
         let call = client.update_auto_scaling_group().auto_scaling_group_name(&self.group);
-        let call = call.min_size(sizes.min).max_size(sizes.max).desired_capacity(sizes.desired).send();
+        let call = call.set_min_size(to.min).set_max_size(to.max).set_desired_capacity(to.desired).send();
         aws.call(&op, call).await.map_err(|failure| match failure.code.as_str() {
             // The errors of the API reference's UpdateAutoScalingGroup: it scales, or has a pending change.
             "ScalingActivityInProgress" | "ResourceContention" => failure.step_as(ErrorClass::Retry),
@@ -167,15 +182,17 @@ impl Whereabouts {
         Ok(())
     }
 
-    /// The call that [`Whereabouts::resize`] makes, as a person could make it. Sizes not known yet are left out.
-    pub fn resize_call(&self, min: Option<i32>, max: Option<i32>, desired: i32) -> Call {
-        let mut parameters = serde_json::json!({ "AutoScalingGroupName": self.group, "DesiredCapacity": desired });
+    /// The call that [`Whereabouts::resize`] makes, as a person could make it.
+    pub fn resize_call(&self, to: Change) -> Call {
+        let mut parameters = serde_json::json!({ "AutoScalingGroupName": self.group });
         let mut shell = format!(
-            "aws autoscaling update-auto-scaling-group --region {} --auto-scaling-group-name {} --desired-capacity {desired}",
+            "aws autoscaling update-auto-scaling-group --region {} --auto-scaling-group-name {}",
             self.region,
             shell_word(&self.group)
         );
-        for (key, flag, size) in [("MinSize", "--min-size", min), ("MaxSize", "--max-size", max)] {
+        let sizes =
+            [("DesiredCapacity", "--desired-capacity", to.desired), ("MinSize", "--min-size", to.min), ("MaxSize", "--max-size", to.max)];
+        for (key, flag, size) in sizes {
             if let Some(size) = size {
                 parameters[key] = size.into();
                 shell.push_str(&format!(" {flag} {size}"));

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::adapters::Adapters;
 use crate::adapters::aws::Aws;
-use crate::adapters::aws::autoscaling::{Group, Sizes, Whereabouts};
+use crate::adapters::aws::autoscaling::{Change, Group, Sizes, Whereabouts};
 use crate::adapters::registry::{KeyDoc, Place, StepKind};
 use crate::config::judge::Table;
 use crate::domain::plan::{Class, PlannedStep, Repeat, Reversibility};
@@ -114,6 +114,13 @@ impl Capacity {
     /// What the sizes shall be: never below what they are.
     fn wanted(&self, now: Sizes) -> Sizes {
         Sizes { min: now.min.max(self.desired), max: now.max.max(self.desired), desired: now.desired.max(self.desired) }
+    }
+
+    /// The sizes that have to rise. The others are not sent: what others raise meanwhile stays.
+    fn rise(&self, now: Sizes) -> Change {
+        let to = self.wanted(now);
+        let rises = |to: i32, now: i32| Some(to).filter(|to| *to > now);
+        Change { min: rises(to.min, now.min), max: rises(to.max, now.max), desired: rises(to.desired, now.desired) }
     }
 
     /// Instances, or units of them, that must serve for the step to be done.
@@ -224,12 +231,8 @@ impl Step for Capacity {
             Inspection::Possible(facts) => serde_json::from_value(facts["was"].clone()).ok(),
             Inspection::NotYet(_) | Inspection::Asks(_) | Inspection::CannotTell => None,
         };
-        let wanted = was.map(|was| self.wanted(was));
-        vec![self.place.resize_call(
-            Some(wanted.map_or(self.desired, |s| s.min)),
-            wanted.map(|s| s.max),
-            wanted.map_or(self.desired, |s| s.desired),
-        )]
+        let unread = Change { min: Some(self.desired), max: None, desired: Some(self.desired) };
+        vec![self.place.resize_call(was.map_or(unread, |was| self.rise(was)))]
     }
 
     fn script(&self, found: &Inspection, limit: Duration) -> Vec<String> {
@@ -275,9 +278,9 @@ impl Step for Capacity {
 
     async fn apply(&self, _cx: &StepContext) -> Result<Value, StepError> {
         // Read again: another may have raised the sizes since, and they must not be lowered.
-        let wanted = self.wanted(self.place.group(&self.aws).await?.sizes);
-        self.place.resize(&self.aws, wanted).await?;
-        Ok(json!({ "asked": wanted }))
+        let rise = self.rise(self.place.group(&self.aws).await?.sizes);
+        self.place.resize(&self.aws, rise).await?;
+        Ok(json!({ "asked": rise }))
     }
 
     async fn verify(&self, _cx: &StepContext) -> Result<Verification, StepError> {

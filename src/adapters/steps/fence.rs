@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::adapters::Adapters;
 use crate::adapters::aws::Aws;
-use crate::adapters::aws::autoscaling::{Sizes, Whereabouts};
+use crate::adapters::aws::autoscaling::{Change, Sizes, Whereabouts};
 use crate::adapters::registry::{KeyDoc, Place, StepKind};
 use crate::config::judge::Table;
 use crate::domain::plan::{Class, PlannedStep, Repeat, Reversibility};
@@ -94,7 +94,7 @@ fn sizes_of(value: &Value) -> Option<Sizes> {
 #[async_trait]
 impl Step for Fence {
     fn describe(&self, _found: &Inspection) -> Vec<Call> {
-        vec![self.place.resize_call(Some(0), None, 0)]
+        vec![self.place.resize_call(Change { min: Some(0), max: None, desired: Some(0) })]
     }
 
     fn script(&self, found: &Inspection, limit: Duration) -> Vec<String> {
@@ -124,7 +124,7 @@ impl Step for Fence {
                 Some(was) => was.max,
                 None => self.place.group(&self.aws).await?.sizes.max,
             };
-            self.place.resize(&self.aws, Sizes { min: 0, max, desired: 0 }).await
+            self.place.resize(&self.aws, Sizes { min: 0, max, desired: 0 }.into()).await
         })
         .await?;
         Ok(json!({ "asked": { "min": 0, "desired": 0 } }))
@@ -162,7 +162,7 @@ impl Step for Fence {
                 return Ok(format!("group {group} is not fenced: left at {now}"));
             }
             let again = Sizes { desired: was.desired.max(now.desired), ..was };
-            self.place.resize(&self.aws, again).await?;
+            self.place.resize(&self.aws, again.into()).await?;
             Ok(format!("group {group} is sized to {again} again"))
         })
         .await

@@ -303,8 +303,8 @@ impl Step for Promote {
         let instance = self.instance().await?;
         let mut facts = json!({ "status": instance.status, "source": instance.source, "multi_az": instance.multi_az, "backup_retention": instance.backup_retention, "engine": instance.engine });
         match (&instance.source, instance.status.as_str()) {
-            (None, _) if instance.settled() => Ok(Inspection::AlreadySo(facts)),
-            // Without source and busy: promoted, and on its way to settle.
+            (None, _) if instance.settled() && cx.before.is_null() => Ok(Inspection::AlreadySo(facts)),
+            // Without source: promoted. Busy it is on its way to settle; asked for by us it is read back, once more than here.
             (None, _) => Ok(Inspection::UnderWay(facts)),
             (Some(_), status) if self.is_refused(status) => Ok(Inspection::NotYet(format!(
                 "RDS refused to promote while the replica is {status}; it is asked again when that has passed"
