@@ -104,7 +104,7 @@ fn a10_a_command_opens_the_gates_that_stand_for_a_persons_word() {
             let opened = Entry::Opened { trigger: Trigger::Operator, direction, first_failed: None, words: String::new() };
             ledger.apply(&row(5, opened)).unwrap();
             let wish = Wish { by: by("drill"), accept_loss: None, shown: None, force, graceful: false };
-            ledger.apply(&row(5, Entry::Commanded { wish })).unwrap();
+            ledger.apply(&row(5, Entry::Commanded { wish, first_failed: None })).unwrap();
         }
         let (policy, ledger, around, lags, unseen) = (&policy, &ledger, &around, &Lags::new(), unseen(&policy));
         let signals = unseen.each_ref().map(Vec::as_slice);

@@ -163,6 +163,7 @@ fn answer(words: &[&str], name: &str) -> Answer {
         ["up"] => Answer::Up,
         ["half"] => Answer::Half,
         ["mostly"] => Answer::Mostly,
+        ["rarely"] => Answer::Rarely,
         ["down", cause] => Answer::Down(Cause::parse(cause).unwrap_or_else(|| panic!("{name}: {cause}"))),
         ["unknown", cause] => Answer::Unknown(Cause::parse(cause).unwrap_or_else(|| panic!("{name}: {cause}"))),
         other => panic!("{name}: no answer {other:?}"),

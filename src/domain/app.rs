@@ -110,6 +110,8 @@ pub struct App {
     pub(super) signals: [Vec<SignalHealth>; 2],
     pub(super) lags: Lags,
     pub(super) replica: BTreeMap<(SiteName, usize), ReplicaState>,
+    /// The same as it was when it was last to be told.
+    pub(super) link: BTreeMap<(SiteName, usize), ReplicaState>,
     pub(super) front: Front,
     pub(super) preflights: BTreeMap<Direction, Preflight>,
     pub(super) preflight_asked: Option<Moment>,
@@ -130,6 +132,7 @@ impl App {
             signals,
             lags: Lags::new(),
             replica: BTreeMap::new(),
+            link: BTreeMap::new(),
             front: Front::default(),
             preflights: BTreeMap::new(),
             preflight_asked: None,
@@ -142,7 +145,8 @@ impl App {
 
     /// Takes a new policy: counters of signals that kept their names stay, the running incident keeps its stored plan.
     pub fn reload(&mut self, policy: Arc<AppPolicy>) {
-        let mut lags = std::mem::take(&mut self.lags);
+        let (mut lags, mut replica) = (std::mem::take(&mut self.lags), std::mem::take(&mut self.replica));
+        let mut link = std::mem::take(&mut self.link);
         for (at, site) in [SiteName::Primary, SiteName::Standby].into_iter().enumerate() {
             let old: BTreeMap<&str, usize> = self.policy.site(site).signals.iter().map(|signal| signal.name.as_str()).zip(0..).collect();
             let places = policy.site(site).signals.iter().map(|signal| old.get(signal.name.as_str()).copied());
@@ -151,10 +155,11 @@ impl App {
                 signals.push(was.map(|was| self.signals[at][was].clone()).unwrap_or_default());
                 let known = was.and_then(|was| lags.remove(&(site, was)));
                 self.lags.extend(known.map(|known| ((site, place), known)));
+                self.replica.extend(was.and_then(|was| replica.remove(&(site, was))).map(|state| ((site, place), state)));
+                self.link.extend(was.and_then(|was| link.remove(&(site, was))).map(|state| ((site, place), state)));
             }
             self.signals[at] = signals;
         }
-        self.replica.clear();
         self.preflights.clear();
         self.preflight_asked = None;
         self.policy = policy;
@@ -288,6 +293,9 @@ impl App {
                 }
                 if let Some(reading) = &look.finding.replica {
                     self.replica.insert((site, at), reading.state);
+                    if reading.state != ReplicaState::Unknown {
+                        self.link.insert((site, at), reading.state);
+                    }
                     let anchor = self.ledger.incident.as_ref().and_then(|incident| incident.first_failed).unwrap_or(look.done);
                     let horizon = (anchor - HISTORY).wall.min((look.done - HISTORY).wall);
                     rpo::remember(self.lags.entry((site, at)).or_default(), &reading.samples, horizon);

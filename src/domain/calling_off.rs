@@ -41,7 +41,8 @@ pub(super) fn call_off(app: &App, incident: &Incident, plan: &Plan, now: Moment)
         Work::Back(Report::Undone(Err(_))) => Some(Decision::default().doing(name, Work::Idle { until: now + Duration::from_secs(1) })),
         // What was in the middle of its apply is waited for, so that undo does not overtake it; its deadline bounds that. A
         // look is not: it changes nothing, and reading back a fence may have minutes left.
-        Work::Out { since, on: Doing::Apply | Doing::Undo } if now.since(*since) < step.deadline => None,
+        Work::Out { since, on: Doing::Apply } if now.since(*since) < step.deadline => None,
+        Work::Out { since, on: Doing::Undo } if now.since(*since) < step.undo_time() => None,
         Work::Idle { until } if now.mono < until.mono => None,
         Work::Out { .. } | Work::Idle { .. } | Work::Back(_) | Work::Permit { .. } => {
             // Undoing has as long as the move had: it may begin only when that time is over.

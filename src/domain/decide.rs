@@ -141,11 +141,11 @@ impl App {
         let source = self.direction().source();
         let view = self.site(source, now);
         if view.health == Health::Down
-            && !quorum::wavers(self.policy.site(source), self.signals(source))
+            && !quorum::wavers(self.policy.site(source), self.signals(source), now)
             && let Some(seen) = view.first_failed
             && now.since(seen) >= self.policy.min_outage
         {
-            let first_failed = self.since_before(seen, around);
+            let first_failed = self.since_before(seen, around, now);
             return Some(Decision::entry(Entry::Confirmed { first_failed, words: self.site_words(source, now) }));
         }
         let doubt = quorum::in_doubt(self.policy.site(source), self.signals(source), now);
@@ -157,8 +157,11 @@ impl App {
 
     /// The first failed look of this outage: one from before a restart or a standstill of ours counts, too. That it lasts has
     /// to be seen anew: the first looks of who has just woken may fail by our own fault.
-    fn since_before(&self, seen: Moment, around: &Around) -> Moment {
-        let open = self.ledger.incident.as_ref();
+    fn since_before(&self, seen: Moment, around: &Around, now: Moment) -> Moment {
+        let source = self.direction().source();
+        // What has answered since is down anew, whatever else was failing all the while.
+        let open =
+            self.ledger.incident.as_ref().filter(|_| !quorum::answered(self.policy.site(source), self.signals(source), around.awake, now));
         let earlier = open.filter(|incident| around.awake.mono > incident.opened.mono).and_then(|incident| incident.first_failed);
         earlier.filter(|at| at.mono < seen.mono).unwrap_or(seen)
     }
@@ -170,7 +173,7 @@ impl App {
         let view = self.site(source, now);
         let state = self.ledger.state;
         let (site, signals) = (self.policy.site(source), self.signals(source));
-        let well = view.health == Health::Up && !quorum::in_doubt(site, signals, now) && quorum::risen(site, signals, now);
+        let well = view.health == Health::Up && quorum::risen(site, signals, now);
         if well && !incident.commanded() {
             let outcome = if incident.declined { Outcome::Declined } else { Outcome::CalledOff };
             return Some(self.close(outcome, None));

@@ -111,7 +111,12 @@ pub enum Entry {
     /// An incident began.
     Opened { trigger: Trigger, direction: Direction, first_failed: Option<Moment>, words: String },
     /// A person asked for this move.
-    Commanded { wish: Wish },
+    Commanded {
+        wish: Wish,
+        /// The first failed look, if the site failed by its rule when it was given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        first_failed: Option<Moment>,
+    },
     /// The outage is one: by rule, and for long enough. Carries the first look of the run that confirmed it.
     Confirmed { first_failed: Moment, words: String },
     /// All gates, evaluated.

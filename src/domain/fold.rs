@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::entry::{Entry, step_of};
 use super::ledger::{Incident, StepRun, StepState};
 use super::model::{Moment, Trigger};
-use super::plan::PlannedStep;
+use super::plan::{OnFailure, PlannedStep};
 use super::report::is_no_attempt;
 use super::run::LONGEST_WAIT;
 
@@ -17,10 +17,19 @@ const TAKEN: Duration = Duration::from_secs(30);
 /// The part of the fold that concerns the open incident alone.
 pub(super) fn incident(incident: &mut Incident, entry: &Entry, at: Moment) {
     match entry {
-        Entry::Commanded { wish } => {
+        Entry::Commanded { wish, first_failed } => {
+            // What put the site in doubt may have begun long before, and users were served.
+            if incident.confirmed.is_none() {
+                incident.first_failed = *first_failed;
+            }
+            incident.commanded = Some(at);
             incident.wish = Some(wish.clone());
             incident.approved = false;
             incident.trigger = Trigger::Operator;
+            // What went before the clock is no phase of it.
+            if incident.graceful() || incident.confirmed.is_none() {
+                incident.spent.clear();
+            }
         }
         Entry::Confirmed { first_failed, .. } => {
             incident.first_failed = Some(*first_failed);
@@ -59,11 +68,14 @@ pub(super) fn incident(incident: &mut Incident, entry: &Entry, at: Moment) {
         }
         Entry::Retried { .. } => {
             incident.stuck = None;
-            for run in incident.steps.values_mut().filter(|run| run.state != StepState::Verified && run.state != StepState::Skipped) {
+            let plan = incident.plan.as_ref();
+            let on_failure = |name: &str| plan.and_then(|plan| plan.step(name)).map_or(OnFailure::Halt, |step| step.on_failure);
+            let passed = |name: &str, run: &StepRun| run.is_passed(on_failure(name));
+            for (_, run) in incident.steps.iter_mut().filter(|(name, run)| !passed(name, run)) {
                 // Its attempts begin anew; how soon the one before can be seen is no matter of a person's word.
-                let StepRun { touched, requested, .. } = *run;
-                let unseen = run.unseen.max(LONGEST_WAIT);
-                *run = StepRun { touched, heard: touched, requested, unseen, before: run.before.take(), ..StepRun::default() };
+                let StepRun { touched, requested, permitted, .. } = *run;
+                let (unseen, before) = (run.unseen.max(LONGEST_WAIT), run.before.take());
+                *run = StepRun { touched, heard: touched, retried: true, requested, unseen, permitted, before, ..StepRun::default() };
             }
         }
         other => {
@@ -87,9 +99,9 @@ pub(super) fn incident(incident: &mut Incident, entry: &Entry, at: Moment) {
 
 /// What the pause held back begins anew: it had none of its time.
 pub(super) fn resumed(incident: &mut Incident, at: Moment) {
-    let held = |run: &&mut StepRun| matches!(run.state, StepState::Running | StepState::Intended) && !run.touched && run.asks.is_none();
-    if !incident.despite_pause {
-        incident.steps.values_mut().filter(held).for_each(|run| run.started = Some(at));
+    if incident.heeds_pause() {
+        incident.steps.values_mut().filter(|run| run.is_between()).for_each(|run| run.started = Some(at));
+        incident.resumed = Some(at);
     }
 }
 

@@ -114,12 +114,13 @@ impl View<'_> {
             Lost { first_failed: at.wall, well: (at - fastest).wall, gone: (at + slowest).wall }
         };
         let writes = Writes {
-            site: incident.and_then(|incident| incident.first_failed).map(lost),
+            site: self.lost_since(direction).map(lost),
             fenced: incident.and_then(Incident::fenced_at),
             front_door_lost: incident.and_then(|incident| incident.front_door_lost).map(|at| at.wall),
             old_site_seen: incident.and_then(|incident| incident.old_site_seen).map(|at| at.wall),
         };
-        if let Some((sample, fenced)) = incident.and_then(Incident::drained).zip(writes.fenced) {
+        let held = |(_, fenced): &(LagSample, i64)| writes.old_site_seen.is_none_or(|seen| seen <= *fenced);
+        if let Some((sample, fenced)) = incident.and_then(Incident::drained).zip(writes.fenced).filter(held) {
             return Exposure { seconds: Some(0.0), sample: Some(sample), end_of_writes: fenced, assumption: Assumption::Drained };
         }
         let found = self.worst(direction, writes);
@@ -128,6 +129,17 @@ impl View<'_> {
             (None, Some(sample)) => rpo::exposure(&[sample], writes, self.now),
             _ => found,
         }
+    }
+
+    /// The first failed look of what takes the site that would be left. A site in doubt that is not down serves its users,
+    /// whatever has been failing there, and since when.
+    fn lost_since(&self, direction: Direction) -> Option<Moment> {
+        let incident = self.ledger.incident.as_ref()?;
+        if incident.confirmed.is_some() || incident.commanded() {
+            return incident.first_failed;
+        }
+        let view = self.site(direction.source());
+        view.first_failed.filter(|_| view.health == super::model::Health::Down)
     }
 
     /// Of several replicas at the target, the one that would lose most: each has its own samples, and one that has none

@@ -153,12 +153,16 @@ impl SignalHealth {
         self.run_started.get_or_insert(sent);
         self.last_down = Some(sent);
         self.doubted = true;
-        if self.downs >= policy.fall {
+        // A site that goes on failing between good looks is lost by its rate, though each of its runs is broken before an
+        // outage is old enough; a run that nothing breaks is over with its first `rise` good looks.
+        let tripped = if self.trip == Some(Trip::Rate) || (self.downs < policy.fall && self.rate_trips(policy.window)) {
+            Some(Trip::Rate)
+        } else {
+            Some(Trip::Run).filter(|_| self.downs >= policy.fall)
+        };
+        if tripped.is_some() {
             self.settled = Health::Down;
-            self.trip = Some(Trip::Run);
-        } else if self.settled != Health::Down && self.rate_trips(policy.window) {
-            self.settled = Health::Down;
-            self.trip = Some(Trip::Rate);
+            self.trip = tripped;
         }
     }
 

@@ -43,12 +43,16 @@ pub struct Incident {
     pub exposure: Option<Exposure>,
     /// When the front door stopped answering from the old site, unless it came back since.
     pub front_door_lost: Option<Moment>,
+    /// When a person commanded it.
+    pub commanded: Option<Moment>,
     /// What is run.
     pub plan: Option<Plan>,
     /// Since when.
     pub planned: Option<Moment>,
-    /// It was commanded while a pause stood, and goes on in spite of it. A pause that is set since holds it.
+    /// A person commanded it, or had it go on, while a pause stood: it goes on in spite of that. A pause that is set since holds it.
     pub despite_pause: bool,
+    /// When the last pause that held it was over: its time counts from here.
+    pub resumed: Option<Moment>,
     /// Its steps by name.
     pub steps: BTreeMap<String, StepRun>,
     /// The problem was gone in time: undoing.
@@ -84,9 +88,11 @@ impl Incident {
             gates: Vec::new(),
             exposure: None,
             front_door_lost: None,
+            commanded: None,
             plan: None,
             planned: None,
             despite_pause: false,
+            resumed: None,
             steps: BTreeMap::new(),
             calling_off: false,
             aborted: false,
@@ -109,9 +115,15 @@ impl Incident {
         self.wish.as_ref().is_some_and(|wish| wish.graceful)
     }
 
+    /// True if a pause holds it and costs it none of its time. A planned move has its time all the same: behind its own fence
+    /// nobody is served, and when its time is over everything is put back.
+    pub fn heeds_pause(&self) -> bool {
+        !self.despite_pause && !self.graceful()
+    }
+
     /// Where RTO starts: the first failed look, or the command.
     pub fn clock_start(&self) -> Moment {
-        self.first_failed.filter(|_| !self.graceful()).unwrap_or(self.opened)
+        self.first_failed.filter(|_| !self.graceful()).or(self.commanded).unwrap_or(self.opened)
     }
 
     /// When the last of the old writers were proven gone (wall, microseconds): by every fence of the plan.
@@ -260,7 +272,8 @@ impl Ledger {
         if next != self.state {
             let (left, since) = (self.state, self.since);
             if let Some(incident) = &mut self.incident {
-                *incident.spent.entry(left).or_default() += record.at.since(since.max(incident.opened));
+                let from = since.max(incident.opened).max(incident.clock_start());
+                *incident.spent.entry(left).or_default() += record.at.since(from);
             }
             self.state = next;
             self.since = record.at;
@@ -312,8 +325,13 @@ impl Ledger {
             }
             other => {
                 if let Some(incident) = &mut self.incident {
-                    if matches!(other, Entry::Planned { .. }) {
-                        incident.despite_pause = self.paused.is_some() && incident.commanded();
+                    match other {
+                        Entry::Planned { .. } => incident.despite_pause = self.paused.is_some() && incident.commanded(),
+                        Entry::Retried { .. } | Entry::StepSkipped { .. } if self.paused.is_some() => {
+                            super::fold::resumed(incident, at);
+                            incident.despite_pause = true;
+                        }
+                        _ => {}
                     }
                     super::fold::incident(incident, other, at);
                 }
@@ -348,7 +366,7 @@ mod tests {
             Entry::Paused { until: 1, by: by() },
             Entry::Resumed { by: by() },
             opened(Some(at)),
-            Entry::Commanded { wish: wish() },
+            Entry::Commanded { wish: wish(), first_failed: None },
             Entry::Confirmed { first_failed: at, words: words() },
             Entry::Approved { wish: wish() },
             Entry::Declined { by: by() },
@@ -541,7 +559,7 @@ mod tests {
             entries.into_iter().for_each(|entry| ledger.apply(&record(entry, 1)).unwrap());
             ledger.incident.unwrap().despite_pause
         };
-        let commanded = || vec![opened(None), Entry::Commanded { wish: wish.clone() }, planned()];
+        let commanded = || vec![opened(None), Entry::Commanded { wish: wish.clone(), first_failed: None }, planned()];
         assert!(despite([vec![paused()], commanded()].concat()));
         assert!(!despite([commanded(), vec![paused()]].concat()));
         assert!(!despite([vec![paused()], commanded(), vec![paused()]].concat()));
@@ -556,7 +574,7 @@ mod tests {
         ledger.apply(&record(Entry::Declined { by: by() }, 3)).unwrap();
         let incident = ledger.incident.as_ref().unwrap();
         assert!(incident.declined && !incident.approved && incident.wish.is_none());
-        ledger.apply(&record(Entry::Commanded { wish: wish.clone() }, 4)).unwrap();
+        ledger.apply(&record(Entry::Commanded { wish: wish.clone(), first_failed: None }, 4)).unwrap();
         ledger.apply(&record(Entry::Declined { by: by() }, 5)).unwrap();
         assert_eq!(ledger.incident.unwrap().wish, Some(wish));
     }

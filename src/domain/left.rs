@@ -36,11 +36,12 @@ pub(super) fn old_site_seen(app: &App, now: Moment) -> Option<Decision> {
     Some(Decision::entry(entry(incident, site, at, words)))
 }
 
-/// The latest sign of life at or after `since`, and which signal saw it. A site that replicates again takes no writes.
+/// The latest sign of life at or after `since`, and which signal saw it. A site whose database is a replica again takes no
+/// writes, however its link is; what it is has to be read first, and one reading that fails changes nothing.
 fn alive(app: &App, site: SiteName, since: Moment) -> Option<(Moment, String)> {
     let policies = &app.policy.site(site).signals;
-    let replicates = |at: usize| matches!(app.replica_state(site, at), Some(ReplicaState::Replicating | ReplicaState::Degraded));
-    if (0..policies.len()).any(replicates) {
+    let stands_alone = |at: usize| app.link.get(&(site, at)) == Some(&ReplicaState::NotAReplica);
+    if (0..policies.len()).any(|at| policies[at].replica && !stands_alone(at)) {
         return None;
     }
     let speaking = policies.iter().zip(app.signals(site)).filter(|(policy, _)| policy.counts && SPEAKS.contains(&policy.kind.as_str()));

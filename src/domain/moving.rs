@@ -100,13 +100,14 @@ pub(super) fn next(app: &App, around: &Around, now: Moment) -> Option<Decision> 
             return decision;
         }
     }
-    let ended = |step: &PlannedStep| incident.steps.get(&step.name).is_some_and(|run| is_passed(step, run));
+    let ended = |step: &PlannedStep| incident.steps.get(&step.name).is_some_and(|run| run.is_passed(step.on_failure));
     if plan.steps.iter().all(ended) {
         return Some(Decision::entry(Entry::Executed));
     }
     let active = |run: &StepRun| matches!(run.state, StepState::Running | StepState::Intended | StepState::Asked);
+    let goes_on = |run: &StepRun| active(run) && !is_held(app, incident, run);
     if let Some((step, run)) = halted(incident, plan)
-        && !incident.steps.values().any(active)
+        && !incident.steps.values().any(goes_on)
     {
         let words =
             format!("step {} failed: {}{}", step.name, run.trouble.as_deref().unwrap_or("no reason given"), alone(incident, &step.name));
@@ -120,7 +121,9 @@ pub(super) fn next(app: &App, around: &Around, now: Moment) -> Option<Decision> 
         return Some(Decision::entry(Entry::Stuck { words, waits_for }));
     }
     // Counted from the plan, and anew from a person's `retry` or `skip`: else a late one would be stuck again at once.
-    if now.since(app.ledger.since) >= app.policy.move_timeout {
+    let since = incident.resumed.map_or(app.ledger.since, |resumed| resumed.max(app.ledger.since));
+    let waits = is_paused(app, incident) && incident.heeds_pause();
+    if !waits && now.since(since) >= app.policy.move_timeout {
         let waiting: Vec<&str> = plan.steps.iter().filter(|step| !ended(step)).map(|step| step.name.as_str()).collect();
         let words = format!(
             "not done within move_timeout {}; still open: {}",
@@ -165,19 +168,10 @@ pub(super) fn settle_stuck(app: &App) -> Option<Decision> {
     })
 }
 
-/// True if what waits for the step may go on.
-fn is_passed(step: &PlannedStep, run: &StepRun) -> bool {
-    match run.state {
-        StepState::Verified | StepState::Skipped => true,
-        StepState::Failed => step.on_failure == OnFailure::Continue && !run.needs_person,
-        StepState::Waiting | StepState::Running | StepState::Intended | StepState::Asked | StepState::Undone => false,
-    }
-}
-
 fn halted<'a>(incident: &'a Incident, plan: &'a Plan) -> Option<(&'a PlannedStep, &'a StepRun)> {
     plan.steps.iter().find_map(|step| {
         let run = incident.steps.get(&step.name)?;
-        (run.state == StepState::Failed && !is_passed(step, run)).then_some((step, run))
+        (run.state == StepState::Failed && !run.is_passed(step.on_failure)).then_some((step, run))
     })
 }
 
@@ -202,11 +196,16 @@ pub(super) fn is_paused(app: &App, incident: &Incident) -> bool {
     app.ledger.paused.is_some() && !incident.despite_pause
 }
 
+/// True of a step that a pause holds back, and whose time does not run.
+fn is_held(app: &App, incident: &Incident, run: &StepRun) -> bool {
+    is_paused(app, incident) && incident.heeds_pause() && run.is_between()
+}
+
 fn start(app: &App, incident: &Incident, plan: &Plan, step: &PlannedStep, now: Moment) -> Option<Decision> {
     if is_paused(app, incident) || halted(incident, plan).is_some() {
         return None;
     }
-    let passed = |name: &String| plan.step(name).zip(incident.steps.get(name)).is_some_and(|(step, run)| is_passed(step, run));
+    let passed = |name: &String| plan.step(name).zip(incident.steps.get(name)).is_some_and(|(step, run)| run.is_passed(step.on_failure));
     if !step.after.iter().all(passed) {
         return None;
     }
@@ -236,7 +235,7 @@ fn drive(app: &App, around: &Around, incident: &Incident, step: &PlannedStep, ru
         return late.then(|| Decision::entry(failed()).doing(name, Work::default()));
     }
     // What a pause holds back does not fail by that: its time begins when the pause is over.
-    late &= run.touched || !is_paused(app, incident);
+    late &= !is_held(app, incident, run);
     // Its time may have run out while nobody watched: then it is looked at until one look tells, and not asked for again.
     let waking = since.mono < around.awake.mono && now.since(around.awake) < LAST_LOOK;
     let answered = match work {
@@ -329,7 +328,7 @@ fn inspected(
         Inspection::CannotTell if run.state == StepState::Asked => {
             Decision::default().and(Effect::Verify { step: name.clone() }).doing(name, Work::Out { since: now, on: Doing::Verify })
         }
-        Inspection::CannotTell if run.touched && step.repeat == Repeat::Inspectable => {
+        Inspection::CannotTell if run.touched && !run.retried && step.repeat == Repeat::Inspectable => {
             let words = "a crash or a lost answer leaves open whether it was done, and it cannot be inspected".to_owned();
             Decision::entry(Entry::StepFailed { step: name.clone(), code: "cannot-tell".into(), words, needs_person: true })
                 .doing(name, Work::default())
@@ -357,11 +356,11 @@ fn ask(app: &App, incident: &Incident, step: &PlannedStep, run: &StepRun, found:
         return Decision::entry(Entry::StepFailed { step: name.clone(), code: "attempts".into(), words, needs_person })
             .doing(name, Work::default());
     }
+    if is_paused(app, incident) {
+        return Decision::default().doing(name, Work::Idle { until: now + Duration::from_secs(1) });
+    }
     if needs_permit(app, incident, step, now) {
         return Decision::default().and(Effect::LookNow).doing(name, Work::Permit { asked: now, found: found.clone() });
-    }
-    if is_paused(app, incident) && !run.touched {
-        return Decision::default().doing(name, Work::Idle { until: now + Duration::from_secs(1) });
     }
     intend(step, run, found, now)
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::decide::{App, Decision, Effect};
 use super::gates::{self, Around, View};
-use super::ledger::{Entry, Gate, Illegal, Incident, Ledger, Record, Ruling, StepState, Wish};
+use super::ledger::{Entry, Gate, Illegal, Incident, Ledger, Record, Ruling, StepRun, StepState, Wish};
 use super::model::{Actor, Direction, Moment, Outcome, SiteName, State, Trigger};
-use super::quorum::Point;
+use super::quorum::{self, Point};
 use super::rpo::Exposure;
 
 /// An operator's word.
@@ -128,12 +128,12 @@ impl App {
             return Err(Refusal::new("the open incident goes the other way; decline or adopt first".to_owned()));
         }
         let mut decision = Decision::default();
+        let first_failed = quorum::failing(self.policy.site(direction.source()), self.signals(direction.source()), now);
         if self.ledger.incident.is_none() {
-            let first_failed = self.site(direction.source(), now).first_failed;
             let words = format!("by command of {}: {}", wish.by.who, wish.by.reason);
             decision = decision.then(Entry::Opened { trigger: Trigger::Operator, direction, first_failed, words });
         }
-        decision = decision.then(Entry::Commanded { wish });
+        decision = decision.then(Entry::Commanded { wish, first_failed });
         // Judged as it would stand after these entries, before anything of it is written.
         let ledger = self.foresee(&decision.entries, id, now).map_err(|illegal| Refusal::new(illegal.to_string()))?;
         let graceful = ledger.incident.as_ref().is_some_and(Incident::graceful);
@@ -198,7 +198,8 @@ impl App {
             State::Stuck if open.aborted => Err(Refusal::new(format!("{id} was aborted; nothing of it goes on"))),
             State::Stuck => {
                 // A question that nobody answered in time is answered now, and not asked a second time.
-                let asked = open.steps.iter().filter(|(_, run)| run.state == StepState::Failed && run.asks.is_some());
+                let asks = |run: &StepRun| matches!(run.state, StepState::Failed | StepState::Running) && run.asks.is_some();
+                let asked = open.steps.iter().filter(|(_, run)| asks(run));
                 Ok(asked.fold(approved, |decision, (step, _)| decision.then(said_yes(step, &by, &exposure))).then(Entry::Retried { by }))
             }
             State::Moving => {

@@ -81,7 +81,8 @@ pub(super) fn permit(
     // The others bound the start of the move; these bind every step that is final.
     let binds = |gate: &Gate| BINDING.contains(&gate.name.as_str()) && !(committed && gate.name == "data-loss");
     let binding: Vec<Gate> = gates.into_iter().filter(binds).collect();
-    let binding = binding.into_iter().map(|gate| tolerate(incident, &exposure, gate, now)).collect::<Vec<Gate>>();
+    let passed = at_work(incident, now).min(app.policy.move_timeout);
+    let binding = binding.into_iter().map(|gate| tolerate(incident, &exposure, gate, passed)).collect::<Vec<Gate>>();
     match gates::ruling(binding.iter().map(|gate| gate.state)) {
         Ruling::Go if is_paused(app, incident) => None,
         Ruling::Go => {
@@ -113,11 +114,16 @@ pub(super) fn permit(
     }
 }
 
-/// The loss was judged when the move was decided; that it has grown since by the time that has passed is no worse evidence.
-/// To stop here, with the old writers fenced off, would only make the outage longer.
-fn tolerate(incident: &Incident, exposure: &Exposure, gate: Gate, now: Moment) -> Gate {
+/// How long the move's steps have been at work since its plan, or since the last pause.
+fn at_work(incident: &Incident, now: Moment) -> Duration {
+    now.since(incident.resumed.or(incident.planned).unwrap_or(incident.opened))
+}
+
+/// The loss was judged when the move was decided; that it has grown since by the time that its steps have taken is no worse
+/// evidence; what a pause or our own absence has added is. To stop here, with the old writers fenced off, would only make the outage longer.
+fn tolerate(incident: &Incident, exposure: &Exposure, gate: Gate, passed: Duration) -> Gate {
     let judged = incident.exposure.as_ref().and_then(|judged| judged.seconds);
-    let passed = now.since(incident.planned.unwrap_or(incident.opened)).as_secs_f64();
+    let passed = passed.as_secs_f64();
     let since_lost = incident
         .front_door_lost
         .zip(incident.fenced_at())
@@ -154,8 +160,9 @@ mod tests {
     fn tolerated(incident: &Incident, seconds: Option<f64>, now: i64) -> bool {
         let shut = || Gate { name: "data-loss".into(), state: GateState::Shut, words: "more than 60s".into() };
         let other = Gate { name: "lease".into(), ..shut() };
-        assert_eq!(tolerate(incident, &exposure(seconds), other.clone(), at(now)), other, "nothing else is tolerated");
-        let gate = tolerate(incident, &exposure(seconds), shut(), at(now));
+        let passed = at_work(incident, at(now));
+        assert_eq!(tolerate(incident, &exposure(seconds), other.clone(), passed), other, "nothing else is tolerated");
+        let gate = tolerate(incident, &exposure(seconds), shut(), passed);
         let words = "more than 60s; as judged when the move was decided, grown by the time since";
         assert_eq!(gate.words, if gate.state == GateState::Open { words } else { "more than 60s" });
         gate.state == GateState::Open
@@ -167,6 +174,8 @@ mod tests {
         assert!(tolerated(&judged, Some(107.0), 27));
         assert!(!tolerated(&judged, Some(107.1), 27));
         assert!(!tolerated(&judged, None, 27), "a figure that is gone is worse than one that grew");
+        let resumed = Incident { resumed: Some(at(25)), ..judged.clone() };
+        assert!(tolerated(&resumed, Some(102.0), 27) && !tolerated(&resumed, Some(107.0), 27), "a pause is no time at work");
         // Writes went on from the loss of the front door until the fence, however little has passed since the decision.
         let mut fenced = judged.clone();
         fenced.front_door_lost = Some(at(5));

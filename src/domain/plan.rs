@@ -85,6 +85,11 @@ impl PlannedStep {
         self.kind.starts_with("fence")
     }
 
+    /// How long its undoing may take: the time of the step itself is long used up when a move is called off.
+    pub fn undo_time(&self) -> Duration {
+        self.deadline.max(Duration::from_secs(30))
+    }
+
     /// True if nothing of ours takes it back.
     pub fn is_final(&self) -> bool {
         self.reversibility != Reversibility::Reversible

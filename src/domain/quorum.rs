@@ -27,14 +27,9 @@ pub fn site(policy: &SitePolicy, signals: &[SignalHealth], now: Moment) -> SiteV
     let of = |health: Health| counting(policy, signals).filter(move |(policy, signal)| signal.health(policy, now) == health);
     let (down, up) = (of(Health::Down).count(), of(Health::Up).count());
     let known = down + up;
-    let tripped = match policy.down_when {
-        DownWhen::All => down == known,
-        DownWhen::Any => true,
-        DownWhen::AtLeast(least) => down >= least,
-    };
     let health = if known < policy.min_known.max(1) {
         Health::Unknown
-    } else if down > 0 && tripped {
+    } else if trips(policy, down, known) {
         Health::Down
     } else {
         Health::Up
@@ -42,6 +37,30 @@ pub fn site(policy: &SitePolicy, signals: &[SignalHealth], now: Moment) -> SiteV
     let taken = took(policy, of(Health::Down).filter_map(|(_, signal)| signal.first_failed()).collect());
     let doubted = || counting(policy, signals).filter_map(|(_, signal)| signal.first_failed()).min_by_key(|at| at.mono);
     SiteView { health, known, down, first_failed: taken.or_else(doubted) }
+}
+
+/// True if so many signals of those that know something take the site.
+fn trips(policy: &SitePolicy, down: usize, known: usize) -> bool {
+    down > 0
+        && match policy.down_when {
+            DownWhen::All => down == known,
+            DownWhen::Any => true,
+            DownWhen::AtLeast(least) => down >= least,
+        }
+}
+
+/// Since when the site fails by its rule, be it confirmed or not: what was down all the while that users were served is none
+/// of it.
+pub fn failing(policy: &SitePolicy, signals: &[SignalHealth], now: Moment) -> Option<Moment> {
+    let is_ill = |signal: &SignalPolicy, health: &SignalHealth| {
+        health.health(signal, now) == Health::Down || health.last().is_some_and(|last| last.verdict.health() == Health::Down)
+    };
+    let ill: Vec<&SignalHealth> =
+        counting(policy, signals).filter(|(signal, health)| is_ill(signal, health)).map(|(_, health)| health).collect();
+    let up =
+        counting(policy, signals).filter(|(signal, health)| !is_ill(signal, health) && health.health(signal, now) == Health::Up).count();
+    let starts = ill.iter().filter_map(|health| health.first_failed()).collect();
+    trips(policy, ill.len(), ill.len() + up).then(|| took(policy, starts)).flatten()
 }
 
 /// The first of the runs that took the site, of those that have brought a signal down. One signal of several that has been
@@ -153,15 +172,21 @@ pub fn second_look(policy: &SitePolicy, signals: &[SignalHealth], since: Moment,
     Some(match site(policy, signals, now).health {
         Health::Up => Problem::Gone,
         Health::Unknown => Problem::Unclear,
-        Health::Down if wavers(policy, signals) => Problem::Wavers,
+        Health::Down if wavers(policy, signals, now) => Problem::Wavers,
         Health::Down => Problem::Persists,
     })
 }
 
-/// True if the latest look that told contradicts a run that brought a counting signal down. A rate is not contradicted by
+/// True if the latest look that told contradicts a run that has brought a counting signal down. A rate is not contradicted by
 /// one look.
-pub fn wavers(policy: &SitePolicy, signals: &[SignalHealth]) -> bool {
-    counting(policy, signals).any(|(_, signal)| signal.wavers())
+pub fn wavers(policy: &SitePolicy, signals: &[SignalHealth], now: Moment) -> bool {
+    counting(policy, signals).any(|(policy, signal)| signal.wavers() && signal.health(policy, now) == Health::Down)
+}
+
+/// True if what is down now was seen up at `since` or after.
+pub fn answered(policy: &SitePolicy, signals: &[SignalHealth], since: Moment, now: Moment) -> bool {
+    let mut down = counting(policy, signals).filter(|(policy, signal)| signal.health(policy, now) == Health::Down);
+    down.any(|(_, signal)| signal.last_up().is_some_and(|up| up.mono >= since.mono))
 }
 
 /// `alb down (refused: …)`, or `alb up, last look down (timed-out: …)`: the settled health, and the latest look where it differs.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::model::{Moment, words};
+use super::plan::OnFailure;
 
 words! {
     /// Where a step is. The order of declaration is the order of life.
@@ -42,6 +43,8 @@ pub struct StepRun {
     pub touched: bool,
     /// An attempt that has come back may have been taken.
     pub heard: bool,
+    /// A person has it tried again, knowing what became of it before.
+    pub retried: bool,
     /// What stood there before the first `apply`.
     pub before: Value,
     /// What it left for the record and for the steps after it.
@@ -57,6 +60,20 @@ pub struct StepRun {
 }
 
 impl StepRun {
+    /// True if what waits for the step may go on.
+    pub fn is_passed(&self, on_failure: OnFailure) -> bool {
+        match self.state {
+            StepState::Verified | StepState::Skipped => true,
+            StepState::Failed => on_failure == OnFailure::Continue && !self.needs_person,
+            StepState::Waiting | StepState::Running | StepState::Intended | StepState::Asked | StepState::Undone => false,
+        }
+    }
+
+    /// True if its turn has come, and nothing of it is on its way, being read back, or asked of a person: a pause holds it here.
+    pub fn is_between(&self) -> bool {
+        matches!(self.state, StepState::Running | StepState::Intended) && !self.applying && self.asks.is_none()
+    }
+
     /// The wait after a trouble: doubles with each attempt.
     pub fn backoff(&self) -> Duration {
         Duration::from_millis(250 << self.attempts.min(5)).min(LONGEST_WAIT)
@@ -87,6 +104,7 @@ impl Default for StepRun {
             unseen: Duration::ZERO,
             touched: false,
             heard: false,
+            retried: false,
             before: Value::Null,
             facts: Value::Null,
             trouble: None,

@@ -25,7 +25,7 @@ impl Entry {
             Entry::Autonomous { found } if found.is_empty() => "nothing moves its traffic without us any more".to_owned(),
             Entry::Autonomous { found } => format!("others can move its traffic (R53-AUTONOMOUS): {}", autonomy::words(found)),
             Entry::Opened { trigger, direction, words, .. } => format!("{trigger}, {direction}: {words}"),
-            Entry::Commanded { wish } => format!("by {} ({}){}", wish.by.who, wish.by.reason, if wish.force { ", forced" } else { "" }),
+            Entry::Commanded { wish, .. } => format!("by {} ({}){}", wish.by.who, wish.by.reason, if wish.force { ", forced" } else { "" }),
             Entry::Confirmed { first_failed, words } => format!("first failed look sent {}: {words}", first_failed.rfc3339()),
             Entry::Gated { ruling, gates, exposure } => {
                 let closed = closed_words(gates);

@@ -129,10 +129,9 @@ fn job(app: &App, step: &str, action: Action, now: Moment) -> Option<Job> {
     let fenced = incident.fenced_at().is_some();
     let known = incident.steps.iter().filter(|(_, run)| !run.facts.is_null() && (fenced || proven_fence(&run.facts).is_none()));
     let facts = known.map(|(name, run)| (name.clone(), run.facts.clone())).collect();
-    // An undo has its own time: the deadline of the step is long used up when it is called off.
-    // And a step whose deadline passed while we were not running is looked at once more.
+    // A step whose deadline passed while we were not running is looked at once more.
     let time_left = match action {
-        Action::Undo => planned.deadline.max(Duration::from_secs(30)),
+        Action::Undo => planned.undo_time(),
         // What was asked for and is final is read back instead of inspected: that look is its last one.
         Action::Inspect | Action::Verify => planned.deadline.saturating_sub(running).max(LAST_LOOK),
         Action::Apply => planned.deadline.saturating_sub(running),

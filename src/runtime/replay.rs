@@ -55,7 +55,9 @@ fn rebase(record: &mut Record, shift: i64) {
     let place = |at: &mut Moment| at.mono = at.mono.saturating_add(shift);
     place(&mut record.at);
     match &mut record.entry {
-        Entry::Opened { first_failed: Some(at), .. } | Entry::Confirmed { first_failed: at, .. } => place(at),
+        Entry::Opened { first_failed: Some(at), .. }
+        | Entry::Commanded { first_failed: Some(at), .. }
+        | Entry::Confirmed { first_failed: at, .. } => place(at),
         Entry::OldSiteSeen { at, .. } | Entry::FrontDoorLost { at } | Entry::FrontDoorBack { at } => place(at),
         Entry::MovedByOthers { at } | Entry::AuthorityMoved { at } | Entry::Proven { first: at } => place(at),
         _ => {}

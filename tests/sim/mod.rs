@@ -51,6 +51,8 @@ pub enum Answer {
     Half,
     /// Two of three looks are down, never three in a row.
     Mostly,
+    /// Up at every fourth look.
+    Rarely,
 }
 
 /// One step as the world has it.
@@ -168,7 +170,7 @@ impl World {
                 step.pending_until = None;
                 step.on_since = until;
                 // Its machines are gone with that: whoever answers there later was started again by somebody.
-                if name == "fence" && matches!(self.primary, Answer::Up | Answer::Half | Answer::Mostly) {
+                if name == "fence" && matches!(self.primary, Answer::Up | Answer::Half | Answer::Mostly | Answer::Rarely) {
                     self.fenced_off = Some(std::mem::replace(&mut self.primary, Answer::Down(Cause::Status)));
                 }
             }
@@ -645,7 +647,8 @@ impl Sim {
             Answer::Unknown(cause) => Verdict::Unknown(cause),
             Answer::Half if self.world.looks[target].is_multiple_of(2) => Verdict::Up,
             Answer::Mostly if self.world.looks[target].is_multiple_of(3) => Verdict::Up,
-            Answer::Half | Answer::Mostly => Verdict::Down(Cause::Status),
+            Answer::Rarely if self.world.looks[target].is_multiple_of(4) => Verdict::Up,
+            Answer::Half | Answer::Mostly | Answer::Rarely => Verdict::Down(Cause::Status),
         };
         let latency = if matches!(verdict, Verdict::Down(Cause::TimedOut)) { 800 * MILLI } else { 5 * MILLI };
         let mut finding = Finding::new(verdict, "scripted");
@@ -904,7 +907,7 @@ fn line(record: &Record) -> Option<String> {
         Entry::StepVerified { step, already, .. } => format!("step-verified {step}{}", if *already { " already" } else { "" }),
         Entry::StepIntent { step, attempt, .. } => format!("step-intent {step} {attempt}"),
         Entry::Stuck { words, .. } => format!("stuck: {words}"),
-        Entry::Commanded { wish } | Entry::Approved { wish } => {
+        Entry::Commanded { wish, .. } | Entry::Approved { wish } => {
             let accepts = wish.accept_loss.map(|seconds| format!(", accepts a loss of {seconds:.0}")).unwrap_or_default();
             format!("{} by {} ({}){accepts}", entry_kind(record), wish.by.who, wish.by.reason)
         }

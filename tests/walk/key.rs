@@ -50,7 +50,7 @@ fn binding(spot: &Spot, direction: Direction) -> u8 {
 /// How the site that would be left is: by its rule, and whether its latest looks contradict that.
 fn source(spot: &Spot, direction: Direction) -> u8 {
     let (policy, signals) = (spot.app.policy().site(direction.source()), spot.app.signals(direction.source()));
-    let wavers = quorum::wavers(policy, signals);
+    let wavers = quorum::wavers(policy, signals, spot.now);
     if wavers { 3 } else { health(spot.app.site(direction.source(), spot.now).health) }
 }
 

@@ -286,7 +286,7 @@ impl StepTold {
 fn deed(record: &Record, clock: &Clock<'_>) -> Option<Deed> {
     let by = |by: &Actor, what: String| Some(Deed { at: clock.of(record), who: by.who.clone(), what, why: by.reason.clone() });
     match &record.entry {
-        Entry::Commanded { wish } => by(&wish.by, format!("asked for this move{}", lines::terms(wish))),
+        Entry::Commanded { wish, .. } => by(&wish.by, format!("asked for this move{}", lines::terms(wish))),
         Entry::Approved { wish } => by(&wish.by, format!("approved{}", lines::terms(wish))),
         Entry::Declined { by: actor } => by(actor, "declined".into()),
         Entry::StepSkipped { step, by: actor } => by(actor, format!("skipped the step {step}")),

@@ -18,7 +18,7 @@ pub(super) fn words(entry: &Entry) -> String {
         Entry::Autonomous { found } if found.is_empty() => "Nothing moves its traffic without us any more".to_owned(),
         Entry::Autonomous { found } => format!("Others can move its traffic (R53-AUTONOMOUS): {}", crate::domain::autonomy::words(found)),
         Entry::Opened { trigger, direction, words, .. } => format!("Opened ({trigger}, {direction}): {words}"),
-        Entry::Commanded { wish } => format!("Asked for by {}{}: {}", wish.by.who, terms(wish), wish.by.reason),
+        Entry::Commanded { wish, .. } => format!("Asked for by {}{}: {}", wish.by.who, terms(wish), wish.by.reason),
         Entry::Confirmed { words, .. } => format!("Outage confirmed: {words}"),
         Entry::Gated { ruling, gates, .. } => {
             let not_open: Vec<String> = gates

@@ -177,7 +177,7 @@ fn adopted(book: &mut Book) {
     book.open("shop-20261121T060000Z-7", 8_000_000, Trigger::Operator);
     let wish =
         Wish { by: actor("uid 1000 (alice)", "drill <1>"), accept_loss: Some(f64::INFINITY), shown: None, force: true, graceful: false };
-    book.write(8_000_001, Entry::Commanded { wish });
+    book.write(8_000_001, Entry::Commanded { wish, first_failed: None });
     book.write(8_000_002, gated(Ruling::Go, None, GateState::Open, "unknown, accepted by uid 1000 (alice)"));
     book.write(8_000_003, Entry::Planned { plan: plan() });
     book.write(8_000_010, Entry::StepStarted { step: "promote".into() });
