@@ -104,7 +104,7 @@ impl Shared {
     pub(super) async fn change_all(&self, zone: &Zone, jobs: Vec<ChangeJob>) {
         let mut open = vec![jobs];
         while let Some(mut jobs) = open.pop() {
-            match self.submit(zone, &jobs).await {
+            match self.submit(zone, &mut jobs).await {
                 Err(failure) if failure.code == INVALID_BATCH && jobs.len() > 1 => {
                     let second = jobs.split_off(jobs.len() / 2);
                     open.push(second);
@@ -119,23 +119,23 @@ impl Shared {
         }
     }
 
-    /// One batch, as a whole, until it is answered for good or the last deadline passes.
-    async fn submit(&self, zone: &Zone, jobs: &[ChangeJob]) -> Result<String, Failure> {
-        let records: Vec<Record> = jobs.iter().flat_map(|job| job.records.iter().cloned()).collect();
-        let op = change_op(zone, &records);
-        let bad = |cause: &dyn std::error::Error| Failure::before(&op, Kind::Rejected, "bad-request", &crate::ports::chain(cause));
-        let mut changes = Vec::with_capacity(records.len());
-        for record in &records {
-            let set = record.written().map_err(|cause| bad(&cause))?;
-            changes.push(Change::builder().action(ChangeAction::Upsert).resource_record_set(set).build().map_err(|cause| bad(&cause))?);
-        }
-        let batch = ChangeBatch::builder().comment("watchover").set_changes(Some(changes)).build().map_err(|cause| bad(&cause))?;
-        let until = jobs.iter().map(|job| job.until).max().unwrap_or_else(Instant::now);
+    /// One batch, as a whole, until it is answered for good or nobody is left who waits for it: whoever is gone, or out of
+    /// time, is left out of every further sending, as a record that moves after its move is over moves against somebody.
+    async fn submit(&self, zone: &Zone, jobs: &mut Vec<ChangeJob>) -> Result<String, Failure> {
+        let waited = "its turn did not come before its asker's time was over";
+        let mut why = Failure::before(&change_op(zone, jobs.iter().flat_map(|job| &job.records)), Kind::Throttled, "no-turn", waited);
         let (mut lost, mut pause) = (0, FIRST_PAUSE);
         loop {
             let client = self.aws.route53(zone.account.as_deref(), &zone.region, Purpose::Once).await?;
             self.pace.turn(zone.account.as_deref()).await;
-            let call = client.change_resource_record_sets().hosted_zone_id(&zone.id).change_batch(batch.clone());
+            // The last look before the world is touched: it has been a while since anybody asked.
+            leave_out(jobs, Instant::now(), &why);
+            if jobs.is_empty() {
+                return Err(why);
+            }
+            let op = change_op(zone, jobs.iter().flat_map(|job| &job.records));
+            let batch = batch_of(&op, jobs)?;
+            let call = client.change_resource_record_sets().hosted_zone_id(&zone.id).change_batch(batch);
             let mut refused = None;
             let sent = async {
                 let result = call.send().await;
@@ -164,9 +164,15 @@ impl Shared {
                 }
                 Kind::NoCredentials | Kind::AccessDenied | Kind::Rejected => false,
             };
-            if !again || Instant::now() + pause >= until {
+            if !again {
                 return Err(failure);
             }
+            // Whose time ends in the pause is told now.
+            leave_out(jobs, Instant::now() + pause, &failure);
+            if jobs.is_empty() {
+                return Err(failure);
+            }
+            why = failure;
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LAST_PAUSE);
         }
@@ -184,6 +190,25 @@ impl Shared {
         changes.push_back((change.to_owned(), Arc::clone(&progress)));
         progress
     }
+}
+
+/// Leaves out who is gone, and answers those whose time is over by then.
+fn leave_out(jobs: &mut Vec<ChangeJob>, by: Instant, why: &Failure) {
+    jobs.retain(|job| !job.reply.is_closed());
+    for late in jobs.extract_if(.., |job| job.until <= by) {
+        answer(late.reply, Err(why.clone()));
+    }
+}
+
+/// The UPSERTs of all of them.
+fn batch_of(op: &Op, jobs: &[ChangeJob]) -> Result<ChangeBatch, Failure> {
+    let bad = |cause: &dyn std::error::Error| Failure::before(op, Kind::Rejected, "bad-request", &crate::ports::chain(cause));
+    let mut changes = Vec::new();
+    for record in jobs.iter().flat_map(|job| &job.records) {
+        let set = record.written().map_err(|cause| bad(&cause))?;
+        changes.push(Change::builder().action(ChangeAction::Upsert).resource_record_set(set).build().map_err(|cause| bad(&cause))?);
+    }
+    ChangeBatch::builder().comment("watchover").set_changes(Some(changes)).build().map_err(|cause| bad(&cause))
 }
 
 /// Why a batch is refused, in Route 53's words; `None`: it is not refused for its content.
@@ -204,8 +229,13 @@ pub(super) fn zone_op(zone: &Zone) -> Op {
     Op::new("route53", "any call", "route53:ListResourceRecordSets", HOME, format!("zone {}", zone.id))
 }
 
-pub(super) fn change_op(zone: &Zone, records: &[Record]) -> Op {
-    let first = records.first().map_or_else(|| "nothing".to_owned(), |record| record.pick().to_string());
-    let more = if records.len() > 1 { format!(" and {} more", records.len() - 1) } else { String::new() };
+/// The change of those records, for errors and metrics.
+pub(super) fn change_op<'a>(zone: &Zone, records: impl IntoIterator<Item = &'a Record>) -> Op {
+    let mut records = records.into_iter();
+    let first = records.next().map_or_else(|| "nothing".to_owned(), |record| record.pick().to_string());
+    let more = match records.count() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
     Op::new("route53", "ChangeResourceRecordSets", "route53:ChangeResourceRecordSets", HOME, format!("{first}{more} in zone {}", zone.id))
 }

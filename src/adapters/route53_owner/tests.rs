@@ -158,6 +158,74 @@ async fn throttling_is_not_waited_out_beyond_the_askers_time() {
     assert!(script.calls("ChangeResourceRecordSets").len() <= 2);
 }
 
+/// Waits until so many changes were heard.
+async fn heard_changes(script: &Script<World>, count: usize) {
+    while script.calls("ChangeResourceRecordSets").len() < count {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_sent_again_for_who_is_gone() {
+    let (script, owner) = owner(World::of(NAMES)).await;
+    script.trouble("ChangeResourceRecordSets", Trouble::Refused(400, "Throttling"));
+    let (alone, other) = ([record(NAMES[0], "192.0.2.9")], [record(NAMES[1], "192.0.2.9")]);
+    tokio::select! {
+        _ = change(&owner, &alone) => panic!("it was refused"),
+        () = heard_changes(&script, 1) => {}
+    }
+    tokio::time::sleep(FIRST_PAUSE * 2).await;
+    assert_eq!(script.calls("ChangeResourceRecordSets").len(), 1, "its asker was gone before the second try");
+    // In company, the others go on without it.
+    script.trouble("ChangeResourceRecordSets", Trouble::Refused(400, "Throttling"));
+    let gone = async {
+        tokio::select! {
+            _ = change(&owner, &alone) => panic!("it was refused"),
+            () = heard_changes(&script, 2) => {}
+        }
+    };
+    let (done, ()) = tokio::join!(change(&owner, &other), gone);
+    assert_eq!(done, Ok("C1".to_owned()));
+    let batches: Vec<Vec<String>> = script.calls("ChangeResourceRecordSets").iter().skip(1).map(|heard| sorted(changed(heard))).collect();
+    assert_eq!(batches, [&NAMES[..2], &NAMES[1..2]]);
+}
+
+fn sorted(mut names: Vec<String>) -> Vec<String> {
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn a_half_of_a_refused_batch_is_not_sent_for_who_is_gone() {
+    let (script, owner) = owner(World { refused: vec![NAMES[1]], ..World::of(NAMES) }).await;
+    for name in NAMES {
+        owner.named(&zone(), name).await.unwrap();
+    }
+    let (bad, good) = ([record(NAMES[1], "192.0.2.9")], [record(NAMES[0], "192.0.2.9")]);
+    // The batch takes the last turn of this second: its halves wait for the next.
+    tokio::select! {
+        _ = async { tokio::join!(change(&owner, &bad), change(&owner, &good)) } => panic!("not both at once"),
+        () = heard_changes(&script, 1) => {}
+    }
+    tokio::time::sleep(Duration::from_millis(1_300)).await;
+    assert_eq!(script.calls("ChangeResourceRecordSets").len(), 1);
+    assert!(!script.world(|world| world.records.iter().any(|inside| inside.contains("192.0.2.9"))));
+}
+
+#[tokio::test]
+async fn each_asker_waits_for_as_long_as_it_has() {
+    let (script, owner) = owner(World::of(NAMES)).await;
+    script.trouble("ChangeResourceRecordSets", Trouble::Refused(400, "PriorRequestNotComplete"));
+    let zone = zone();
+    let short = owner.change(&zone, vec![record(NAMES[0], "192.0.2.9")], FIRST_PAUSE - Duration::from_millis(50));
+    let long = [record(NAMES[1], "192.0.2.9")];
+    let (short, long) = tokio::join!(short, change(&owner, &long));
+    assert_eq!(short.unwrap_err().code, "PriorRequestNotComplete");
+    assert_eq!(long, Ok("C1".to_owned()));
+    let batches: Vec<_> = script.calls("ChangeResourceRecordSets").iter().map(changed).collect();
+    assert_eq!(batches, [&NAMES[..2], &NAMES[1..2]]);
+}
+
 #[tokio::test]
 async fn a_lost_answer_is_asked_again_a_few_times_and_a_refusal_never() {
     let (script, owner) = owner(World::of(NAMES)).await;
