@@ -91,6 +91,7 @@ impl Heard {
             ("s3", "DELETE") => "DeleteObject".to_owned(),
             ("route53", "POST") => "ChangeResourceRecordSets".to_owned(),
             ("route53", _) if path.contains("/change/") => "GetChange".to_owned(),
+            ("route53", _) if path.contains("/healthcheck/") => "GetHealthCheck".to_owned(),
             ("route53", _) => "ListResourceRecordSets".to_owned(),
             _ => {
                 path.split_once("/operation/").map_or_else(|| form.get("Action").cloned().unwrap_or_default(), |(_, name)| name.to_owned())

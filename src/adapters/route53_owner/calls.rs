@@ -18,7 +18,7 @@ impl Shared {
         let mut known: HashMap<Pick, Found> = HashMap::new();
         let mut failed = None;
         while let Some(first) = open.first().cloned() {
-            match self.page(zone, &first, if open.len() > 1 { 300 } else { 10 }).await {
+            match self.page(zone, &first, if open.len() > 1 { 300 } else { 10 }, For::Move).await {
                 Err(failure) => {
                     failed = Some(failure);
                     break;
@@ -35,7 +35,7 @@ impl Shared {
             // The page began where the record would stand: it is not there. Say what is.
             if open.first() == Some(&first) {
                 open.remove(0);
-                match self.named(zone, &first.name, 100).await {
+                match self.named(zone, &first.name, 100, For::Move).await {
                     Ok(there) => match there.iter().find(|record| record.pick() == first) {
                         Some(record) => known.insert(first, Found::Record(Box::new(record.clone()))),
                         None => known.insert(first, Found::Missing(there.iter().map(Record::pick).collect())),
@@ -59,7 +59,7 @@ impl Shared {
     }
 
     /// One page of records from `from` on, and whether there are more behind it: a page may be shorter than asked for.
-    pub(super) async fn page(&self, zone: &Zone, from: &Pick, most: i32) -> Result<(Vec<Record>, bool), Failure> {
+    pub(super) async fn page(&self, zone: &Zone, from: &Pick, most: i32, whom: For) -> Result<(Vec<Record>, bool), Failure> {
         let op = Op::new(
             "route53",
             "ListResourceRecordSets",
@@ -68,7 +68,7 @@ impl Shared {
             format!("record {from} of zone {}", zone.id),
         );
         let client = self.aws.route53(zone.account.as_deref(), &zone.region, Purpose::Look).await?;
-        self.pace.turn(zone.account.as_deref()).await;
+        self.pace.turn(zone.account.as_deref(), whom).await;
         let call = client.list_resource_record_sets().hosted_zone_id(&zone.id).start_record_name(&from.name);
         let kind = (!from.kind.is_empty()).then(|| RrType::from(from.kind.as_str()));
         let call = call.set_start_record_type(kind).set_start_record_identifier(from.set_identifier.clone()).max_items(most);
@@ -77,12 +77,12 @@ impl Shared {
     }
 
     /// Every record of one name: pages until the name ends.
-    pub(super) async fn named(&self, zone: &Zone, name: &str, most: i32) -> Result<Vec<Record>, Failure> {
+    pub(super) async fn named(&self, zone: &Zone, name: &str, most: i32, whom: For) -> Result<Vec<Record>, Failure> {
         let name = canonical(name);
         let mut from = Pick { name: name.clone(), kind: String::new(), set_identifier: None };
         let mut found: Vec<Record> = Vec::new();
         loop {
-            let (page, truncated) = self.page(zone, &from, most).await?;
+            let (page, truncated) = self.page(zone, &from, most, whom).await?;
             let length = page.len();
             let ours: Vec<Record> = page.into_iter().filter(|record| canonical(&record.name) == name).collect();
             let more = truncated && ours.len() == length;
@@ -127,7 +127,7 @@ impl Shared {
         let (mut lost, mut pause) = (0, FIRST_PAUSE);
         loop {
             let client = self.aws.route53(zone.account.as_deref(), &zone.region, Purpose::Once).await?;
-            self.pace.turn(zone.account.as_deref()).await;
+            self.pace.turn(zone.account.as_deref(), For::Move).await;
             // The last look before the world is touched: it has been a while since anybody asked.
             leave_out(jobs, Instant::now(), &why);
             if jobs.is_empty() {

@@ -27,7 +27,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::autonomy::Switch;
 use self::calls::{change_op, zone_op};
-use self::pace::Pace;
+use self::pace::{For, Pace};
 pub use self::record::{Alias, Pick, Record, RecordValue, canonical};
 pub use self::survey::Survey;
 use super::aws::{Aws, Failure, Kind, Op, Purpose};
@@ -116,6 +116,7 @@ struct Shared {
     pace: Pace,
     changes: Mutex<Changes>,
     last_page: tokio::sync::Mutex<survey::LastPage>,
+    checks: survey::KeptChecks,
 }
 
 /// The handle to the owner. Cheap to clone.
@@ -136,7 +137,14 @@ impl Owner {
     /// is answered with a failure. One per process, else the account's pace is not kept.
     pub fn new(aws: Aws, tracker: &TaskTracker, stop: CancellationToken) -> Owner {
         let (inbox, jobs) = mpsc::channel(MAX_WAITING);
-        let shared = Arc::new(Shared { aws, pace: Pace::default(), changes: Mutex::default(), last_page: tokio::sync::Mutex::default() });
+        let shared = Shared {
+            aws,
+            pace: Pace::default(),
+            changes: Mutex::default(),
+            last_page: tokio::sync::Mutex::default(),
+            checks: survey::KeptChecks::default(),
+        };
+        let shared = Arc::new(shared);
         let serving = serve(Arc::clone(&shared), jobs);
         tracker.spawn(async move {
             tokio::select! {
@@ -155,7 +163,7 @@ impl Owner {
 
     /// Reads every record of one name, all types.
     pub async fn named(&self, zone: &Zone, name: &str) -> Result<Vec<Record>, Failure> {
-        self.shared.named(zone, name, 100).await
+        self.shared.named(zone, name, 100, For::Move).await
     }
 
     /// UPSERTs the records together and returns the change's id once Route 53 has accepted it; [`Owner::synced`] says
@@ -188,7 +196,7 @@ impl Owner {
         }
         let op = Op::new("route53", "GetChange", "route53:GetChange", HOME, format!("change {change}"));
         let client = self.shared.aws.route53(zone.account.as_deref(), &zone.region, Purpose::Look).await?;
-        self.shared.pace.turn(zone.account.as_deref()).await;
+        self.shared.pace.turn(zone.account.as_deref(), For::Move).await;
         let answer = self.shared.aws.call(&op, client.get_change().id(change).send()).await;
         progress.next = Instant::now() + progress.pause;
         progress.pause = (progress.pause * 2).min(LAST_PAUSE);

@@ -1,4 +1,5 @@
-//! What stands around the records of a step, read to judge whether others move them. Never on a move's path.
+//! What stands around the records of a step, read to judge whether others move them. Never on a move's path, nor before it:
+//! what is kept here serves surveys alone, and they leave turns to moves.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -11,6 +12,31 @@ const PAGE_SERVES: Duration = Duration::from_secs(5);
 const PAGE: i32 = 300;
 /// Names that one step's records may lead to by aliases within their zone; Route 53 itself ends such chains.
 const MAX_NAMES: usize = 16;
+
+/// How long what was read of a health check serves every survey. Longer than two rounds of preflights: all apps ask at once,
+/// for a few seconds each, and more checks than these seconds have turns are learnt round by round or never. What a person
+/// changes of a check is seen that much later.
+const CHECK_SERVES: Duration = Duration::from_secs(900);
+/// Checks kept; an account has 200 if nobody asked for more.
+const MAX_CHECKS: usize = 2_048;
+
+/// What was read of one check, and when: the lock lets one survey ask while the others wait for its answer.
+type KeptCheck = Arc<tokio::sync::Mutex<Option<(Instant, Known)>>>;
+
+/// What was read of the checks lately, by account and id.
+#[derive(Debug, Default)]
+pub(super) struct KeptChecks(Mutex<HashMap<Key, KeptCheck>>);
+
+impl KeptChecks {
+    fn of(&self, key: Key) -> KeptCheck {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= MAX_CHECKS && !kept.contains_key(&key) {
+            // Only surveys under way hold one; the rest is forgotten and asked for again.
+            kept.retain(|_, check| Arc::strong_count(check) > 1);
+        }
+        Arc::clone(kept.entry(key).or_default())
+    }
+}
 
 /// The page that was read last.
 #[derive(Debug, Default)]
@@ -86,25 +112,40 @@ impl Shared {
             return Ok(records);
         }
         let from = Pick { name: name.to_owned(), kind: String::new(), set_identifier: None };
-        let (page, truncated) = self.page(zone, &from, PAGE).await?;
+        let (page, truncated) = self.page(zone, &from, PAGE, For::Survey).await?;
         // The page begins with the name: only its end can be cut off.
         let ours: Vec<Record> = page.iter().filter(|record| canonical(&record.name) == name).cloned().collect();
         let complete = !truncated || ours.len() < page.len();
         last.0 = Some((zone.key(), Instant::now(), page));
         drop(last);
-        if complete { Ok(ours) } else { self.named(zone, name, PAGE).await }
+        if complete { Ok(ours) } else { self.named(zone, name, PAGE, For::Survey).await }
     }
 
+    /// What is known of a check, if it was read lately; else it is read.
     async fn check(&self, zone: &Zone, id: &str, switch: Option<&Switch>) -> Result<Known, Failure> {
+        let kept = self.checks.of((zone.account.clone(), id.to_owned()));
+        let mut kept = kept.lock().await;
+        let ours = switch.is_some_and(|switch| switch.check == id);
+        if let Some((at, known)) = kept.as_ref()
+            && at.elapsed() < CHECK_SERVES
+            // Of another's it is enough to know that it may not be read.
+            && !(ours && *known == Known::Hidden)
+        {
+            return Ok(known.clone());
+        }
+        let known = self.read_check(zone, id, ours).await?;
+        *kept = Some((Instant::now(), known.clone()));
+        Ok(known)
+    }
+
+    async fn read_check(&self, zone: &Zone, id: &str, ours: bool) -> Result<Known, Failure> {
         let op = Op::new("route53", "GetHealthCheck", "route53:GetHealthCheck", HOME, format!("health check {id}"));
         let client = self.aws.route53(zone.account.as_deref(), &zone.region, Purpose::Look).await?;
-        self.pace.turn(zone.account.as_deref()).await;
+        self.pace.turn(zone.account.as_deref(), For::Survey).await;
         let answer = match self.aws.call(&op, client.get_health_check().health_check_id(id).send()).await {
             Ok(answer) => answer,
             Err(failure) if failure.code == "NoSuchHealthCheck" => return Ok(Known::Missing),
-            Err(failure) if failure.kind == Kind::AccessDenied && switch.is_none_or(|switch| switch.check != id) => {
-                return Ok(Known::Hidden);
-            }
+            Err(failure) if failure.kind == Kind::AccessDenied && !ours => return Ok(Known::Hidden),
             Err(failure) => return Err(failure),
         };
         let Some(config) = answer.health_check().and_then(|check| check.health_check_config()) else {

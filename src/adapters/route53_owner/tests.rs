@@ -279,6 +279,66 @@ async fn who_waits_for_one_change_shares_its_questions() {
 }
 
 #[tokio::test]
+async fn a_fleet_whose_surveys_never_end_in_time_learns_its_checks_round_by_round() {
+    const APPS: usize = 6;
+    // Each app has a weighted pair with two checks of its own: with the pages, more than twelve calls.
+    let names: Vec<String> = (0..APPS).map(|app| format!("app{app}.example.com")).collect();
+    let mut world = World::of(NAMES);
+    for name in &names {
+        let with = |id: &str| weighted(&format!("{name}."), id) + &element("HealthCheckId", format!("hc-{name}-{id}"));
+        world.records.extend([with("p"), with("s")]);
+    }
+    let (script, owner) = owner(world).await;
+    let zone = zone();
+    let round = async || {
+        let surveys = names.iter().map(|name| async {
+            let survey = Survey { names: vec![name.clone()], switch: None, after: &<[Record]>::to_vec };
+            tokio::time::timeout(Duration::from_millis(1_500), owner.survey(&zone, &survey)).await
+        });
+        futures_util::future::join_all(surveys).await
+    };
+    let first = round().await;
+    assert!(first.iter().any(Result::is_err), "there are not as many turns: {first:?}");
+    let mut rounds = 1;
+    while round().await.iter().any(Result::is_err) {
+        rounds += 1;
+        assert!(rounds < 8, "they never learn all of it");
+    }
+    let asked = script.calls("GetHealthCheck").len();
+    assert!(asked <= 2 * APPS + 3 * rounds, "only what the end of a round cut off is read again: {asked} in {rounds} rounds");
+    let found = round().await;
+    assert!(found.iter().all(|one| one.as_ref().unwrap().as_ref().unwrap().len() == 2), "{found:?}");
+    assert_eq!(script.calls("GetHealthCheck").len(), asked, "known by now");
+    // What a move reads is what stands there.
+    script.world(|world| world.records.iter_mut().for_each(|inside| *inside = inside.replace("<Weight>1<", "<Weight>7<")));
+    let Found::Record(read) = owner.read(&zone, vec![pick(&names[0], Some("p"))]).await.unwrap().remove(0) else { panic!("not found") };
+    assert_eq!(read.weight, Some(7));
+    assert!(owner.named(&zone, &names[0]).await.unwrap().iter().all(|record| record.weight == Some(7)));
+}
+
+#[tokio::test]
+async fn a_check_that_others_may_leave_unread_is_read_again_for_its_switch() {
+    let mut world = World::of(NAMES);
+    world.records.extend(["p", "s"].map(|id| weighted("w.example.com.", id) + &element("HealthCheckId", "hc")));
+    let (script, owner) = owner(world).await;
+    let zone = zone();
+    let ask = async |switch: Option<Switch>| {
+        let survey = Survey { names: vec!["w.example.com".into()], switch, after: &<[Record]>::to_vec };
+        owner.survey(&zone, &survey).await
+    };
+    script.trouble("GetHealthCheck", Trouble::Refused(403, "AccessDenied"));
+    for _ in 0..2 {
+        assert!(ask(None).await.unwrap()[0].contains("which we may not read"));
+    }
+    assert_eq!(script.calls("GetHealthCheck").len(), 1);
+    let switch = || Some(Switch { check: "hc".into(), bucket: "b".into(), key: "k".into() });
+    script.trouble("GetHealthCheck", Trouble::Refused(403, "AccessDenied"));
+    assert_eq!(ask(switch()).await.unwrap_err().kind, Kind::AccessDenied);
+    assert!(ask(switch()).await.unwrap()[0].contains("is named as the switch, but asks HTTPS at shop.example.com"));
+    assert_eq!(script.calls("GetHealthCheck").len(), 3);
+}
+
+#[tokio::test]
 async fn more_than_one_batch_holds_is_refused_before_any_call() {
     let (script, owner) = owner(World::default()).await;
     let many: Vec<Record> = (0..501).map(|n| record(&format!("r{n}.example.com"), "192.0.2.1")).collect();

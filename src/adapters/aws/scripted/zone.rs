@@ -103,6 +103,13 @@ impl World for Zone {
                 xml(200, element("GetChangeResponse", info(self.changes, "PENDING")))
             }
             "GetChange" => xml(200, element("GetChangeResponse", info(self.changes, "INSYNC"))),
+            "GetHealthCheck" => {
+                let config = element("Type", "HTTPS") + &element("FullyQualifiedDomainName", "shop.example.com");
+                let id = element("Id", heard.path.rsplit('/').next().unwrap_or_default());
+                let check =
+                    id + "<CallerReference>r</CallerReference>" + &element("HealthCheckConfig", config) + &element("HealthCheckVersion", 1);
+                xml(200, element("GetHealthCheckResponse", element("HealthCheck", check)))
+            }
             "DescribeLoadBalancers" => {
                 let balancer =
                     element("DNSName", "standby-alb-456.us-east-1.elb.amazonaws.com") + &element("CanonicalHostedZoneId", "ZALB");
