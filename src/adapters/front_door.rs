@@ -1,6 +1,5 @@
 //! The front door: what users get, and the proof of which site they get it from.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +9,7 @@ use async_trait::async_trait;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
-use super::dns::{Dns, DnsError};
+use super::dns::{Dns, DnsError, Lately};
 use super::http::{Client, Dialer, Expect, HttpSpec, has, judge_header};
 use crate::config::judge::Table;
 use crate::domain::model::{Cause, Finding, Phases, SiteName, Verdict};
@@ -100,38 +99,6 @@ impl Claims {
             words.push_str(&trouble);
         }
         (from, words)
-    }
-}
-
-/// How long an address stays its load balancer's after the last answer that had it. A large one's name gives some of its
-/// addresses at a time, and the front door's name is drawn and kept apart from it: one answer alone need not have the
-/// address that users got. A few of its TTLs (a minute: Elastic Load Balancing user guide) gather most of them; much
-/// longer, and an address that it gave back as it shrank would still prove something.
-const ADDRESS_KEPT: Duration = Duration::from_secs(300);
-
-/// Addresses kept of one load balancer. One of AWS has a hundred at most (user guide of Application Load Balancers).
-const ADDRESSES_KEPT: usize = 256;
-
-/// The addresses that one load balancer had lately, each with when an answer last had it.
-#[derive(Debug, Default)]
-struct Lately(HashMap<IpAddr, Instant>);
-
-impl Lately {
-    fn add(&mut self, addresses: &[IpAddr], now: Instant) {
-        self.0.extend(addresses.iter().map(|address| (*address, now)));
-        while self.0.len() > ADDRESSES_KEPT
-            && let Some(oldest) = self.0.iter().min_by_key(|(_, at)| **at).map(|(address, _)| *address)
-        {
-            self.0.remove(&oldest);
-        }
-    }
-
-    fn forget_old(&mut self, now: Instant) {
-        self.0.retain(|_, at| now.saturating_duration_since(*at) < ADDRESS_KEPT);
-    }
-
-    fn has(&self, address: &IpAddr) -> bool {
-        self.0.contains_key(address)
     }
 }
 

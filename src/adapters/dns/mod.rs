@@ -6,6 +6,7 @@
 mod authority;
 #[cfg(test)]
 pub mod fake;
+mod lately;
 mod question;
 
 use std::collections::{BTreeMap, HashMap};
@@ -24,6 +25,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::domain::model::{Cause, Verdict};
 use authority::{Authority, Zone};
+pub use lately::{FULL_PART, Lately};
 pub use question::{RecordKind, Servers, Whom};
 
 /// One question through the resolvers, with its repetitions. A look's own timeout is usually shorter and cuts it off

@@ -119,7 +119,7 @@ async fn an_address_that_the_balancer_gave_a_moment_ago_still_proves_its_site() 
 }
 
 #[test]
-fn a_balancers_addresses_are_kept_for_their_time_and_in_bounds() {
+fn a_balancers_addresses_are_kept_for_their_time() {
     let (start, address) = (Instant::now(), |at: u32| IpAddr::from(at.to_be_bytes()));
     let memory = Memory::default();
     let claimed = |answers: [&[u32]; 2], asked: &[u32], seconds: u64| {
@@ -138,12 +138,6 @@ fn a_balancers_addresses_are_kept_for_their_time_and_in_bounds() {
     assert_eq!(claimed([&[3], &[3]], &[3], 302), [SiteName::Primary, SiteName::Standby], "of both: proves neither");
     assert_eq!(claimed([&[4], &[12]], &[3, 4], 303), [SiteName::Primary, SiteName::Standby], "seen at both a moment ago");
     assert!(claimed([&[4], &[12]], &[], 304).is_empty());
-    let many: Vec<u32> = (1_000..1_300).collect();
-    claimed([&many[..150], &[]], &[], 700);
-    claimed([&many[150..], &[]], &[], 710);
-    let kept = memory.lock().unwrap()[0].0.len();
-    assert_eq!(kept, ADDRESSES_KEPT);
-    assert!(many[150..].iter().all(|at| memory.lock().unwrap()[0].has(&address(*at))), "the oldest went");
 }
 
 #[tokio::test]

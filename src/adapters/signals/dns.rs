@@ -4,8 +4,8 @@
 //! our own resolver's fault and is unknown.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use crate::adapters::Adapters;
-use crate::adapters::dns::{Dns, DnsError, RecordKind, Servers, Whom, resolver_address};
+use crate::adapters::dns::{Dns, DnsError, FULL_PART, Lately, RecordKind, Servers, Whom, resolver_address};
 use crate::adapters::registry::{KeyDoc, SignalKind, SignalPlace, SignalSpec};
 use crate::config::judge::Table;
 use crate::domain::model::{Cause, Finding, Phases, Verdict};
@@ -184,6 +184,8 @@ struct Named {
     whom: Whom,
     dns: Dns,
     turn: AtomicUsize,
+    /// What the load balancer answered lately.
+    lately: Mutex<Lately>,
 }
 
 impl Named {
@@ -193,7 +195,7 @@ impl Named {
             At::Resolvers => Whom::Resolvers,
             At::Servers(servers) => Whom::Servers(Servers::new(servers)),
         };
-        Named { keys, whom, dns, turn: AtomicUsize::new(0) }
+        Named { keys, whom, dns, turn: AtomicUsize::new(0), lately: Mutex::default() }
     }
 
     /// The verdict over what was answered.
@@ -209,14 +211,33 @@ impl Named {
                     None => (Verdict::Up, format!("is {shown}")),
                 },
             },
-            Expect::LoadBalancer(name) => match timeout_at(until, self.balancer(name)).await.unwrap_or(Err(DnsError::Timeout)) {
-                // A large load balancer answers a part of its addresses each time; sites have none in common.
-                Ok(known) if values.iter().any(|value| known.contains(value)) => (Verdict::Up, format!("is {shown}, of {name}")),
-                Ok(known) => wrong(format!("not {name} ({})", known.join(", "))),
-                // What the name answers proves nothing as long as nobody can say what it should.
-                Err(cause) => (Verdict::Unknown(Cause::ResolverFailed), format!("is {shown}; {name}: {cause}")),
-            },
+            Expect::LoadBalancer(name) => {
+                let known = timeout_at(until, self.balancer(name)).await.unwrap_or(Err(DnsError::Timeout));
+                let theirs = self.has_lately(values, known.as_ref().map_or(&[], Vec::as_slice), Instant::now());
+                match known {
+                    // A large load balancer answers a part of its addresses each time; sites have none in common.
+                    _ if theirs => (Verdict::Up, format!("is {shown}, of {name}")),
+                    // Two full parts may be of one load balancer and have nothing in common. A smaller answer is no part: it
+                    // is all that somebody has, and not what this one has.
+                    Ok(known) if known.len() >= FULL_PART && values.len() >= FULL_PART => {
+                        let words = format!("is {shown}, and {name} has more addresses than it told ({})", known.join(", "));
+                        (Verdict::Unknown(Cause::Insufficient), words)
+                    }
+                    Ok(known) => wrong(format!("not {name} ({})", known.join(", "))),
+                    // What the name answers proves nothing as long as nobody can say what it should.
+                    Err(cause) => (Verdict::Unknown(Cause::ResolverFailed), format!("is {shown}; {name}: {cause}")),
+                }
+            }
         }
+    }
+
+    /// Keeps what the load balancer answers now, and says whether it has, or lately had, one of the values.
+    fn has_lately(&self, values: &[String], known: &[String], now: Instant) -> bool {
+        let addresses = |texts: &[String]| texts.iter().filter_map(|text| text.parse().ok()).collect::<Vec<IpAddr>>();
+        let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
+        lately.forget_old(now);
+        lately.add(&addresses(known), now);
+        addresses(values).iter().any(|address| lately.has(address))
     }
 
     /// What the load balancer's name answers now, by the type that is compared.
@@ -319,9 +340,38 @@ mod tests {
         assert_eq!(look().await.verdict, Verdict::Up);
         fake.set("lb.example.net", addresses(&[2, 4], 60));
         assert_eq!(look().await.verdict, Verdict::Up, "another part of it");
+        fake.set("lb.example.net", Says::Broken);
+        assert_eq!(look().await.verdict, Verdict::Up, "it had these a moment ago");
+        fake.set("shop.example.com", addresses(&[8, 9], 60));
+        assert_eq!(look().await.verdict, Verdict::Unknown(Cause::ResolverFailed), "and these never");
         fake.set("lb.example.net", addresses(&[7], 60));
         let found = look().await;
         assert!(found.verdict == Verdict::Down(Cause::Address) && found.detail.contains("127.0.1.7"), "{}", found.detail);
+    }
+
+    #[tokio::test]
+    async fn a_part_that_has_nothing_in_common_with_another_proves_nothing() {
+        let (fake, probe) = probe(json!({"expect": "load-balancer"})).await;
+        let look = async || probe.look(SOON, 0).await;
+        let part = |from: u8| (from..from + 8).collect::<Vec<u8>>();
+        fake.set("lb.example.net", addresses(&part(1), 60));
+        fake.set("shop.example.com", addresses(&part(11), 60));
+        let found = look().await;
+        assert!(
+            found.verdict == Verdict::Unknown(Cause::Insufficient) && found.detail.contains("has more addresses than it told"),
+            "{}",
+            found.detail
+        );
+        fake.set("lb.example.net", addresses(&part(18), 60));
+        assert_eq!(look().await.verdict, Verdict::Up, "the parts touch");
+        fake.set("lb.example.net", addresses(&part(31), 60));
+        assert_eq!(look().await.verdict, Verdict::Up, "it had one of them a moment ago");
+        fake.set("shop.example.com", addresses(&[41, 42], 60));
+        assert_eq!(look().await.verdict, Verdict::Down(Cause::Address), "two are no part of more than eight");
+        fake.set("shop.example.com", addresses(&part(41), 60));
+        assert_eq!(look().await.verdict, Verdict::Unknown(Cause::Insufficient));
+        fake.set("lb.example.net", addresses(&[31, 32], 60));
+        assert_eq!(look().await.verdict, Verdict::Down(Cause::Address), "two are all that it has");
     }
 
     #[tokio::test]
