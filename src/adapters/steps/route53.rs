@@ -3,6 +3,7 @@
 //! An UPSERT replaces a record, so each one carries the record as it was read with only the named attributes changed.
 
 mod keys;
+mod spread;
 
 use self::keys::{Keys, Wish, judge};
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::adapters::Adapters;
 use crate::adapters::aws::{Aws, partition, shell_word};
+use crate::adapters::dns::Dns;
 use crate::adapters::registry::{KeyDoc, Place, StepKind};
 use crate::adapters::route53_owner::{Alias, Found, Owner, Pick, Record, RecordValue, Survey, Zone, canonical};
 use crate::config::judge::Table;
@@ -58,6 +60,8 @@ fn build(step: &PlannedStep, adapters: &Adapters) -> Result<Arc<dyn Step>, StepE
     Ok(Arc::new(Records {
         owner: adapters.route53.clone(),
         aws: adapters.aws.clone(),
+        authority: Arc::clone(&adapters.authority),
+        dns: adapters.dns.clone(),
         zone,
         wishes: keys.records,
         memory: Mutex::default(),
@@ -90,6 +94,8 @@ struct Memory {
     read: Option<(i64, Vec<Record>)>,
     /// The change that is on its way.
     change: Option<String>,
+    /// Since when the records read back right without a change's id.
+    right: Option<i64>,
     /// Zones of the load balancers that aliases name.
     zones: BTreeMap<String, String>,
 }
@@ -97,6 +103,8 @@ struct Memory {
 struct Records {
     owner: Owner,
     aws: Aws,
+    authority: Arc<dyn super::Authority>,
+    dns: Dns,
     zone: Zone,
     wishes: Vec<Wish>,
     memory: Mutex<Memory>,
@@ -300,6 +308,8 @@ impl Step for Records {
         });
         Ok(match (becomes.is_empty(), change) {
             (true, Some(_)) => Inspection::UnderWay(facts),
+            // Asked for before a restart, or with an answer that was lost: accepted, and not known to be everywhere.
+            (true, None) if !cx.before.is_null() => Inspection::UnderWay(facts),
             (true, None) => Inspection::AlreadySo(facts),
             (false, _) => Inspection::Possible(facts),
         })
@@ -331,7 +341,7 @@ impl Step for Records {
         Ok(json!({ "change": change }))
     }
 
-    async fn verify(&self, _cx: &StepContext) -> Result<Verification, StepError> {
+    async fn verify(&self, cx: &StepContext) -> Result<Verification, StepError> {
         let change = self.memory(|memory| memory.change.clone());
         if let Some(change) = &change {
             match self.owner.synced(&self.zone, change).await {
@@ -350,12 +360,19 @@ impl Step for Records {
         let records = self.read().await?;
         let wrong = differing(&records, &self.wanted(&records).await?);
         if let Some(first) = wrong.first() {
-            self.memory(|memory| memory.change = None);
+            self.memory(|memory| (memory.change, memory.right) = (None, None));
             let message = format!("route53: record {} of zone {} was changed by somebody else meanwhile", first.pick(), self.zone.id);
             return Err(StepError::new(ErrorClass::Retry, "changed-meanwhile", message));
         }
-        // After a restart the change's id is gone: the records are right, and whether all servers have them is not known.
-        let insync = change.as_ref().map_or("unknown", |_| "yes");
+        let insync = match (&change, recorded(&cx.before, "records")) {
+            (Some(_), _) => "yes",
+            (None, None) => "unknown",
+            // The change's id is gone, and whether all servers have it is not to be asked for: they are asked themselves.
+            (None, Some(before)) => match self.spread(cx, &before, &records).await {
+                Ok(told) => told,
+                Err(words) => return Ok(Verification::NotYet(words)),
+            },
+        };
         Ok(Verification::So(json!({ "change": change, "insync": insync, "now": records })))
     }
 
@@ -370,7 +387,7 @@ impl Step for Records {
         }
         let names: Vec<String> = back.iter().map(|record| record.pick().to_string()).collect();
         let change = self.owner.change(&self.zone, back, cx.time_left).await.map_err(|failure| failure.step())?;
-        self.memory(|memory| (memory.change, memory.read) = (None, None));
+        self.memory(|memory| (memory.change, memory.read, memory.right) = (None, None, None));
         Ok(format!("put back {} as before (change {change})", names.join(", ")))
     }
 }

@@ -1,8 +1,10 @@
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::*;
 use crate::adapters::aws::scripted::zone::{Zone as World, each, text};
 use crate::adapters::aws::scripted::{Script, Trouble, context, element, step};
+use crate::adapters::steps::Authority;
 
 /// A weighted alias with everything that a record can carry beside.
 fn weighted(id: &str, weight: u8) -> String {
@@ -173,6 +175,67 @@ async fn a_change_is_done_when_it_is_everywhere_and_reads_back() {
     assert_eq!(step.undo(&cx).await.unwrap(), "the records stand as they stood before");
 }
 
+/// The zone's own servers.
+struct Servers(Mutex<Result<Vec<IpAddr>, String>>);
+
+impl Servers {
+    fn answer(&self, address: &str) {
+        *self.0.lock().unwrap() = Ok(vec![address.parse().unwrap()]);
+    }
+}
+
+#[async_trait]
+impl Authority for Servers {
+    async fn authoritative(&self, name: &str) -> Result<Vec<IpAddr>, String> {
+        assert_eq!(name, "shop.example.com");
+        self.0.lock().unwrap().clone()
+    }
+}
+
+#[tokio::test]
+async fn a_change_whose_number_a_restart_lost_counts_when_the_zones_servers_answer_it() {
+    let with = |id: &str, weight: u8, value: &str| {
+        let values = element("ResourceRecords", element("ResourceRecord", element("Value", value)));
+        let head = element("Name", "shop.example.com.") + "<Type>A</Type>" + &element("SetIdentifier", id);
+        head + &element("Weight", weight) + "<TTL>60</TTL>" + &values
+    };
+    let world = World { records: vec![with("primary", 100, "192.0.2.1"), with("standby", 0, "192.0.2.9")], ..World::default() };
+    let script = Script::start(world).await;
+    let servers = Arc::new(Servers(Mutex::new(Err("refused".to_owned()))));
+    let mut ground = script.ground().await;
+    ground.authority = Arc::<Servers>::clone(&servers);
+    let fresh = || step(&KIND, weights(), &ground);
+    let first = fresh();
+    let Inspection::Possible(facts) = first.inspect(&context()).await.unwrap() else { panic!("nothing to do") };
+    first.apply(&context()).await.unwrap();
+    // As a new process finds it, with the intent on record.
+    let cx = StepContext { before: facts, ..context() };
+    let second = fresh();
+    let found = second.inspect(&cx).await.unwrap();
+    let Inspection::UnderWay(facts) = &found else { panic!("{found:?}") };
+    assert_eq!(facts["records"], cx.before["records"], "what stood there before, not what stands there now");
+    servers.answer("192.0.2.1");
+    let Verification::NotYet(words) = second.verify(&cx).await.unwrap() else { panic!("nobody answers it") };
+    assert!(words.contains("do not answer shop.example.com with 192.0.2.9 yet"), "{words}");
+    servers.answer("192.0.2.9");
+    let Verification::So(facts) = second.verify(&cx).await.unwrap() else { panic!("they answer it") };
+    assert_eq!((&facts["change"], &facts["insync"]), (&Value::Null, &json!("answered")));
+    // Where they cannot tell, the usual time is waited out, but not beyond the step's own.
+    *servers.0.lock().unwrap() = Err("refused".to_owned());
+    let (third, later) = (fresh(), |micros: i64| StepContext { now: context().now + micros, ..cx.clone() });
+    for micros in [0, 59_000_000] {
+        let Verification::NotYet(words) = third.verify(&later(micros)).await.unwrap() else { panic!("{micros}") };
+        assert!(words.contains("the number of their change is lost") && words.contains("refused"), "{words}");
+    }
+    let unknown = |found: Verification| matches!(found, Verification::So(facts) if facts["insync"] == json!("unknown"));
+    assert!(unknown(third.verify(&later(60_000_000)).await.unwrap()));
+    let hurried = StepContext { time_left: Duration::from_secs(5), ..cx.clone() };
+    assert!(unknown(fresh().verify(&hurried).await.unwrap()));
+    // What is so without us needs no proof of ours.
+    assert!(matches!(fresh().inspect(&context()).await.unwrap(), Inspection::AlreadySo(_)));
+    assert_eq!(script.calls("ChangeResourceRecordSets").len(), 1);
+}
+
 #[tokio::test]
 async fn a_change_that_another_undid_or_that_was_lost_is_asked_for_again() {
     let (script, step) = records(weights()).await;
@@ -188,7 +251,8 @@ async fn a_change_that_another_undid_or_that_was_lost_is_asked_for_again() {
     let error = step.verify(&context()).await.unwrap_err();
     assert_eq!((error.class, error.code.as_str()), (ErrorClass::Retry, "NoSuchChange"));
     // The records stand; only the change's number is lost.
-    assert!(matches!(step.inspect(&context()).await.unwrap(), Inspection::AlreadySo(_)));
+    let cx = StepContext { before: json!({}), ..context() };
+    assert!(matches!(step.inspect(&cx).await.unwrap(), Inspection::UnderWay(_)));
 }
 
 #[tokio::test]
