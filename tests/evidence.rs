@@ -17,7 +17,7 @@ use watchover::domain::model::{
     Cause, Direction, Finding, LagSample, Look, Mode, Moment, ReplicaState, SiteName, State, Subject, Trigger, Verdict,
 };
 use watchover::domain::orders::Order;
-use watchover::domain::plan::{OnFailure, Plan, PlannedStep};
+use watchover::domain::plan::{Class, OnFailure, Plan, PlannedStep};
 use watchover::domain::policy::AppPolicy;
 use watchover::domain::quorum::Point;
 use watchover::domain::report::Report;
@@ -154,6 +154,36 @@ fn a10_a_command_opens_the_gates_that_stand_for_a_persons_word() {
     };
     assert_eq!(shut(there, None, over), [""; 0]);
     assert_eq!(of_pause(over), "not paused any more");
+}
+
+/// Our own failover has moved the data, and the way back does not: nobody can say what is lost with it, and nothing but a
+/// person's word that names it opens the gate.
+#[test]
+fn a08_a_way_back_that_leaves_the_data_behind_has_no_figure_and_is_not_free() {
+    let policy = AppPolicy { mode: Mode::Automatic, ..sim::policy() };
+    let mut back = policy.failover.clone();
+    back.steps.retain(|step| step.class == Class::Traffic);
+    back.steps.iter_mut().for_each(|step| step.after.clear());
+    let policy = AppPolicy { failback: Plan { direction: Direction::ToPrimary, ..back }, ..policy };
+    let gate = |accept_loss, graceful| {
+        let mut ledger = Ledger { active: Some(SiteName::Standby), ..Ledger::default() };
+        let opened =
+            Entry::Opened { trigger: Trigger::Operator, direction: Direction::ToPrimary, first_failed: None, words: String::new() };
+        ledger.apply(&row(5, opened)).unwrap();
+        let wish = Wish { by: by("back"), accept_loss, shown: None, force: true, graceful };
+        ledger.apply(&row(5, Entry::Commanded { wish, first_failed: None })).unwrap();
+        let (around, lags, unseen) = (Around { max_groups: 1, ..Around::default() }, Lags::new(), unseen(&policy));
+        let signals = unseen.each_ref().map(Vec::as_slice);
+        let view =
+            View { policy: &policy, ledger: &ledger, signals, lags: &lags, preflight: None, around: &around, now: at(5), telling: true };
+        let (_, gates, exposure) = view.gates(Direction::ToPrimary, Point::Start);
+        assert_eq!((exposure.seconds, exposure.assumption), (None, Assumption::DataStays), "{}", exposure.words());
+        gates.into_iter().find(|gate| gate.name == "data-loss").unwrap().state
+    };
+    assert_eq!(gate(None, false), GateState::Asks);
+    assert_eq!(gate(None, true), GateState::Asks, "in order or not: nothing is drained");
+    assert_eq!(gate(Some(3600.0), false), GateState::Asks);
+    assert_eq!(gate(Some(f64::INFINITY), false), GateState::Open);
 }
 
 #[test]

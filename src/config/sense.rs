@@ -36,6 +36,7 @@ pub(super) fn app(judge: &Judge<'_>, table: &Table, policy: &AppPolicy, primary:
         );
     }
     for (key, plan) in [("failover", &policy.failover), ("failback", &policy.failback)] {
+        data_of_every_move(table, key, plan);
         let longest = [false, true].map(|graceful| longest_chain(&plan.for_move(graceful))).into_iter().max().unwrap_or_default();
         if longest > policy.move_timeout {
             judge.warnings.add(
@@ -46,6 +47,19 @@ pub(super) fn app(judge: &Judge<'_>, table: &Table, policy: &AppPolicy, primary:
                     shown(longest)
                 ),
             );
+        }
+    }
+}
+
+/// A data step that sits out some moves leaves them to send users to data that did not come with them.
+fn data_of_every_move(table: &Table, key: &str, plan: &Plan) {
+    let of = |graceful: bool, class: Class| plan.for_move(graceful).steps.into_iter().filter(move |step| step.class == class).count();
+    for (graceful, only) in [(false, "graceful"), (true, "forced")] {
+        if of(graceful, Class::Data) == 0 && of(!graceful, Class::Data) > 0 && of(graceful, Class::Traffic) > 0 {
+            let words = format!(
+                "the only data step has only = \"{only}\": every other move would send users on without their data; leave it out, or give the traffic step only = \"{only}\" too"
+            );
+            table.fault(key, words);
         }
     }
 }

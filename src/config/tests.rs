@@ -198,6 +198,7 @@ fn every_problem_is_named_at_once() {
 #[test]
 fn single_faults_bring_single_problems() {
     only(&[("name = \"promote\"", "name = \"promote\"\nafter = [\"traffic\"]")], "app.shop.failover.promote.after", "runs in a circle");
+    only(&[("name = \"promote\"", "name = \"promote\"\nonly = \"graceful\"")], "app.shop.failover", "send users on without their data");
     only(&[("name = \"promote\"", "name = \"promote\"\nafter = [\"promote\"]")], "app.shop.failover.promote.after", "waits for itself");
     only(&[("zone_id = \"Z1\"", "zone_id = \"Z1\"\nafter = []")], "app.shop.failover.traffic.after", "moves traffic before the data");
     only(

@@ -104,8 +104,11 @@ impl View<'_> {
     /// What a move in this direction would lose, at most.
     pub fn exposure(&self, direction: Direction) -> Exposure {
         let incident = self.ledger.incident.as_ref();
-        if !self.policy.plan_to(direction.target()).steps.iter().any(|step| step.class == Class::Data) {
-            return Exposure { seconds: Some(0.0), sample: None, end_of_writes: self.now.wall, assumption: Assumption::NoData };
+        let moves_data = |to: SiteName| self.policy.plan_to(to).steps.iter().any(|step| step.class == Class::Data);
+        if !moves_data(direction.target()) {
+            let none = Exposure { seconds: Some(0.0), sample: None, end_of_writes: self.now.wall, assumption: Assumption::NoData };
+            let stays = moves_data(direction.source());
+            return if stays { Exposure { seconds: None, assumption: Assumption::DataStays, ..none } } else { none };
         }
         let lost = |at: Moment| {
             let counting = || self.policy.site(direction.source()).signals.iter().filter(|signal| signal.counts);
@@ -311,7 +314,7 @@ impl View<'_> {
         let objective = self.policy.rpo_objective.as_secs_f64();
         let words = || format!("{}; objective {objective:.0}s", exposure.words());
         let incident = self.ledger.incident.as_ref();
-        if incident.is_some_and(Incident::graceful) {
+        if incident.is_some_and(Incident::graceful) && exposure.assumption != Assumption::DataStays {
             return self.open(|| format!("graceful: fenced and drained before the promotion; now {}", words()));
         }
         if exposure.seconds.is_some_and(|seconds| seconds <= objective) {

@@ -199,7 +199,12 @@ impl App {
             State::Stuck => {
                 // A question that nobody answered in time is answered now, and not asked a second time.
                 let asks = |run: &StepRun| matches!(run.state, StepState::Failed | StepState::Running) && run.asks.is_some();
-                let asked = open.steps.iter().filter(|(_, run)| asks(run));
+                let mut asked = open.steps.iter().filter(|(_, run)| asks(run)).peekable();
+                // To try again what failed for another reason is another word.
+                let (words, waits_for) = open.stuck.as_ref().map_or(("", ""), |(words, waits_for)| (words, waits_for));
+                if asked.peek().is_none() && !waits_for.contains("watchover approve") {
+                    return Err(Refusal::new(format!("{id} does not wait for a yes: {words}; it waits for: {waits_for}")));
+                }
                 Ok(asked.fold(approved, |decision, (step, _)| decision.then(said_yes(step, &by, &exposure))).then(Entry::Retried { by }))
             }
             State::Moving => {

@@ -22,6 +22,8 @@ words! {
         Drained = "fenced-and-drained",
         /// No data step: nothing changes hands.
         NoData = "no-data-moves",
+        /// The plan of the other direction moves the data and this one does not: what was written since stays behind.
+        DataStays = "data-stays",
         /// None holds any more: the old site was seen alive after its data had moved, and after its fence if it had one. No bound can be given.
         OldSiteSeen = "old-site-seen-alive",
     }
@@ -61,6 +63,10 @@ impl Exposure {
                 rfc3339(self.end_of_writes)
             ),
             (Some(seconds), None) => format!("{} ({})", at_most(seconds), self.assumption),
+            (None, _) if self.assumption == Assumption::DataStays => {
+                "unknown: the plan of the other direction moves the data and this one does not, so that what was written since stays behind"
+                    .to_owned()
+            }
             (None, _) => "unknown: no lag sample from before the outage that means something".to_owned(),
         }
     }

@@ -63,7 +63,7 @@ def in_service(around, group, region):
 
 
 def moved_there(around, daemon):
-    done = daemon.command("failover", "shop", "--reason", "peers", "--force")
+    done = daemon.command("failover", "shop", "--reason", "peers", "--force", "--accept-data-loss", "any")
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{daemon.app().get('incident')}\n{daemon.said()[-2000:]}"
     until("the move is closed", lambda: daemon.app().get("active_site") == "standby" and daemon.app().get("state") == "watching")
     assert around.serves() == "standby"

@@ -272,6 +272,7 @@ fn assumption(word: Assumption) -> &'static str {
         Assumption::WritesUntilNow => "the old site may have taken writes until this was computed",
         Assumption::Drained => "the old writers were read back as gone, and the replica as caught up after that",
         Assumption::NoData => "no data changed hands",
+        Assumption::DataStays => "nothing: the data stayed at the site that was left, and whatever was written there with it",
         Assumption::OldSiteSeen => {
             "nothing: the old site was seen alive after its data had moved, its writers were not proven gone, and each write it took since is lost to the new one"
         }
