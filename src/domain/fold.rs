@@ -57,7 +57,7 @@ pub(super) fn incident(incident: &mut Incident, entry: &Entry, at: Moment) {
         Entry::Planned { plan } => {
             incident.steps = plan.steps.iter().map(|step| (step.name.clone(), StepRun::default())).collect();
             incident.plan = Some(plan.clone());
-            incident.planned = Some(at);
+            (incident.planned, incident.resumed) = (Some(at), None);
         }
         Entry::CallingOff { .. } => incident.calling_off = true,
         Entry::AuthorityMoved { at } => incident.authority_moved = Some(*at),

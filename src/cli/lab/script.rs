@@ -68,7 +68,7 @@ impl<'a> Script<'a> {
         let words = |all: &[&str]| all.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         let mut args = match order {
             Order::Failover => words(&["failover", &app, "--graceful", "--no-follow"]),
-            Order::Failback => words(&["failback", &app, "--accept-data-loss", "any", "--no-follow"]),
+            Order::Failback => words(&["failback", &app, "--no-follow"]),
             Order::Approve => words(&["approve", &tell.asked().ok_or("nothing awaits approval")?]),
         };
         args.extend(words(&["--reason", "the scenario asks for it"]));
