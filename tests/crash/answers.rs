@@ -18,9 +18,9 @@ fn lost(fault: &Fault, traffic: Traffic) {
         stage.ends_well(daemon);
         for change in stage.changes() {
             let calls_and_intents = match (change.step, fault) {
-                // One call a decision, and a look before the next: it finds the promotion under way.
-                ("promote", Fault::DropAfter) => (1, 1),
-                ("promote", _) => (sent, sent),
+                // One call a decision, and a look before the next: it finds the promotion, or the launches, under way.
+                ("promote" | "capacity", Fault::DropAfter) => (1, 1),
+                ("promote" | "capacity", _) => (sent, sent),
                 // What comes to the same however often it is asked for is sent again below the decision, without a look
                 // between: by AWS's client, and the records by their owner. It is decided once.
                 _ => (sent, 1),

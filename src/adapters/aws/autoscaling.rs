@@ -164,14 +164,13 @@ impl Whereabouts {
         })
     }
 
-    /// Sets sizes in one call, so that desired never lies outside of min and max in between. Sent once: a repetition would set
-    /// again what others may have raised since; who called reads before asking again.
+    /// Sets sizes in one call, so that desired never lies outside of min and max in between.
     ///
     /// # Errors
     /// Retry: the group is in the middle of something, which passes; else what the failed call means for a step.
-    pub async fn resize(&self, aws: &Aws, to: Change) -> Result<(), StepError> {
+    pub async fn resize(&self, aws: &Aws, to: Change, purpose: Purpose) -> Result<(), StepError> {
         let op = self.op("UpdateAutoScalingGroup", "autoscaling:UpdateAutoScalingGroup");
-        let client = aws.autoscaling(self.account.as_deref(), &self.region, Purpose::Once).await.map_err(|failure| failure.step())?;
+        let client = aws.autoscaling(self.account.as_deref(), &self.region, purpose).await.map_err(|failure| failure.step())?;
         let call = client.update_auto_scaling_group().auto_scaling_group_name(&self.group);
         let call = call.set_min_size(to.min).set_max_size(to.max).set_desired_capacity(to.desired).send();
         aws.call(&op, call).await.map_err(|failure| match failure.code.as_str() {

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::adapters::Adapters;
-use crate::adapters::aws::Aws;
 use crate::adapters::aws::autoscaling::{Change, Group, Sizes, Whereabouts};
+use crate::adapters::aws::{Aws, Purpose};
 use crate::adapters::registry::{KeyDoc, Place, StepKind};
 use crate::config::judge::Table;
 use crate::domain::plan::{Class, PlannedStep, Repeat, Reversibility};
@@ -279,7 +279,8 @@ impl Step for Capacity {
     async fn apply(&self, _cx: &StepContext) -> Result<Value, StepError> {
         // Read again: another may have raised the sizes since, and they must not be lowered.
         let rise = self.rise(self.place.group(&self.aws).await?.sizes);
-        self.place.resize(&self.aws, rise).await?;
+        // Sent once: a repetition would set again what others may have raised since.
+        self.place.resize(&self.aws, rise, Purpose::Once).await?;
         Ok(json!({ "asked": rise }))
     }
 

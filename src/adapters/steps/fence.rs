@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::adapters::Adapters;
-use crate::adapters::aws::Aws;
 use crate::adapters::aws::autoscaling::{Change, Sizes, Whereabouts};
+use crate::adapters::aws::{Aws, Purpose};
 use crate::adapters::registry::{KeyDoc, Place, StepKind};
 use crate::config::judge::Table;
 use crate::domain::plan::{Class, PlannedStep, Repeat, Reversibility};
@@ -124,7 +124,7 @@ impl Step for Fence {
                 Some(was) => was.max,
                 None => self.place.group(&self.aws).await?.sizes.max,
             };
-            self.place.resize(&self.aws, Sizes { min: 0, max, desired: 0 }.into()).await
+            self.place.resize(&self.aws, Sizes { min: 0, max, desired: 0 }.into(), Purpose::Change).await
         })
         .await?;
         Ok(json!({ "asked": { "min": 0, "desired": 0 } }))
@@ -162,7 +162,7 @@ impl Step for Fence {
                 return Ok(format!("group {group} is not fenced: left at {now}"));
             }
             let again = Sizes { desired: was.desired.max(now.desired), ..was };
-            self.place.resize(&self.aws, again.into()).await?;
+            self.place.resize(&self.aws, again.into(), Purpose::Change).await?;
             Ok(format!("group {group} is sized to {again} again"))
         })
         .await

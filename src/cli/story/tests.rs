@@ -177,7 +177,7 @@ fn adopted(book: &mut Book) {
     book.open("shop-20261121T060000Z-7", 8_000_000, Trigger::Operator);
     let wish =
         Wish { by: actor("uid 1000 (alice)", "drill <1>"), accept_loss: Some(f64::INFINITY), shown: None, force: true, graceful: false };
-    book.write(8_000_001, Entry::Commanded { wish, first_failed: None });
+    book.write(8_000_000, Entry::Commanded { wish, first_failed: None });
     book.write(8_000_002, gated(Ruling::Go, None, GateState::Open, "unknown, accepted by uid 1000 (alice)"));
     book.write(8_000_003, Entry::Planned { plan: plan() });
     book.write(8_000_010, Entry::StepStarted { step: "promote".into() });
@@ -386,7 +386,7 @@ fn the_report_of_one_that_got_stuck_and_was_adopted() {
     | time (UTC) | boot clock | wall clock | what |
     |---|---|---|---|
     | 05:58:20.000 | +0.000s | +0.000s | Opened (operator, to-standby): primary alb is down (refused): 127.0.1.1:443 |
-    | 05:58:20.001 | +0.001s | +0.001s | Asked for by uid 1000 (alice) (by force, accepting a loss of whatever it is, shown unknown): drill &lt;1> |
+    | 05:58:20.000 | +0.000s | +0.000s | Asked for by uid 1000 (alice) (by force, accepting a loss of whatever it is, shown unknown): drill &lt;1> |
     | 05:58:20.002 | +0.002s | +0.002s | Gates say go: all open |
     | 05:58:20.003 | +0.003s | +0.003s | The move starts, to-standby: promote, capacity, traffic |
     | 05:58:20.010 | +0.010s | +0.010s | promote: its turn |
@@ -428,7 +428,7 @@ fn the_report_of_one_that_got_stuck_and_was_adopted() {
 
     | time (UTC) | who | what | why |
     |---|---|---|---|
-    | 05:58:20.001 | uid 1000 (alice) | asked for this move (by force, accepting a loss of whatever it is, shown unknown) | drill &lt;1> |
+    | 05:58:20.000 | uid 1000 (alice) | asked for this move (by force, accepting a loss of whatever it is, shown unknown) | drill &lt;1> |
     | 06:00:00.000 | uid 1000 (alice) | aborted the move | restore by hand |
     | 06:01:40.000 | uid 1001 (bob) | closed it as aborted, with primary active | primary serves again |
     ");

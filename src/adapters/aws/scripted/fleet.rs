@@ -35,7 +35,10 @@ impl World for Fleet {
         match heard.operation.as_str() {
             "UpdateAutoScalingGroup" => {
                 assert_eq!(heard.get("AutoScalingGroupName"), "shop-group");
-                self.sizes = (number("MinSize"), number("MaxSize"), number("DesiredCapacity"));
+                let (min, max, desired) = self.sizes;
+                // What is left out stays as it is.
+                let size = |name: &str, now: i32| if heard.get(name).is_empty() { now } else { number(name) };
+                self.sizes = (size("MinSize", min), size("MaxSize", max), size("DesiredCapacity", desired));
                 query(heard, "")
             }
             "DescribeAutoScalingGroups" => {

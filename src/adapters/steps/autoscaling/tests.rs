@@ -30,8 +30,13 @@ async fn sizes_are_raised_and_never_lowered() {
             let Inspection::Possible(facts) = &found else { panic!("{found:?}") };
             assert_eq!(facts["was"], json!({ "min": is.0, "max": is.1, "desired": is.2 }));
             let described = step.describe(&found);
-            let parameters = json!({ "AutoScalingGroupName": "shop-group", "MinSize": min, "MaxSize": max, "DesiredCapacity": desired });
-            assert_eq!(described[0].parameters, parameters);
+            let mut parameters = json!({ "AutoScalingGroupName": "shop-group" });
+            for (name, to, now) in [("MinSize", min, is.0), ("MaxSize", max, is.1), ("DesiredCapacity", desired, is.2)] {
+                if to > now {
+                    parameters[name] = to.into();
+                }
+            }
+            assert_eq!(described[0].parameters, parameters, "only what has to rise");
         }
         step.apply(&context()).await.unwrap();
         assert_eq!(script.world(|fleet| fleet.sizes), becomes);
@@ -46,6 +51,17 @@ async fn what_another_raised_since_the_inspection_stays_raised() {
     script.world(|fleet| fleet.sizes = (5, 9, 7));
     step.apply(&context()).await.unwrap();
     assert_eq!(script.world(|fleet| fleet.sizes), (5, 9, 7));
+}
+
+#[tokio::test]
+async fn what_another_raises_while_an_answer_is_lost_stays_raised() {
+    let (script, step) = capacity(Fleet { sizes: (2, 20, 10), ..Fleet::default() }).await;
+    script.trouble("UpdateAutoScalingGroup", Trouble::LostAnswer);
+    assert_eq!(step.apply(&context()).await.unwrap_err().class, ErrorClass::Retry);
+    assert_eq!(script.calls("UpdateAutoScalingGroup").len(), 1, "nobody sends it again unread");
+    script.world(|fleet| fleet.sizes.2 = 14);
+    step.apply(&context()).await.unwrap();
+    assert_eq!(script.world(|fleet| fleet.sizes), (4, 20, 14));
 }
 
 #[tokio::test]

@@ -46,7 +46,7 @@ async fn inspect_says_of_each_state_what_a_promotion_can_do_there() {
         ("rebooting", false, context(), "under-way"),
         ("available", false, context(), "already-so"),
         ("backing-up", false, context(), "already-so"),
-        ("storage-optimization", false, again(), "already-so"),
+        ("storage-optimization", false, again(), "under-way"),
     ] {
         script.world(|db| (db.status, db.source) = (status, replica.then_some("shop")));
         let found = match step.inspect(&cx).await.unwrap() {
