@@ -114,6 +114,15 @@ pub trait Step: Send + Sync {
     /// Is it so already; could it be done? Changes nothing.
     async fn inspect(&self, cx: &StepContext) -> Result<Inspection, StepError>;
 
+    /// The last word on what `inspect` found, where the step is only asked whether it could be done. Looks also where a
+    /// move must not: at a control plane in another region, say. Asked in `check`, `plan` and preflights, never in a move.
+    ///
+    /// # Errors
+    /// Refused: it is certain that the step would not do what it is for. What could not be looked at is no refusal.
+    async fn preflight(&self, _cx: &StepContext, found: Inspection) -> Result<Inspection, StepError> {
+        Ok(found)
+    }
+
     /// What could move the traffic that this step moves without us, each in words with what to do about it; `None`: the
     /// kind moves none, or cannot tell. Reads on its own time: asked in `check` and in preflights, never in a move.
     ///

@@ -10,6 +10,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_route53::Client;
 use aws_sdk_route53::types::{Change, ChangeAction, ChangeBatch, HealthCheckConfig, HealthCheckType, ResourceRecordSet};
+use aws_sdk_s3::types::PublicAccessBlockConfiguration;
 use real::{Daemon, World, until};
 use serde_json::{Value, json};
 
@@ -17,7 +18,9 @@ use serde_json::{Value, json};
 struct Hand {
     runtime: tokio::runtime::Runtime,
     route53: Client,
+    s3: aws_sdk_s3::Client,
     zone: String,
+    bucket: String,
 }
 
 impl Hand {
@@ -30,7 +33,9 @@ impl Hand {
             .endpoint_url(text("aws_endpoint_url"))
             .credentials_provider(SharedCredentialsProvider::new(Credentials::for_tests()));
         let config = runtime.block_on(loader.load());
-        Hand { route53: Client::new(&config), zone: text("zone_id"), runtime }
+        let s3 = aws_sdk_s3::config::Builder::from(&config).region(Region::new(text("bucket_region"))).force_path_style(true).build();
+        let s3 = aws_sdk_s3::Client::from_conf(s3);
+        Hand { route53: Client::new(&config), s3, zone: text("zone_id"), bucket: text("bucket"), runtime }
     }
 
     /// The front door's record of that site.
@@ -43,6 +48,13 @@ impl Hand {
         let change = Change::builder().action(ChangeAction::Upsert).resource_record_set(set).build().unwrap();
         let batch = ChangeBatch::builder().changes(change).build().unwrap();
         let call = self.route53.change_resource_record_sets().hosted_zone_id(&self.zone).change_batch(batch);
+        self.runtime.block_on(call.send()).unwrap();
+    }
+
+    /// Hides the bucket's objects from the world.
+    fn restrict(&self) {
+        let block = PublicAccessBlockConfiguration::builder().restrict_public_buckets(true).build();
+        let call = self.s3.put_public_access_block().bucket(&self.bucket).public_access_block_configuration(block);
         self.runtime.block_on(call.send()).unwrap();
     }
 
@@ -69,7 +81,9 @@ fn finding(world: &World, code: i32) -> (bool, String) {
     let document: Value = serde_json::from_str(&said.out).unwrap();
     let all: Vec<&Value> = document["findings"].as_array().unwrap().iter().filter(|one| one["subject"] == "shop: R53-AUTONOMOUS").collect();
     assert_eq!(all.len(), 1, "{document:#}");
-    let others = document["findings"].as_array().unwrap().iter().filter(|one| one["ok"] == false && one["subject"] != all[0]["subject"]);
+    // The step itself asks for its switch's check too, and then it says so as well.
+    let told = |one: &Value| one["subject"] == all[0]["subject"] || one["words"].as_str().unwrap().contains("would work could not be read");
+    let others = document["findings"].as_array().unwrap().iter().filter(|one| one["ok"] == false && !told(one));
     assert_eq!(others.count(), 0, "{document:#}");
     (all[0]["ok"].as_bool().unwrap(), all[0]["words"].as_str().unwrap().to_owned())
 }
@@ -150,7 +164,7 @@ fn the_switch_is_ours_only_while_nothing_else_decides() {
     let check = hand.record("primary").health_check_id().unwrap().to_owned();
     world.act(
         "/fault",
-        &json!({"service": "route53", "operation": "GetHealthCheck", "action": "answer", "status": 403, "code": "AccessDenied", "message": "no", "times": 1}),
+        &json!({"service": "route53", "operation": "GetHealthCheck", "action": "answer", "status": 403, "code": "AccessDenied", "message": "no", "times": 2}),
     );
     let (ok, words) = finding(&world, 3);
     assert!(!ok && words.contains("could not be read") && words.contains(&check) && words.contains("route53:GetHealthCheck"), "{words}");
@@ -158,4 +172,38 @@ fn the_switch_is_ours_only_while_nothing_else_decides() {
     hand.runtime.block_on(call.send()).unwrap();
     let (ok, words) = finding(&world, 3);
     assert!(!ok && words.contains("is named as the switch, but asks") && words.contains("/other"), "{words}");
+}
+
+#[test]
+fn a_switch_that_would_move_nobody_is_found_and_shuts_the_gate() {
+    let world = World::of("control-plane-down");
+    let hand = Hand::new(&world);
+    let step = || {
+        let said = until("the account is not throttled", || {
+            Some(world.command(&["check", "--json"])).filter(|said| !said.out.contains("Throttling"))
+        });
+        let document: Value = serde_json::from_str(&said.out).unwrap();
+        let all = document["findings"].as_array().unwrap().clone();
+        let one = all.into_iter().find(|one| one["subject"] == "shop to-standby step traffic").unwrap();
+        (said.code, one["ok"].as_bool().unwrap(), one["words"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(step(), (Some(0), true, "it can be done".into()));
+
+    hand.restrict();
+    let check = hand.record("primary").health_check_id().unwrap().to_owned();
+    let call = hand.route53.update_health_check().health_check_id(&check).inverted(false);
+    hand.runtime.block_on(call.send()).unwrap();
+    let (code, ok, words) = step();
+    assert_eq!((code, ok), (Some(3), false), "{words}");
+    assert!(words.starts_with("refused: Block Public Access of bucket") && words.contains(&format!("{check} is not inverted")), "{words}");
+    let plan = world.command(&["plan", "shop"]).out;
+    assert!(plan.contains("is not inverted") && plan.contains("s3:PutObject"), "what it would call is shown all the same: {plan}");
+
+    let daemon = Daemon::start(&world.config);
+    until("the gate is shut", || {
+        let app = daemon.app();
+        let gate = app["gates"].as_array()?.iter().find(|gate| gate["name"] == "preflight")?.clone();
+        (gate["state"] == "shut" && gate["words"].as_str()?.contains("traffic: Block Public Access of bucket")).then_some(())
+    });
+    daemon.stop();
 }

@@ -93,7 +93,9 @@ pub(super) fn adapters(config: &Config) -> Result<Adapters, String> {
 /// A step, and what stands there now.
 pub(super) struct Inspected<'a> {
     pub step: &'a PlannedStep,
-    pub found: Result<(Inspection, Vec<Call>), StepError>,
+    pub found: Result<Inspection, StepError>,
+    /// What it would call by what it sees, also where more than that stands in its way.
+    calls: Vec<Call>,
     built: Option<Arc<dyn Step>>,
 }
 
@@ -101,7 +103,7 @@ impl Inspected<'_> {
     /// Its part of a person's script; where nothing could be seen, as it would be without a look.
     pub fn script(&self, limit: Duration) -> Vec<String> {
         match (&self.built, &self.found) {
-            (Some(built), Ok((found, _))) => built.script(found, limit),
+            (Some(built), Ok(found)) => built.script(found, limit),
             (Some(built), Err(_)) => built.script(&Inspection::CannotTell, limit),
             (None, _) => vec!["false".to_owned()],
         }
@@ -113,30 +115,30 @@ pub(super) async fn inspected<'a>(app: &AppConfig, plan: &'a Plan, adapters: &Ad
     for step in &plan.steps {
         let context = executor::preflight_context(&app.policy.name, plan.direction, step, wall());
         let built = steps::build(step, adapters);
+        let mut calls = Vec::new();
         let found = match &built {
-            Ok(built) => match tokio::time::timeout(context.time_left, built.inspect(&context)).await {
-                Ok(Ok(found)) => {
-                    let calls = built.describe(&found);
-                    Ok((found, calls))
+            Ok(built) => match executor::patiently(built.inspect(&context)).await {
+                Ok(found) => {
+                    calls = built.describe(&found);
+                    executor::patiently(built.preflight(&context, found)).await
                 }
-                Ok(Err(error)) => Err(error),
-                Err(_) => Err(StepError::new(crate::ports::ErrorClass::Retry, "timeout", "no answer in time")),
+                Err(error) => Err(error),
             },
             Err(error) => Err(error.clone()),
         };
-        all.push(Inspected { step, found, built: built.ok() });
+        all.push(Inspected { step, found, calls, built: built.ok() });
     }
     all
 }
 
-pub(super) fn said(found: &Result<(Inspection, Vec<Call>), StepError>) -> (bool, String) {
+pub(super) fn said(found: &Result<Inspection, StepError>) -> (bool, String) {
     match found {
-        Ok((Inspection::AlreadySo(_), _)) => (true, "it is so already".into()),
-        Ok((Inspection::UnderWay(_), _)) => (true, "it is under way".into()),
-        Ok((Inspection::Possible(_), _)) => (true, "it can be done".into()),
-        Ok((Inspection::NotYet(words), _)) => (false, format!("not now: {words}")),
-        Ok((Inspection::Asks(words), _)) => (true, format!("it asks a person: {words}")),
-        Ok((Inspection::CannotTell, _)) => (true, "it cannot be inspected".into()),
+        Ok(Inspection::AlreadySo(_)) => (true, "it is so already".into()),
+        Ok(Inspection::UnderWay(_)) => (true, "it is under way".into()),
+        Ok(Inspection::Possible(_)) => (true, "it can be done".into()),
+        Ok(Inspection::NotYet(words)) => (false, format!("not now: {words}")),
+        Ok(Inspection::Asks(words)) => (true, format!("it asks a person: {words}")),
+        Ok(Inspection::CannotTell) => (true, "it cannot be inspected".into()),
         Err(error) => (false, format!("{}: {error}", error.class)),
     }
 }
@@ -196,10 +198,10 @@ fn leads_nowhere(app: &str, whole: &Plan) -> String {
 
 fn table(plan: &Plan, found: &[Inspected<'_>]) {
     say!("{}: {}", plan.direction, counted(plan.steps.len(), "step"));
-    for Inspected { step, found, .. } in found {
+    for Inspected { step, found, calls, .. } in found {
         say!("{}", row(step));
         say!("    now: {}", said(found).1);
-        for call in found.iter().flat_map(|(_, calls)| calls) {
+        for call in calls {
             say!("    {call}");
         }
     }
@@ -222,13 +224,13 @@ fn row(step: &PlannedStep) -> String {
 fn document(plan: &Plan, found: &[Inspected<'_>]) {
     let steps: Vec<Value> = found
         .iter()
-        .map(|Inspected { step, found, .. }| {
+        .map(|Inspected { step, found, calls, .. }| {
             let facts = match found {
-                Ok((Inspection::AlreadySo(facts) | Inspection::UnderWay(facts) | Inspection::Possible(facts), _)) => facts.clone(),
+                Ok(Inspection::AlreadySo(facts) | Inspection::UnderWay(facts) | Inspection::Possible(facts)) => facts.clone(),
                 _ => Value::Null,
             };
             let (ok, words) = said(found);
-            json!({"step": step, "inspect": {"ok": ok, "words": words, "facts": facts}, "calls": found.as_ref().map(|(_, calls)| calls).unwrap_or(&Vec::new())})
+            json!({"step": step, "inspect": {"ok": ok, "words": words, "facts": facts}, "calls": calls})
         })
         .collect();
     say!("{}", json!({"schema_version": 1, "direction": plan.direction, "steps": steps}));

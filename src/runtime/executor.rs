@@ -241,8 +241,11 @@ impl Executor {
             let context = preflight_context(app, plan.direction, step, self.clock.now().wall);
             let (found, others) = match (self.build)(step) {
                 Ok(built) => {
-                    let found = tokio::time::timeout(PREFLIGHT_PATIENCE, built.inspect(&context)).await;
-                    (found.unwrap_or_else(|_| Err(late())), autonomy(built.as_ref(), &context).await)
+                    let found = match patiently(built.inspect(&context)).await {
+                        Ok(found) => patiently(built.preflight(&context, found)).await,
+                        Err(error) => Err(error),
+                    };
+                    (found, autonomy(built.as_ref(), &context).await)
                 }
                 Err(error) => (Err(error), None),
             };
@@ -255,14 +258,16 @@ impl Executor {
 
 /// Whether others can move the traffic of a step, if its kind can tell.
 pub async fn autonomy(step: &dyn Step, context: &StepContext) -> Option<Autonomy> {
-    match tokio::time::timeout(PREFLIGHT_PATIENCE, step.autonomy(context)).await.unwrap_or_else(|_| Err(late())) {
+    match patiently(step.autonomy(context)).await {
         Ok(read) => read.map(Autonomy::Read),
         Err(error) => Some(Autonomy::Unread(error.message)),
     }
 }
 
-fn late() -> StepError {
-    StepError::new(ErrorClass::Retry, "timeout", "no answer in time")
+/// One question of a preflight, cut off when its time is over.
+pub async fn patiently<T>(question: impl Future<Output = Result<T, StepError>>) -> Result<T, StepError> {
+    let late = |_| Err(StepError::new(ErrorClass::Retry, "timeout", "no answer in time"));
+    tokio::time::timeout(PREFLIGHT_PATIENCE, question).await.unwrap_or_else(late)
 }
 
 /// The context in which a plan's steps are only looked at.

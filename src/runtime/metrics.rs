@@ -462,12 +462,21 @@ mod tests {
         let metrics = Metrics::new("abc");
         let may = |action: &str| Permission { action: action.into(), resource: "*".into(), account: None };
         metrics.expect(
-            &["rds:PromoteReadReplica", "s3:PutObject", "elasticloadbalancing:DescribeTargetHealth", "s3:ListBucket", "odd"].map(may),
+            &[
+                "rds:PromoteReadReplica",
+                "s3:PutObject",
+                "s3:GetBucketPublicAccessBlock",
+                "elasticloadbalancing:DescribeTargetHealth",
+                "s3:ListBucket",
+                "odd",
+            ]
+            .map(may),
         );
         let text = metrics.render();
         for call in [
             "operation=\"PromoteReadReplica\",outcome=\"throttled\",service=\"rds\"",
             "operation=\"HeadObject\",outcome=\"ok\",service=\"s3\"",
+            "operation=\"GetPublicAccessBlock\",outcome=\"ok\",service=\"s3\"",
         ] {
             assert_eq!(value(&text, &format!("aws_calls_total{{{call}}}")), Some(0.0), "{text}");
         }

@@ -24,6 +24,7 @@ pub(super) fn calls_of(action: &str) -> Vec<(&str, &str)> {
         Some(("s3", "GetObject")) => vec![("s3", "HeadObject")],
         // Whoever writes an object looks at it first; being publicly readable, that needs no permission.
         Some(("s3", "PutObject")) => vec![("s3", "PutObject"), ("s3", "HeadObject")],
+        Some(("s3", "GetBucketPublicAccessBlock")) => vec![("s3", "GetPublicAccessBlock")],
         Some(("s3", "ListBucket")) | None => Vec::new(),
         Some(("elasticloadbalancing", operation)) => vec![("elbv2", operation)],
         Some(call) => vec![call],

@@ -18,7 +18,7 @@ use watchover::adapters::Adapters;
 use watchover::config::{AwsConfig, Config};
 use watchover::domain::model::Verdict;
 use watchover::lab::{Lab, LabSpec, SESSION_SECRET, SESSION_TOKEN};
-use watchover::ports::{StepError, Verification};
+use watchover::ports::{Inspection, StepError, Verification};
 
 use super::answers::lasting;
 use super::between::{Between, Recorded, Spoilt, replaced, serve, spoilt};
@@ -57,6 +57,7 @@ enum Verb {
     Apply,
     Verify,
     Undo,
+    Preflight,
     Autonomy,
 }
 
@@ -66,7 +67,8 @@ const SIGNALS: &[&str] = &["replica", "errors", "alarm", "targets", LENT];
 const STEPS: &[&str] = &["fence", "promote", "capacity", "traffic", "publish", "switch"];
 
 fn cases() -> impl Strategy<Value = Case> {
-    let verbs = select(vec![Verb::Inspect, Verb::Inspect, Verb::Apply, Verb::Verify, Verb::Verify, Verb::Undo, Verb::Autonomy]);
+    let verbs =
+        select(vec![Verb::Inspect, Verb::Inspect, Verb::Apply, Verb::Verify, Verb::Verify, Verb::Undo, Verb::Preflight, Verb::Autonomy]);
     let parts = prop_oneof![select(SIGNALS.to_vec()).prop_map(|part| (part, Verb::Look)), (select(STEPS.to_vec()), verbs),];
     (parts, spoilt()).prop_map(|((part, verb), spoilt)| Case { part, verb, spoilt })
 }
@@ -162,6 +164,8 @@ async fn ask(config: &Config, ground: &Adapters, part: &str, verb: Verb) -> Told
             }
             told(found, |_| true)
         }
+        // What it lets pass it knows from the inspection.
+        Verb::Preflight => told(step.preflight(&cx, Inspection::Possible(serde_json::Value::Null)).await, |_| false),
         Verb::Apply => told(step.apply(&cx).await, |_| true),
         Verb::Verify => told(step.verify(&cx).await, |found| matches!(found, Verification::So(_))),
         Verb::Undo => told(step.undo(&cx).await, |_| true),
@@ -177,7 +181,7 @@ fn record(config: &Config, runtime: &tokio::runtime::Runtime) {
             let said = ask(config, &ground, part, Verb::Look).await;
             println!("aws: {part} looks: {} {}", said.knows, said.words);
         }
-        for verb in [Verb::Inspect, Verb::Autonomy, Verb::Apply, Verb::Verify, Verb::Undo] {
+        for verb in [Verb::Inspect, Verb::Preflight, Verb::Autonomy, Verb::Apply, Verb::Verify, Verb::Undo] {
             for part in STEPS {
                 let said = ask(config, &ground, part, verb).await;
                 println!("aws: {part} {verb:?}: {} {}", said.knows, said.words.chars().take(160).collect::<String>());

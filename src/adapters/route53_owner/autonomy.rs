@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::record::{Record, canonical};
 
 /// Types by which users are sent somewhere.
-const TYPES: &[&str] = &["A", "AAAA", "CNAME", "HTTPS", "SVCB"];
+pub(super) const TYPES: &[&str] = &["A", "AAAA", "CNAME", "HTTPS", "SVCB"];
 
 /// A health check, as far as it matters here.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

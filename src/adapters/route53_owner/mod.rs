@@ -9,6 +9,7 @@ mod calls;
 mod pace;
 pub mod record;
 mod survey;
+mod switch;
 #[cfg(test)]
 mod tests;
 

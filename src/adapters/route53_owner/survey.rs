@@ -1,12 +1,14 @@
-//! What stands around the records of a step, read to judge whether others move them. Never on a move's path, nor before it:
-//! what is kept here serves surveys alone, and they leave turns to moves.
+//! What stands around the records of a step, read to judge whether others move them, and whether a switch does. Never on a
+//! move's path, nor before it: what is kept here serves surveys alone, and they leave turns to moves.
 
 use std::collections::{BTreeSet, VecDeque};
 
 use super::autonomy::{self, Check, Checks, Known, Switch};
+use super::switch;
 use super::*;
 
-/// How long a page serves: the apps of one preflight round, whose records stand side by side, share it.
+/// How long a page or a check serves: the apps of one preflight round, whose records stand side by side, share a page, and
+/// the questions of one app share its switch's check.
 const PAGE_SERVES: Duration = Duration::from_secs(5);
 /// Records to a page: the most that Route 53 gives.
 const PAGE: i32 = 300;
@@ -59,15 +61,20 @@ impl Owner {
     /// [`Failure`] of `ListResourceRecordSets` or `GetHealthCheck`. A check that we may not read is told as what it is; the
     /// switch's own must be readable, else nobody can tell whether it is one.
     pub async fn survey(&self, zone: &Zone, survey: &Survey<'_>) -> Result<Vec<String>, Failure> {
-        let mut pause = FIRST_PAUSE;
-        loop {
-            match self.survey_once(zone, survey).await {
-                // Others share the account's rate, and nobody waits for this.
-                Err(failure) if failure.kind == Kind::Throttled && pause <= LAST_PAUSE => tokio::time::sleep(pause).await,
-                result => return result,
-            }
-            pause *= 2;
-        }
+        unthrottled(|| self.survey_once(zone, survey)).await
+    }
+
+    /// Why that switch, thrown, would not move the users of that name, in words; empty: it would.
+    ///
+    /// # Errors
+    /// [`Failure`] of `ListResourceRecordSets` or `GetHealthCheck`.
+    pub async fn useless(&self, zone: &Zone, name: &str, switch: &Switch) -> Result<Vec<String>, Failure> {
+        unthrottled(|| async {
+            let records = self.shared.every(zone, &canonical(name)).await?;
+            let check = self.shared.check(zone, &switch.check, Some(switch)).await?;
+            Ok(switch::useless(name, &records, &switch.check, &check))
+        })
+        .await
     }
 
     async fn survey_once(&self, zone: &Zone, survey: &Survey<'_>) -> Result<Vec<String>, Failure> {
@@ -99,6 +106,18 @@ impl Owner {
     }
 }
 
+/// Others share the account's rate, and nobody waits for this: throttled, it is asked again for a while.
+async fn unthrottled<T, F: Future<Output = Result<T, Failure>>>(ask: impl Fn() -> F) -> Result<T, Failure> {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match ask().await {
+            Err(failure) if failure.kind == Kind::Throttled && pause <= LAST_PAUSE => tokio::time::sleep(pause).await,
+            result => return result,
+        }
+        pause *= 2;
+    }
+}
+
 fn bare(zone: &str) -> &str {
     zone.trim_start_matches("/hostedzone/")
 }
@@ -126,9 +145,10 @@ impl Shared {
         let kept = self.checks.of((zone.account.clone(), id.to_owned()));
         let mut kept = kept.lock().await;
         let ours = switch.is_some_and(|switch| switch.check == id);
+        // A switch's own check is read anew: whether it is as it must be matters at once, and so does whether it may be read.
+        let serves = if ours { PAGE_SERVES } else { CHECK_SERVES };
         if let Some((at, known)) = kept.as_ref()
-            && at.elapsed() < CHECK_SERVES
-            // Of another's it is enough to know that it may not be read.
+            && at.elapsed() < serves
             && !(ours && *known == Known::Hidden)
         {
             return Ok(known.clone());
@@ -151,13 +171,14 @@ impl Shared {
         let Some(config) = answer.health_check().and_then(|check| check.health_check_config()) else {
             return Err(Failure::before(&op, Kind::Malformed, "malformed-answer", "the answer has no configuration"));
         };
-        Ok(Known::Is(Check {
+        let check = Check {
             kind: config.r#type().as_str().to_owned(),
             inverted: config.inverted().unwrap_or(false),
             disabled: config.disabled().unwrap_or(false),
             host: config.fully_qualified_domain_name().or(config.ip_address()).unwrap_or_default().to_owned(),
             path: config.resource_path().unwrap_or_default().to_owned(),
-        }))
+        };
+        Ok(Known::Is(check))
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Object present → the inverted check is unhealthy → the PRIMARY record leaves. Absent → PRIMARY serves.
 
+mod preconditions;
 mod roles;
 
 use std::collections::BTreeSet;
@@ -39,7 +40,12 @@ pub static KIND: StepKind<Adapters> = StepKind {
     refine: None,
     keys: &[
         KeyDoc { name: "bucket", form: "string", default: "", doc: "The bucket; in neither site's region." },
-        KeyDoc { name: "key", form: "string", default: "", doc: "The object; this one key must be publicly readable." },
+        KeyDoc {
+            name: "key",
+            form: "string",
+            default: "",
+            doc: "The object; this one key must be publicly readable, by a policy that Block Public Access does not restrict.",
+        },
         KeyDoc { name: "region", form: "string", default: "", doc: "The bucket's region." },
         KeyDoc {
             name: "health_check_id",
@@ -114,7 +120,9 @@ fn permissions(step: &PlannedStep) -> Vec<Permission> {
     let object = format!("arn:{arn}:s3:::{}/{}", keys.bucket, keys.key);
     let mut all = vec![may("s3:PutObject", object.clone()), may("s3:DeleteObject", object)];
     let zone = format!("arn:{arn}:route53:::hostedzone/{}", keys.zone_id);
-    // Read beforehand alone, to say whether others move the record; which checks it has, nobody knows.
+    // Read beforehand alone, to say whether the switch would work and whether others move the record; which checks that
+    // has, nobody knows.
+    all.push(may("s3:GetBucketPublicAccessBlock", format!("arn:{arn}:s3:::{}", keys.bucket)));
     all.push(may("route53:ListResourceRecordSets", zone.clone()));
     all.push(may("route53:GetHealthCheck", format!("arn:{arn}:route53:::healthcheck/*")));
     if keys.pin {
@@ -172,6 +180,11 @@ impl Core {
             self.aws.call(&self.op("DeleteObject", "s3:DeleteObject"), call).await.map_err(|failure| failure.step())?;
         }
         Ok(())
+    }
+
+    fn switch(&self) -> route53_owner::Switch {
+        let Keys { bucket, key, health_check_id, .. } = &self.keys;
+        route53_owner::Switch { check: health_check_id.clone(), bucket: bucket.clone(), key: key.clone() }
     }
 
     /// What a swap of roles would write.
@@ -267,11 +280,18 @@ impl Step for Switch {
         })
     }
 
+    async fn preflight(&self, cx: &StepContext, found: Inspection) -> Result<Inspection, StepError> {
+        // On the way back the object's absence is all it takes, and what stands there already has shown that it works.
+        if cx.direction == Direction::ToStandby && matches!(found, Inspection::Possible(_)) {
+            self.core.preconditions().await?;
+        }
+        Ok(found)
+    }
+
     async fn autonomy(&self, _cx: &StepContext) -> Result<Option<Vec<String>>, StepError> {
-        let Keys { bucket, key, health_check_id, record, .. } = &self.core.keys;
-        let switch = route53_owner::Switch { check: health_check_id.clone(), bucket: bucket.clone(), key: key.clone() };
         // The switch and its pin leave roles and checks as they are, or none that could decide.
-        let survey = Survey { names: vec![record.clone()], switch: Some(switch), after: &<[Record]>::to_vec };
+        let (names, switch) = (vec![self.core.keys.record.clone()], Some(self.core.switch()));
+        let survey = Survey { names, switch, after: &<[Record]>::to_vec };
         self.core.owner.survey(&self.core.zone, &survey).await.map(Some).map_err(|failure| failure.step())
     }
 

@@ -22,6 +22,12 @@ pub struct Zone {
     pub object: bool,
     /// What a question for an object that is not there is answered with.
     pub absent: u16,
+    /// There is no bucket.
+    pub no_bucket: bool,
+    /// `RestrictPublicBuckets`, if the bucket has such a configuration at all.
+    pub restricts: Option<bool>,
+    /// The health check `hc-1`, if there is one: whether it is inverted.
+    pub inverted: Option<bool>,
 }
 
 /// The text of the first element of that name.
@@ -93,6 +99,13 @@ fn info(number: usize, status: &str) -> String {
     element("ChangeInfo", inside + &element("SubmittedAt", "2026-01-01T00:00:00Z"))
 }
 
+fn check(inverted: bool) -> String {
+    let config = "<Type>HTTP</Type><FullyQualifiedDomainName>switches.s3.eu-west-1.amazonaws.com</FullyQualifiedDomainName>\
+                  <ResourcePath>/shop/failed-over</ResourcePath><RequestInterval>10</RequestInterval><FailureThreshold>3</FailureThreshold>";
+    let config = element("HealthCheckConfig", config.to_owned() + &element("Inverted", inverted));
+    element("HealthCheck", element("Id", "hc-1") + &element("CallerReference", "x") + &config + &element("HealthCheckVersion", 1))
+}
+
 impl World for Zone {
     fn answer(&mut self, heard: &Heard) -> Answer {
         match heard.operation.as_str() {
@@ -115,6 +128,15 @@ impl World for Zone {
                     element("DNSName", "standby-alb-456.us-east-1.elb.amazonaws.com") + &element("CanonicalHostedZoneId", "ZALB");
                 query(heard, &element("LoadBalancers", element("member", balancer)))
             }
+            "GetHealthCheck" => match self.inverted.filter(|_| heard.path.ends_with("/hc-1")) {
+                Some(inverted) => xml(200, element("GetHealthCheckResponse", check(inverted))),
+                None => refusal(heard, 404, "NoSuchHealthCheck", "No health check exists with the specified ID."),
+            },
+            "GetPublicAccessBlock" => match self.restricts {
+                _ if self.no_bucket => refusal(heard, 404, "NoSuchBucket", "The specified bucket does not exist"),
+                Some(on) => xml(200, element("PublicAccessBlockConfiguration", element("RestrictPublicBuckets", on))),
+                None => refusal(heard, 404, "NoSuchPublicAccessBlockConfiguration", "The public access block configuration was not found"),
+            },
             "HeadObject" => bare(if self.object { 200 } else { self.absent }),
             "PutObject" => {
                 self.object = true;

@@ -90,7 +90,12 @@ fn roles(first: (&str, &str, &str), second: (&str, &str, &str)) -> Vec<(String, 
 }
 
 async fn bench(pin: bool) -> Bench {
-    let world = World { records: vec![inside("p", "PRIMARY", "hc-1"), inside("s", "SECONDARY", "")], absent: 403, ..World::default() };
+    let world = World {
+        records: vec![inside("p", "PRIMARY", "hc-1"), inside("s", "SECONDARY", "")],
+        absent: 403,
+        inverted: Some(true),
+        ..World::default()
+    };
     let script = Script::start(world).await;
     let servers = Arc::new(Servers(std::sync::Mutex::new(Ok(vec!["192.0.2.1".parse().unwrap()]))));
     let mut ground = script.ground().await;
@@ -257,4 +262,79 @@ async fn refusals_name_the_permission() {
     bench.script.trouble("DeleteObject", Trouble::Refused(403, "AccessDenied"));
     let error = bench.step.apply(&back()).await.unwrap_err();
     assert!(error.message.contains("allow s3:DeleteObject"), "{error}");
+}
+
+impl Bench {
+    /// What `check` and the daemon's preflights say.
+    async fn foreseen(&self, cx: &StepContext) -> Result<Inspection, StepError> {
+        let found = self.step.inspect(cx).await?;
+        self.step.preflight(cx, found).await
+    }
+}
+
+#[tokio::test]
+async fn a_switch_that_would_move_nobody_is_refused_beforehand() {
+    type Spoil = fn(&mut World);
+    let table: [(&str, Spoil); 6] = [
+        ("Block Public Access of bucket switches (RestrictPublicBuckets)", |world| world.restricts = Some(true)),
+        ("s3:GetPublicAccessBlock of bucket switches in eu-west-1: NoSuchBucket", |world| world.no_bucket = true),
+        ("health check hc-1 does not exist", |world| world.inverted = None),
+        ("health check hc-1 is not inverted", |world| world.inverted = Some(false)),
+        ("record shop.example.com A [p] is PRIMARY and bears health check hc-2 instead of hc-1", |world| {
+            world.records[0] = inside("p", "PRIMARY", "hc-2");
+        }),
+        ("no record shop.example.com bears health check hc-1", |world| world.records.clear()),
+    ];
+    for (wanted, spoil) in table {
+        let bench = bench(false).await;
+        bench.script.world(spoil);
+        let error = bench.foreseen(&context()).await.unwrap_err();
+        assert_eq!((error.class, error.code.as_str()), (ErrorClass::Refused, "switch-moves-nobody"), "{error}");
+        assert!(error.message.starts_with(wanted), "{error}");
+        // In a move it is too late to ask.
+        assert!(matches!(bench.step.inspect(&context()).await.unwrap(), Inspection::Possible(_)), "{wanted}");
+    }
+    let bench = bench(false).await;
+    bench.script.world(|world| (world.restricts, world.inverted) = (Some(true), None));
+    let error = bench.foreseen(&context()).await.unwrap_err();
+    assert!(error.message.contains("Block Public Access") && error.message.contains("does not exist"), "all at once: {error}");
+}
+
+#[tokio::test]
+async fn a_switch_that_works_can_be_thrown_and_what_cannot_be_looked_at_refuses_nothing() {
+    let bench = bench(false).await;
+    for restricts in [None, Some(false)] {
+        bench.script.world(|world| world.restricts = restricts);
+        assert!(matches!(bench.foreseen(&context()).await.unwrap(), Inspection::Possible(_)), "{restricts:?}");
+    }
+    let asked = bench.script.calls("GetPublicAccessBlock");
+    assert_eq!((asked[0].key.as_str(), asked[0].region.as_str(), asked[0].path.as_str()), (KEY, "eu-west-1", "/switches/"));
+    // Who asks next what the same check is, be it for who else moves the record, is told what was just read.
+    assert_eq!(bench.step.autonomy(&context()).await.unwrap(), Some(Vec::new()));
+    assert_eq!(bench.script.calls("GetHealthCheck").len(), 1);
+    bench.script.trouble("GetPublicAccessBlock", Trouble::Refused(403, "AccessDenied"));
+    let error = bench.foreseen(&context()).await.unwrap_err();
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Retry, "AccessDenied"), "{error}");
+    assert!(error.message.contains("allow s3:GetBucketPublicAccessBlock"), "{error}");
+    // The way back needs nothing of it, and what stands there has shown that it works.
+    bench.script.world(|world| (world.restricts, world.inverted) = (Some(true), None));
+    assert!(matches!(bench.foreseen(&back()).await.unwrap(), Inspection::AlreadySo(_)));
+    bench.script.world(|world| world.object = true);
+    assert!(matches!(bench.foreseen(&context()).await.unwrap(), Inspection::AlreadySo(_)));
+}
+
+#[tokio::test]
+async fn a_control_plane_that_fails_refuses_no_switch() {
+    for operation in ["ListResourceRecordSets", "GetHealthCheck"] {
+        for (status, code) in [(503, "ServiceUnavailable"), (403, "AccessDenied")] {
+            let bench = bench(false).await;
+            bench.script.trouble(operation, Trouble::Refused(status, code));
+            let error = bench.foreseen(&context()).await.unwrap_err();
+            assert_eq!((error.class, error.code.as_str()), (ErrorClass::Retry, code), "{error}");
+            assert!(error.message.contains(&format!("route53:{operation}")), "{error}");
+        }
+    }
+    let bench = bench(false).await;
+    bench.script.trouble("ListResourceRecordSets", Trouble::Refused(404, "NoSuchHostedZone"));
+    assert_eq!(bench.foreseen(&context()).await.unwrap_err().class, ErrorClass::Refused);
 }
