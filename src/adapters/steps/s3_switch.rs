@@ -273,19 +273,24 @@ impl Step for Switch {
         let facts = json!({ "present": present, "becomes": wanted, "addresses": before.as_ref().unwrap_or(&now), "answered": now });
         Ok(match (done, before) {
             (true, Some(before)) if !moved(&before, &now) => Inspection::UnderWay(facts),
-            // Ours, found done after a restart: `verify` starts the pin that the old process took with it.
-            (true, Some(_)) if wanted && self.core.keys.pin => Inspection::UnderWay(facts),
+            // Put before us, or by us before a restart: nobody pins it but `verify`.
+            (true, _) if wanted && self.core.keys.pin => Inspection::UnderWay(facts),
             (true, _) => Inspection::AlreadySo(facts),
             (false, _) => Inspection::Possible(facts),
         })
     }
 
     async fn preflight(&self, cx: &StepContext, found: Inspection) -> Result<Inspection, StepError> {
-        // On the way back the object's absence is all it takes, and what stands there already has shown that it works.
-        if cx.direction == Direction::ToStandby && matches!(found, Inspection::Possible(_)) {
-            self.core.preconditions().await?;
-        }
-        Ok(found)
+        Ok(match found {
+            // On the way back the object's absence is all it takes, and what stands there already has shown that it works.
+            Inspection::Possible(_) if cx.direction == Direction::ToStandby => {
+                self.core.preconditions().await?;
+                found
+            }
+            // Under way it is for a move, which would pin it yet: by what users see the switch is thrown.
+            Inspection::UnderWay(facts) => Inspection::AlreadySo(facts),
+            found => found,
+        })
     }
 
     async fn autonomy(&self, _cx: &StepContext) -> Result<Option<Vec<String>>, StepError> {

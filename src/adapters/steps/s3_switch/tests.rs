@@ -338,3 +338,17 @@ async fn a_control_plane_that_fails_refuses_no_switch() {
     bench.script.trouble("ListResourceRecordSets", Trouble::Refused(404, "NoSuchHostedZone"));
     assert_eq!(bench.foreseen(&context()).await.unwrap_err().class, ErrorClass::Refused);
 }
+
+#[tokio::test]
+async fn an_object_that_was_there_already_is_pinned_too() {
+    let bench = bench(true).await;
+    bench.script.world(|world| world.object = true);
+    bench.answers("192.0.2.2");
+    // Asked whether it could be done, it is done: by that the active site is learnt.
+    assert!(matches!(bench.foreseen(&context()).await.unwrap(), Inspection::AlreadySo(_)));
+    assert!(matches!(bench.step.inspect(&context()).await.unwrap(), Inspection::UnderWay(_)));
+    let Verification::So(facts) = bench.step.verify(&context()).await.unwrap() else { panic!("not so") };
+    assert_eq!(facts["pin"], "started in the background");
+    assert!(bench.ended().await.ok);
+    assert_eq!(bench.roles(), roles(("p", "SECONDARY", ""), ("s", "PRIMARY", "")));
+}
