@@ -1,6 +1,6 @@
 //! Work after the critical path: asked for by a step that is done, bounded, and never able to delay or fail it.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -35,12 +35,55 @@ pub struct Followups {
     cancel: CancellationToken,
     places: Arc<Semaphore>,
     ended: Arc<Mutex<VecDeque<Ended>>>,
+    held: Holds,
+}
+
+type Holds = Arc<Mutex<HashMap<String, Arc<Hold>>>>;
+
+/// One at a time tries, or calls off.
+#[derive(Debug, Default)]
+struct Hold {
+    off: CancellationToken,
+    turn: tokio::sync::Mutex<()>,
+}
+
+/// A follow-up's hold on the thing that it changes, until it is dropped. A later one on the same thing calls it off.
+#[derive(Debug)]
+pub struct Held {
+    thing: String,
+    hold: Arc<Hold>,
+    all: Holds,
+}
+
+impl Held {
+    /// One try; `None`: it was called off before.
+    pub async fn attempt<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let _turn = self.hold.turn.lock().await;
+        if self.hold.off.is_cancelled() { None } else { Some(work.await) }
+    }
+
+    /// A pause between two tries; it ends early if the follow-up is called off.
+    pub async fn rest(&self, pause: Duration) {
+        tokio::select! {
+            () = self.hold.off.cancelled() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.get(&self.thing).is_some_and(|hold| Arc::ptr_eq(hold, &self.hold)) {
+            all.remove(&self.thing);
+        }
+    }
 }
 
 impl Followups {
     /// Follow-ups run under `tracker` and end with `cancel`.
     pub fn new(tracker: TaskTracker, cancel: CancellationToken) -> Followups {
-        Followups { tracker, cancel, places: Arc::new(Semaphore::new(MAX_RUNNING)), ended: Arc::default() }
+        Followups { tracker, cancel, places: Arc::new(Semaphore::new(MAX_RUNNING)), ended: Arc::default(), held: Arc::default() }
     }
 
     /// Starts one and returns at once with a word for the step's facts.
@@ -68,6 +111,29 @@ impl Followups {
             this.note(Ended { step_id, what, ok, detail });
         });
         "started in the background"
+    }
+
+    /// Takes hold of a thing for a follow-up that changes it.
+    pub fn hold(&self, thing: &str) -> Held {
+        let hold = Arc::new(Hold::default());
+        let old = self.held.lock().unwrap_or_else(PoisonError::into_inner).insert(thing.to_owned(), Arc::clone(&hold));
+        if let Some(old) = old {
+            old.off.cancel();
+        }
+        Held { thing: thing.to_owned(), hold, all: Arc::clone(&self.held) }
+    }
+
+    /// Whether a follow-up holds that thing.
+    pub fn hold_on(&self, thing: &str) -> bool {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).contains_key(thing)
+    }
+
+    /// Calls off the follow-up that holds that thing, and waits for the end of a try that is on its way: what it has asked
+    /// for is then to be seen.
+    pub async fn call_off(&self, thing: &str) {
+        let Some(hold) = self.held.lock().unwrap_or_else(PoisonError::into_inner).get(thing).cloned() else { return };
+        hold.off.cancel();
+        drop(hold.turn.lock().await);
     }
 
     /// The newest results, oldest first.

@@ -2,6 +2,7 @@
 //!
 //! Object present → the inverted check is unhealthy → the PRIMARY record leaves. Absent → PRIMARY serves.
 
+mod pin;
 mod preconditions;
 mod roles;
 
@@ -16,7 +17,8 @@ use aws_sdk_s3::primitives::ByteStream;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use self::roles::{Swap, swapped};
+use self::pin::{Answers, PIN_LIMIT};
+use self::roles::Swap;
 use super::Authority;
 use crate::adapters::Adapters;
 use crate::adapters::aws::{Aws, Kind, Op, Purpose, partition, shell_word};
@@ -68,11 +70,6 @@ pub static KIND: StepKind<Adapters> = StepKind {
     permissions,
 };
 
-/// How long the follow-up tries. A control plane that is gone for longer leaves the record unpinned, and the follow-up says so.
-const PIN_LIMIT: Duration = Duration::from_secs(1_800);
-/// Pause between its tries.
-const PIN_PAUSE: Duration = Duration::from_secs(15);
-
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Keys {
     bucket: String,
@@ -103,14 +100,9 @@ fn judge(table: &Table, place: &Place) -> Option<Value> {
 fn build(step: &PlannedStep, adapters: &Adapters) -> Result<Arc<dyn Step>, StepError> {
     let keys: Keys = super::stored(step)?;
     let zone = Zone { account: step.account.clone(), region: keys.region.clone(), id: keys.zone_id.clone() };
-    let core = Core { aws: adapters.aws.clone(), owner: adapters.route53.clone(), zone, keys };
-    Ok(Arc::new(Switch {
-        core: Arc::new(core),
-        authority: Arc::clone(&adapters.authority),
-        followups: adapters.followups.clone(),
-        pinning: AtomicBool::new(false),
-        gone_back: Arc::default(),
-    }))
+    let (aws, owner, authority) = (adapters.aws.clone(), adapters.route53.clone(), Arc::clone(&adapters.authority));
+    let core = Core { aws, owner, authority, zone, keys };
+    Ok(Arc::new(Switch { core: Arc::new(core), followups: adapters.followups.clone(), pinning: AtomicBool::new(false) }))
 }
 
 fn permissions(step: &PlannedStep) -> Vec<Permission> {
@@ -135,18 +127,16 @@ fn permissions(step: &PlannedStep) -> Vec<Permission> {
 struct Core {
     aws: Aws,
     owner: Owner,
+    authority: Arc<dyn Authority>,
     zone: Zone,
     keys: Keys,
 }
 
 struct Switch {
     core: Arc<Core>,
-    authority: Arc<dyn Authority>,
     followups: Followups,
     /// The follow-up was started.
     pinning: AtomicBool,
-    /// The move was undone: a follow-up that still runs must not pin.
-    gone_back: Arc<AtomicBool>,
 }
 
 impl Core {
@@ -165,6 +155,10 @@ impl Core {
             Err(failure) if matches!(failure.code.as_str(), "NotFound" | "NoSuchKey" | "http-404") => Ok(false),
             Err(failure) => Err(failure.step()),
         }
+    }
+
+    async fn answered(&self) -> Result<BTreeSet<IpAddr>, String> {
+        Ok(self.authority.authoritative(&self.keys.record).await?.into_iter().collect())
     }
 
     async fn set(&self, present: bool) -> Result<(), StepError> {
@@ -186,26 +180,6 @@ impl Core {
         let Keys { bucket, key, health_check_id, .. } = &self.keys;
         route53_owner::Switch { check: health_check_id.clone(), bucket: bucket.clone(), key: key.clone() }
     }
-
-    /// What a swap of roles would write.
-    async fn swap(&self, pin: bool) -> Result<Swap, StepError> {
-        let records = self.owner.named(&self.zone, &self.keys.record).await.map_err(|failure| failure.step())?;
-        swapped(&records, &self.keys.health_check_id, pin).map_err(|why| {
-            let message = format!("route53: record {} of zone {}: {why}", self.keys.record, self.zone.id);
-            StepError::new(ErrorClass::Refused, "not-a-failover-pair", message)
-        })
-    }
-
-    /// One try of the swap. The words say what came of it.
-    async fn pin(&self, pin: bool, within: Duration) -> Result<String, StepError> {
-        match self.swap(pin).await? {
-            Swap::Done => Ok("the records have these roles already".to_owned()),
-            Swap::Needed(records) => {
-                let change = self.owner.change(&self.zone, records, within).await.map_err(|failure| failure.step())?;
-                Ok(format!("roles of {} swapped (change {change})", self.keys.record))
-            }
-        }
-    }
 }
 
 fn addresses(facts: &Value) -> Option<BTreeSet<IpAddr>> {
@@ -215,12 +189,6 @@ fn addresses(facts: &Value) -> Option<BTreeSet<IpAddr>> {
 /// True if the answer is another site's: nothing of what was answered before is left.
 fn moved(before: &BTreeSet<IpAddr>, now: &BTreeSet<IpAddr>) -> bool {
     !now.is_empty() && before.is_disjoint(now)
-}
-
-impl Switch {
-    async fn answered(&self) -> Result<BTreeSet<IpAddr>, String> {
-        Ok(self.authority.authoritative(&self.core.keys.record).await?.into_iter().collect())
-    }
 }
 
 #[async_trait]
@@ -253,11 +221,13 @@ impl Step for Switch {
 
     async fn inspect(&self, cx: &StepContext) -> Result<Inspection, StepError> {
         let wanted = cx.direction == Direction::ToStandby;
-        let (present, answered) = tokio::join!(self.core.present(), self.answered());
+        let (present, answered) = tokio::join!(self.core.present(), self.core.answered());
         let present = present?;
         // Only on the way back, which a person starts, and only if the switch may have been pinned.
         let pinned = !wanted && self.core.keys.pin && matches!(self.core.swap(false).await?, Swap::Needed(_));
-        let done = present == wanted && !pinned;
+        // One that is still to come must be called off, whatever else is so already.
+        let pinning = !wanted && self.followups.hold_on(&self.core.place());
+        let done = present == wanted && !pinned && !pinning;
         let now = match answered {
             Ok(now) => now,
             // The dead side's name may have no address, and the zone's servers may be out of our reach: the switch needs
@@ -305,7 +275,8 @@ impl Step for Switch {
             self.core.set(true).await?;
             return Ok(json!({ "object": "put" }));
         }
-        // Roles first: with the object still there the standby goes on serving, whichever of the two is seen first.
+        // Before it is looked at, lest it comes in between. Roles first: with the object still there the standby goes on serving, whichever of the two is seen first.
+        self.followups.call_off(&self.core.place()).await;
         let roles = if self.core.keys.pin { self.core.pin(false, cx.time_left).await? } else { "not ours".to_owned() };
         self.core.set(false).await?;
         Ok(json!({ "object": "removed", "roles": roles }))
@@ -313,7 +284,7 @@ impl Step for Switch {
 
     async fn verify(&self, cx: &StepContext) -> Result<Verification, StepError> {
         let wanted = cx.direction == Direction::ToStandby;
-        let (present, answered) = tokio::join!(self.core.present(), self.answered());
+        let (present, answered) = tokio::join!(self.core.present(), self.core.answered());
         if present? != wanted {
             let what =
                 if wanted { "is not there for the world: look at Block Public Access and the bucket policy" } else { "is still there" };
@@ -333,19 +304,8 @@ impl Step for Switch {
         }
         let mut facts = json!({ "present": wanted, "answered": now });
         if wanted && self.core.keys.pin && !self.pinning.swap(true, Ordering::SeqCst) {
-            let (core, gone_back) = (Arc::clone(&self.core), Arc::clone(&self.gone_back));
-            let work = async move {
-                loop {
-                    // Undone meanwhile, by us or by hand: pinning now would hold what nobody wants.
-                    if gone_back.load(Ordering::SeqCst) || matches!(core.present().await, Ok(false)) {
-                        return Ok("not pinned: the object is gone again".to_owned());
-                    }
-                    match core.pin(true, PIN_PAUSE).await {
-                        Err(error) if error.class == ErrorClass::Retry => tokio::time::sleep(PIN_PAUSE).await,
-                        result => return result.map_err(|error| error.message),
-                    }
-                }
-            };
+            let answers = Answers { before: addresses(&cx.before), after: now };
+            let work = Arc::clone(&self.core).keep(self.followups.hold(&self.core.place()), answers);
             let what = format!("pin of {}", self.core.keys.record);
             facts["pin"] = json!(self.followups.start(&cx.step_id, &what, PIN_LIMIT, work));
         }
@@ -358,7 +318,7 @@ impl Step for Switch {
                 format!("s3: nothing is recorded of object {}/{}; put it back by hand", self.core.keys.bucket, self.core.keys.key);
             return Err(StepError::new(ErrorClass::NeedsPerson, "no-record", message));
         };
-        self.gone_back.store(true, Ordering::SeqCst);
+        self.followups.call_off(&self.core.place()).await;
         // A pin may have happened only if this very run started it.
         if !was && self.pinning.load(Ordering::SeqCst) {
             self.core.pin(false, cx.time_left).await?;

@@ -1,3 +1,4 @@
+use super::roles::swapped;
 use super::*;
 use crate::adapters::aws::scripted::zone::{Zone as World, text};
 use crate::adapters::aws::scripted::{KEY, Script, Trouble, context, element, step};
@@ -44,6 +45,8 @@ struct Bench {
     servers: Arc<Servers>,
     followups: Followups,
     step: Arc<dyn Step>,
+    /// The same of another incident.
+    another: Arc<dyn Step>,
 }
 
 impl Bench {
@@ -104,8 +107,8 @@ async fn bench(pin: bool) -> Bench {
         "bucket": "switches", "key": "shop/failed-over", "region": "eu-west-1", "health_check_id": "hc-1", "zone_id": "Z1",
         "record": "shop.example.com", "pin": pin,
     });
-    let step = step(&KIND, keys, &ground);
-    Bench { script, servers, followups: ground.followups, step }
+    let (step, another) = (step(&KIND, keys.clone(), &ground), step(&KIND, keys, &ground));
+    Bench { script, servers, followups: ground.followups, step, another }
 }
 
 fn back() -> StepContext {
@@ -351,4 +354,55 @@ async fn an_object_that_was_there_already_is_pinned_too() {
     assert_eq!(facts["pin"], "started in the background");
     assert!(bench.ended().await.ok);
     assert_eq!(bench.roles(), roles(("p", "SECONDARY", ""), ("s", "PRIMARY", "")));
+}
+
+/// A switch that is thrown and proven, its pin just started.
+async fn thrown() -> Bench {
+    let bench = bench(true).await;
+    let Inspection::Possible(facts) = bench.step.inspect(&context()).await.unwrap() else { panic!("nothing to do") };
+    let cx = StepContext { before: facts, ..context() };
+    bench.step.apply(&cx).await.unwrap();
+    bench.answers("192.0.2.2");
+    assert!(matches!(bench.step.verify(&cx).await.unwrap(), Verification::So(_)));
+    bench
+}
+
+#[tokio::test]
+async fn an_object_that_vanishes_is_what_the_pin_is_against() {
+    let bench = thrown().await;
+    bench.script.world(|world| world.object = false);
+    let ended = bench.ended().await;
+    assert!(ended.ok, "{ended:?}");
+    assert_eq!(bench.roles(), roles(("p", "SECONDARY", ""), ("s", "PRIMARY", "")));
+}
+
+#[tokio::test]
+async fn users_that_are_back_are_not_moved_by_a_pin() {
+    let bench = thrown().await;
+    bench.script.world(|world| world.object = false);
+    bench.answers("192.0.2.1");
+    let ended = bench.ended().await;
+    assert!(!ended.ok && ended.detail.contains("answer shop.example.com as before the switch"), "{ended:?}");
+    assert_eq!(bench.roles(), roles(("p", "PRIMARY", "hc-1"), ("s", "SECONDARY", "")));
+}
+
+#[tokio::test]
+async fn a_failback_calls_off_the_pin_that_is_still_to_come() {
+    for vanished in [false, true] {
+        let bench = thrown().await;
+        bench.script.trouble("ListResourceRecordSets", Trouble::Refused(503, "ServiceUnavailable"));
+        while bench.script.calls("ListResourceRecordSets").is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        bench.script.world(|world| world.object = !vanished);
+        let failback = &bench.another;
+        let found = failback.inspect(&back()).await.unwrap();
+        let Inspection::Possible(facts) = found else { panic!("the pin is still to come: {found:?}") };
+        failback.apply(&StepContext { before: facts, ..back() }).await.unwrap();
+        let ended = bench.ended().await;
+        assert!(ended.ok && ended.detail == "not pinned: the switch goes back", "{ended:?}");
+        assert_eq!(bench.roles(), roles(("p", "PRIMARY", "hc-1"), ("s", "SECONDARY", "")));
+        assert!(!bench.script.world(|world| world.object));
+        assert!(matches!(failback.inspect(&back()).await.unwrap(), Inspection::AlreadySo(_)));
+    }
 }
