@@ -121,6 +121,30 @@ struct ZoneServers(dns::Dns);
 #[async_trait]
 impl steps::Authority for ZoneServers {
     async fn authoritative(&self, name: &str) -> Result<Vec<std::net::IpAddr>, String> {
-        self.0.authoritative(name).await.map_err(|error| error.to_string())
+        known(self.0.authoritative(name).await)
+    }
+}
+
+/// That a name has no address is an answer; that nobody answers is none.
+fn known(answer: Result<Vec<std::net::IpAddr>, dns::DnsError>) -> Result<Vec<std::net::IpAddr>, String> {
+    match answer {
+        Err(dns::DnsError::NxDomain | dns::DnsError::NoData) => Ok(Vec::new()),
+        answer => answer.map_err(|error| error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_address_is_an_answer_and_no_answer_is_none() {
+        for none in [dns::DnsError::NxDomain, dns::DnsError::NoData] {
+            assert_eq!(known(Err(none)), Ok(Vec::new()));
+        }
+        for silent in [dns::DnsError::Timeout, dns::DnsError::Failed("refused".into())] {
+            assert_eq!(known(Err(silent.clone())), Err(silent.to_string()));
+        }
+        assert_eq!(known(Ok(vec![[192, 0, 2, 1].into()])), Ok(vec![[192, 0, 2, 1].into()]));
     }
 }

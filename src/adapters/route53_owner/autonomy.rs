@@ -7,6 +7,7 @@
 //! everything counts as healthy.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::record::{Record, canonical};
 
@@ -26,6 +27,9 @@ pub struct Check {
     pub host: String,
     /// The path that it asks for.
     pub path: String,
+    /// How long it takes at most until it has turned and the zone's servers know: its interval times its threshold, and one
+    /// interval more.
+    pub takes: Duration,
 }
 
 /// What is known of a health check.
@@ -195,7 +199,7 @@ mod tests {
 
     fn checks() -> Checks {
         let check = |kind: &str, host: &str, path: &str, inverted: bool| {
-            Known::Is(Check { kind: kind.into(), inverted, disabled: false, host: host.into(), path: path.into() })
+            Known::Is(Check { kind: kind.into(), inverted, host: host.into(), path: path.into(), ..Check::default() })
         };
         Checks::from([
             ("hc-switch".into(), check("HTTP", "b.s3.eu-west-1.amazonaws.com", "/shop/on", true)),
@@ -295,8 +299,13 @@ mod tests {
 
     #[test]
     fn the_switch_is_known_by_what_it_asks_for() {
-        let check =
-            |host: &str, path: &str| Check { kind: "HTTP".into(), inverted: true, disabled: false, host: host.into(), path: path.into() };
+        let check = |host: &str, path: &str| Check {
+            kind: "HTTP".into(),
+            inverted: true,
+            host: host.into(),
+            path: path.into(),
+            ..Check::default()
+        };
         for (host, path) in [
             ("b.s3.eu-west-1.amazonaws.com", "/shop/on"),
             ("b.s3.dualstack.eu-west-1.amazonaws.com", "/shop/on?x=1"),

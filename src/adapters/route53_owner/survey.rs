@@ -64,6 +64,12 @@ impl Owner {
         unthrottled(|| self.survey_once(zone, survey)).await
     }
 
+    /// How long a check takes at most to turn, as far as the last preflight read it. Asks nobody.
+    pub fn takes(&self, zone: &Zone, check: &str) -> Option<Duration> {
+        let checks = self.shared.checks.lock().unwrap_or_else(PoisonError::into_inner);
+        checks.get(&(zone.account.clone(), check.to_owned())).map(|(_, check)| check.takes)
+    }
+
     /// Why that switch, thrown, would not move the users of that name, in words; empty: it would.
     ///
     /// # Errors
@@ -177,9 +183,16 @@ impl Shared {
             disabled: config.disabled().unwrap_or(false),
             host: config.fully_qualified_domain_name().or(config.ip_address()).unwrap_or_default().to_owned(),
             path: config.resource_path().unwrap_or_default().to_owned(),
+            takes: taken(config.request_interval(), config.failure_threshold()),
         };
         Ok(Known::Is(check))
     }
+}
+
+/// Where they are not told, Route 53's own defaults.
+fn taken(interval: Option<i32>, threshold: Option<i32>) -> Duration {
+    let seconds = |told: Option<i32>, default: u32| told.and_then(|told| u32::try_from(told).ok()).unwrap_or(default);
+    Duration::from_secs(u64::from(seconds(interval, 30)) * (u64::from(seconds(threshold, 3)) + 1))
 }
 
 /// The records of one name, if the page holds every one: others stand before and after them.

@@ -30,7 +30,8 @@ use crate::ports::{ErrorClass, Step, StepError};
 /// Who answers for a zone: the seam to the resolver, so that steps can be tried without one.
 #[async_trait]
 pub trait Authority: Send + Sync {
-    /// What the zone's own servers answer for `name` now, uncached. The error is a line for a person.
+    /// What the zone's own servers answer for `name` now, uncached; nothing, if they say that it has no address. The error
+    /// is a line for a person: they could not be asked.
     async fn authoritative(&self, name: &str) -> Result<Vec<IpAddr>, String>;
 }
 

@@ -4,6 +4,7 @@
 
 mod pin;
 mod preconditions;
+mod proof;
 mod roles;
 
 use std::collections::BTreeSet;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use self::pin::{Answers, PIN_LIMIT};
+use self::proof::{Settling, addresses, moved};
 use self::roles::Swap;
 use super::Authority;
 use crate::adapters::Adapters;
@@ -102,7 +104,12 @@ fn build(step: &PlannedStep, adapters: &Adapters) -> Result<Arc<dyn Step>, StepE
     let zone = Zone { account: step.account.clone(), region: keys.region.clone(), id: keys.zone_id.clone() };
     let (aws, owner, authority) = (adapters.aws.clone(), adapters.route53.clone(), Arc::clone(&adapters.authority));
     let core = Core { aws, owner, authority, zone, keys };
-    Ok(Arc::new(Switch { core: Arc::new(core), followups: adapters.followups.clone(), pinning: AtomicBool::new(false) }))
+    Ok(Arc::new(Switch {
+        core: Arc::new(core),
+        followups: adapters.followups.clone(),
+        pinning: AtomicBool::new(false),
+        settling: Settling::default(),
+    }))
 }
 
 fn permissions(step: &PlannedStep) -> Vec<Permission> {
@@ -137,6 +144,8 @@ struct Switch {
     followups: Followups,
     /// The follow-up was started.
     pinning: AtomicBool,
+    /// For want of an answer from before the switch.
+    settling: Settling,
 }
 
 impl Core {
@@ -182,15 +191,6 @@ impl Core {
     }
 }
 
-fn addresses(facts: &Value) -> Option<BTreeSet<IpAddr>> {
-    serde_json::from_value(facts.get("addresses")?.clone()).ok()
-}
-
-/// True if the answer is another site's: nothing of what was answered before is left.
-fn moved(before: &BTreeSet<IpAddr>, now: &BTreeSet<IpAddr>) -> bool {
-    !now.is_empty() && before.is_disjoint(now)
-}
-
 #[async_trait]
 impl Step for Switch {
     fn describe(&self, found: &Inspection) -> Vec<Call> {
@@ -228,25 +228,34 @@ impl Step for Switch {
         // One that is still to come must be called off, whatever else is so already.
         let pinning = !wanted && self.followups.hold_on(&self.core.place());
         let done = present == wanted && !pinned && !pinning;
-        let now = match answered {
-            Ok(now) => now,
-            // The dead side's name may have no address, and the zone's servers may be out of our reach: the switch needs
-            // neither, only its proof does.
-            Err(_) if !done => BTreeSet::new(),
-            Err(why) => {
-                let message = format!("the zone's own servers do not say where {} points: {why}", self.core.keys.record);
-                return Err(StepError::new(ErrorClass::Retry, "no-authority", message));
-            }
+        let silent = match &answered {
+            Ok(now) if !now.is_empty() => None,
+            Ok(_) => Some("it has no address"),
+            Err(why) => Some(why.as_str()),
         };
+        // The dead side's name may have no address, and the zone's servers may be out of our reach: the switch needs neither,
+        // only its proof does.
+        if let Some(why) = silent.filter(|_| done) {
+            let message = format!("the zone's own servers do not say where {} points: {why}", self.core.keys.record);
+            return Err(StepError::new(ErrorClass::Retry, "no-authority", message));
+        }
         // After a restart: what was answered before the switch, not after it.
-        let before = addresses(&cx.before);
-        let facts = json!({ "present": present, "becomes": wanted, "addresses": before.as_ref().unwrap_or(&now), "answered": now });
-        Ok(match (done, before) {
-            (true, Some(before)) if !moved(&before, &now) => Inspection::UnderWay(facts),
+        let asked = !cx.before.is_null();
+        let before = match &answered {
+            _ if asked => cx.before.get("addresses").cloned().unwrap_or_default(),
+            // The object is gone already: whether this is what was answered before, nobody knows.
+            _ if pinning && present == wanted => Value::Null,
+            Ok(now) => json!(now),
+            Err(_) => Value::Null,
+        };
+        let facts = json!({ "present": present, "becomes": wanted, "addresses": before, "answered": answered.as_ref().ok() });
+        let proven = addresses(&facts).zip(answered.ok()).is_some_and(|(before, now)| moved(&before, &now));
+        Ok(match done {
+            true if asked && !proven => Inspection::UnderWay(facts),
             // Put before us, or by us before a restart: nobody pins it but `verify`.
-            (true, _) if wanted && self.core.keys.pin => Inspection::UnderWay(facts),
-            (true, _) => Inspection::AlreadySo(facts),
-            (false, _) => Inspection::Possible(facts),
+            true if wanted && self.core.keys.pin => Inspection::UnderWay(facts),
+            true => Inspection::AlreadySo(facts),
+            false => Inspection::Possible(facts),
         })
     }
 
@@ -286,6 +295,7 @@ impl Step for Switch {
         let wanted = cx.direction == Direction::ToStandby;
         let (present, answered) = tokio::join!(self.core.present(), self.core.answered());
         if present? != wanted {
+            self.settling.begin_anew();
             let what =
                 if wanted { "is not there for the world: look at Block Public Access and the bucket policy" } else { "is still there" };
             return Ok(Verification::NotYet(format!("object {}/{} {what}", self.core.keys.bucket, self.core.keys.key)));
@@ -299,8 +309,21 @@ impl Step for Switch {
                 )));
             }
         };
-        if addresses(&cx.before).is_some_and(|before| !moved(&before, &now)) {
-            return Ok(Verification::NotYet(format!("the zone's own servers still answer {} as before", self.core.keys.record)));
+        if now.is_empty() {
+            return Ok(Verification::NotYet(format!("the zone's own servers say that {} has no address", self.core.keys.record)));
+        }
+        match addresses(&cx.before) {
+            Some(before) if !moved(&before, &now) => {
+                return Ok(Verification::NotYet(format!("the zone's own servers still answer {} as before", self.core.keys.record)));
+            }
+            // It was asked for without knowing what they answered until then.
+            None if !cx.before.is_null() => {
+                let takes = self.core.owner.takes(&self.core.zone, &self.core.keys.health_check_id);
+                if let Some(words) = self.settling.unsettled(&now, takes) {
+                    return Ok(Verification::NotYet(format!("{}: {words}", self.core.keys.record)));
+                }
+            }
+            _ => {}
         }
         let mut facts = json!({ "present": wanted, "answered": now });
         if wanted && self.core.keys.pin && !self.pinning.swap(true, Ordering::SeqCst) {

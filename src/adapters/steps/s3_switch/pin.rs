@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Core;
+use super::proof::moved;
 use super::roles::{Swap, swapped};
-use super::{Core, moved};
 use crate::adapters::followup::Held;
 use crate::ports::{ErrorClass, StepError};
 
