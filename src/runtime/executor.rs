@@ -60,7 +60,7 @@ pub struct Job {
 
 type Key = (AppName, String);
 
-/// How long a preflight may ask one step.
+/// How long a preflight may take for one question to one step.
 const PREFLIGHT_PATIENCE: Duration = Duration::from_secs(6);
 /// Preflights of that many steps at once: an app's plan is asked in parallel, a thousand apps are not.
 const PREFLIGHTS_AT_ONCE: usize = 16;

@@ -40,9 +40,12 @@ pub fn useless(name: &str, records: &[Record], id: &str, check: &Known) -> Vec<S
             }
         }
         for record in first.into_iter().filter(|record| !bears(record)) {
-            let other =
-                record.health_check_id.as_deref().map_or_else(|| "no health check".to_owned(), |other| format!("health check {other}"));
-            found.push(format!("record {} is PRIMARY and bears {other} instead of {id}; attach that", record.pick()));
+            let (other, mend) = match record.health_check_id.as_deref() {
+                Some(other) => (format!("health check {other}"), "attach that"),
+                // So a pin leaves it, whose object was lost since.
+                None => ("no health check".to_owned(), "attach that, or fail back first, if this is what a move has pinned"),
+            };
+            found.push(format!("record {} is PRIMARY and bears {other} instead of {id}; {mend}", record.pick()));
         }
     }
     found
@@ -83,7 +86,10 @@ mod tests {
         }
         for (records, wanted) in [
             (vec![first(json!("other")), second()], "record shop.example.com A [p] is PRIMARY and bears health check other instead of hc"),
-            (vec![first(Value::Null), second()], "record shop.example.com A [p] is PRIMARY and bears no health check instead of hc"),
+            (
+                vec![first(Value::Null), second()],
+                "record shop.example.com A [p] is PRIMARY and bears no health check instead of hc; attach that, or fail back first",
+            ),
             (vec![first(json!("hc"))], "record shop.example.com A has no SECONDARY"),
             (vec![second()], "record shop.example.com A has no PRIMARY"),
             (vec![], "no record shop.example.com bears health check hc"),
