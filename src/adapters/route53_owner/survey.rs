@@ -38,6 +38,15 @@ impl KeptChecks {
         }
         Arc::clone(kept.entry(key).or_default())
     }
+
+    /// The check as it was last read; `None` if it never was, or is being read right now.
+    fn read_last(&self, key: &Key) -> Option<Check> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()?;
+        match kept.try_lock().ok()?.as_ref()? {
+            (_, Known::Is(check)) => Some(check.clone()),
+            _ => None,
+        }
+    }
 }
 
 /// The page that was read last.
@@ -66,8 +75,7 @@ impl Owner {
 
     /// How long a check takes at most to turn, as far as the last preflight read it. Asks nobody.
     pub fn takes(&self, zone: &Zone, check: &str) -> Option<Duration> {
-        let checks = self.shared.checks.lock().unwrap_or_else(PoisonError::into_inner);
-        checks.get(&(zone.account.clone(), check.to_owned())).map(|(_, check)| check.takes)
+        self.shared.checks.read_last(&(zone.account.clone(), check.to_owned())).map(|check| check.takes)
     }
 
     /// Why that switch, thrown, would not move the users of that name, in words; empty: it would.

@@ -116,6 +116,10 @@ impl World for Zone {
                 xml(200, element("GetChangeResponse", info(self.changes, "PENDING")))
             }
             "GetChange" => xml(200, element("GetChangeResponse", info(self.changes, "INSYNC"))),
+            "GetHealthCheck" if heard.path.ends_with("/hc-1") => match self.inverted {
+                Some(inverted) => xml(200, element("GetHealthCheckResponse", check(inverted))),
+                None => refusal(heard, 404, "NoSuchHealthCheck", "No health check exists with the specified ID."),
+            },
             "GetHealthCheck" => {
                 let config = element("Type", "HTTPS") + &element("FullyQualifiedDomainName", "shop.example.com");
                 let id = element("Id", heard.path.rsplit('/').next().unwrap_or_default());
@@ -128,10 +132,6 @@ impl World for Zone {
                     element("DNSName", "standby-alb-456.us-east-1.elb.amazonaws.com") + &element("CanonicalHostedZoneId", "ZALB");
                 query(heard, &element("LoadBalancers", element("member", balancer)))
             }
-            "GetHealthCheck" => match self.inverted.filter(|_| heard.path.ends_with("/hc-1")) {
-                Some(inverted) => xml(200, element("GetHealthCheckResponse", check(inverted))),
-                None => refusal(heard, 404, "NoSuchHealthCheck", "No health check exists with the specified ID."),
-            },
             "GetPublicAccessBlock" => match self.restricts {
                 _ if self.no_bucket => refusal(heard, 404, "NoSuchBucket", "The specified bucket does not exist"),
                 Some(on) => xml(200, element("PublicAccessBlockConfiguration", element("RestrictPublicBuckets", on))),
