@@ -465,14 +465,14 @@ fn a_bad_config_names_all_its_faults_at_once() {
 fn a_config_that_cannot_be_read_is_named_and_nothing_is_guessed() {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("config.toml");
-    for args in [&["run"][..], &["check", "--offline"], &["status"], &["history"]] {
+    for args in [&["run"][..], &["check", "--offline"], &["plan", "shop"], &["iam-policy"]] {
         holds(&command(&file, args), 2, &["config.toml", "cannot be read"]);
     }
     holds(&command(dir.path(), &["run"]), 2, &["cannot be read"]);
     std::fs::write(&file, b"[daemon]\nobserver = \"\xff\"\n").unwrap();
     holds(&command(&file, &["run"]), 2, &["line 2", "UTF-8"]);
     std::fs::write(&file, "[daemon]\nlisten = \n").unwrap();
-    for args in [&["run"][..], &["status"], &["history"]] {
+    for args in [&["run"][..], &["plan", "shop"]] {
         holds(&command(&file, args), 2, &["line 2"]);
     }
     // None at all: the places that were tried.
@@ -484,6 +484,40 @@ fn a_config_that_cannot_be_read_is_named_and_nothing_is_guessed() {
         .unwrap()
         .into();
     holds(&said, 2, &["config.none", "cannot be read"]);
+}
+
+#[test]
+fn a_config_that_cannot_be_parsed_locks_nobody_out_of_the_daemon_that_runs() {
+    let world = World::start();
+    let daemon = Daemon::steady(&world.config);
+    let tree: toml::Table = std::fs::read_to_string(&world.config).unwrap().parse().unwrap();
+    let (socket, state) = (tree["daemon"]["admin_socket"].as_str().unwrap(), tree["daemon"]["state_dir"].as_str().unwrap());
+    let with = |config: &Path, args: &[&str]| -> Said {
+        let mut command = watchover();
+        command.env("WATCHOVER__DAEMON__ADMIN_SOCKET", socket).env("WATCHOVER__DAEMON__STATE_DIR", state);
+        command.arg("--config").arg(config).args(args).output().unwrap().into()
+    };
+    let (broken, missing) = (world.dir.path().join("broken.toml"), world.dir.path().join("missing.toml"));
+    std::fs::write(&broken, "[daemon]\nlisten = \n").unwrap();
+    for (file, cause) in [(&broken, "line 2"), (&missing, "cannot be read")] {
+        let named = file.file_name().unwrap().to_str().unwrap();
+        for args in [&["status"][..], &["explain"], &["explain", "shop"], &["history"], &["pause", "--for", "1m", "--reason", "r"], &["resume"]] {
+            let said = with(file, args);
+            holds(&said, 0, &[]);
+            assert_eq!(said.err.lines().count(), 1, "{}", said.err);
+            assert!([named, cause, socket, state].iter().all(|part| said.err.contains(part)), "{}", said.err);
+        }
+        holds(&with(file, &["abort", "--reason", "r"]), 4, &["no incident is open"]);
+        // Without the environment it is looked for where it is by default.
+        let elsewhere = command(file, &["status"]);
+        assert!(!elsewhere.err.contains(socket), "{}", elsewhere.err);
+        assert!(elsewhere.err.contains("/run/watchover/admin.sock"), "{}", elsewhere.err);
+        // What needs the file does without it as before.
+        holds(&with(file, &["plan", "shop"]), 2, &[cause]);
+    }
+    daemon.stop();
+    holds(&with(&broken, &["history"]), 0, &["No incidents"]);
+    holds(&with(&broken, &["status"]), 5, &["is broken", "not reachable"]);
 }
 
 #[test]

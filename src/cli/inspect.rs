@@ -28,8 +28,14 @@ pub(super) fn load(flag: Option<&Path>) -> Result<Config, u8> {
 /// Where the daemon is reached and its journal lies, or the exit code after every problem was said. What is wrong with the
 /// rest of the file concerns the next daemon, and must not lock anybody out of the one that runs.
 pub(super) fn reach(flag: Option<&Path>) -> Result<Reach, u8> {
-    let found = config::locate(flag).and_then(|path| config::reach(&path, &Kinds)).map_err(refused)?;
-    if found.problems > 0 {
+    let found = config::reach(flag, &Kinds).map_err(refused)?;
+    if let Some(broken) = &found.broken {
+        let cause = broken.problems.first().map(ToString::to_string).unwrap_or_default();
+        let places = [("the daemon is looked for at", &found.admin_socket), ("its journal in", &found.state_dir)];
+        let [daemon, journal] = places.map(|(words, place)| format!("{words} {}", place.display()));
+        let origin = "by the environment, else by default";
+        complain!("watchover: {} is broken ({cause}); {daemon}, {journal} ({origin})", found.path.display());
+    } else if found.problems > 0 {
         let (problems, them) = (counted(found.problems, "problem"), if found.problems == 1 { "it" } else { "them" });
         complain!("watchover: {} has {problems}; `watchover check --offline` names {them}", found.path.display());
     }

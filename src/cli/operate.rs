@@ -10,6 +10,7 @@ use super::client::{Client, ClientError};
 use super::out::{complain, put, say};
 use super::story::Story;
 use super::{Command, Look, Why, WishArgs, exit, inspect, journal, story};
+use crate::adapters::sqlite::Pages;
 use crate::domain::ledger::{Entry, Record};
 use crate::domain::model::Outcome;
 
@@ -149,19 +150,20 @@ pub(super) fn explain(config: Option<&Path>, subject: Option<&str>, look: Look) 
         Ok(reach) => reach,
         Err(code) => return code,
     };
-    let is_app = |name: &str| reach.apps.iter().any(|app| app == name);
+    let client = Client::new(&reach.admin_socket);
+    let apps = if reach.broken.is_some() { apps_without_config(&client, &reach.state_dir) } else { reach.apps };
+    let is_app = |name: &str| apps.iter().any(|app| app == name);
     if let Some(incident) = subject.filter(|name| !is_app(name)) {
         return match journal::story_of(&reach.state_dir, incident) {
             Ok(told) => explained(&told, look),
             Err(code) => code,
         };
     }
-    let client = Client::new(&reach.admin_socket);
     inspect::on_runtime(async {
         let document = match client.get("/api/v1/status").await {
             Ok(document) => document,
             Err(error @ ClientError::Unreachable { .. }) => {
-                let names = reach.apps.iter().map(String::as_str).filter(|name| subject.is_none_or(|app| app == *name));
+                let names = apps.iter().map(String::as_str).filter(|name| subject.is_none_or(|app| app == *name));
                 return as_decided(&reach.state_dir, names, &error, look);
             }
             Err(error) => return fail(&error, look),
@@ -181,6 +183,21 @@ pub(super) fn explain(config: Option<&Path>, subject: Option<&str>, look: Look) 
         }
         exit::DONE
     })
+}
+
+/// The apps by the word of the daemon, or of the journal where none answers.
+fn apps_without_config(client: &Client, state_dir: &Path) -> Vec<String> {
+    let mut apps = Vec::new();
+    inspect::on_runtime(async {
+        let document = client.get("/api/v1/status").await.unwrap_or_default();
+        apps = document["apps"].as_array().into_iter().flatten().filter_map(|app| Some(app["name"].as_str()?.to_owned())).collect();
+        exit::DONE
+    });
+    if apps.is_empty() {
+        // A journal that cannot be read says so where it is told from.
+        apps = Pages::open(state_dir).and_then(|pages| pages.apps()).unwrap_or_default();
+    }
+    apps
 }
 
 fn explained(told: &Story, look: Look) -> u8 {

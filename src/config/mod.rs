@@ -210,6 +210,9 @@ pub struct Reach {
     pub apps: Vec<String>,
     /// How many problems the file has.
     pub problems: usize,
+    /// What keeps the file from being read at all; the two places are then those of the environment, else the defaults, and
+    /// no app is known.
+    pub broken: Option<ConfigErrors>,
 }
 
 /// Everything that is wrong with a file.
@@ -254,27 +257,49 @@ pub fn judge_text(path: &Path, text: &str, environment: Vec<(String, String)>, c
     }
 }
 
-/// Reads of the file at `path` where its daemon is reached, however much is wrong with the rest of it: a daemon that runs
-/// goes by an older state of the file, and whoever steers it in need must not first have to mend the newer one.
+/// Reads of the file at `flag`, or where else it lies, where its daemon is reached, however much is wrong with the rest of
+/// it: a daemon that runs goes by an older state of the file, and whoever steers it in need must not first have to mend the
+/// newer one. A file that cannot be read or parsed names no place; then the environment does, else the defaults do.
 ///
 /// # Errors
-/// A file that cannot be read or parsed, or whose admin socket or state directory is none; then every problem, as [`load`].
-pub fn reach(path: &Path, catalogue: &dyn Catalogue) -> Result<Reach, ConfigErrors> {
-    let text = read::text(path)?;
-    reach_text(path, &text, read::environment(), catalogue)
+/// An admin socket or a state directory that is none; then every problem, as [`load`].
+pub fn reach(flag: Option<&Path>, catalogue: &dyn Catalogue) -> Result<Reach, ConfigErrors> {
+    let found = locate(flag).and_then(|path| Ok((read::text(&path)?, path)));
+    reach_text(found, read::environment(), catalogue)
 }
 
-fn reach_text(path: &Path, text: &str, environment: Vec<(String, String)>, catalogue: &dyn Catalogue) -> Result<Reach, ConfigErrors> {
-    let tree = read::tree(path, text, &environment)?;
+type Found = Result<(String, PathBuf), ConfigErrors>;
+
+fn reach_text(found: Found, environment: Vec<(String, String)>, catalogue: &dyn Catalogue) -> Result<Reach, ConfigErrors> {
+    let parsed = found.and_then(|(text, path)| Ok((read::tree(&path, &text, &environment)?, path)));
+    let (tree, path) = match parsed {
+        Ok(parsed) => parsed,
+        Err(broken) => return reach_without(broken, &environment),
+    };
+    let path = path.as_path();
     let places = check::reach(&tree);
     let names = tree.get("app").and_then(Value::as_array).into_iter().flatten().filter_map(|app| app.get("name")?.as_str());
     let apps: Vec<String> = names.map(str::to_owned).collect();
     let (_, mut problems) = check::config(path, tree, catalogue);
     if let Some((admin_socket, state_dir)) = places {
-        return Ok(Reach { path: path.to_owned(), admin_socket, state_dir, apps, problems: problems.len() });
+        return Ok(Reach { path: path.to_owned(), admin_socket, state_dir, apps, problems: problems.len(), broken: None });
     }
     read::name_overrides(&mut problems, &environment);
     Err(ConfigErrors { file: path.to_owned(), problems })
+}
+
+/// The same without a file. Whatever else the environment overrides says nothing of where the daemon is.
+fn reach_without(broken: ConfigErrors, environment: &[(String, String)]) -> Result<Reach, ConfigErrors> {
+    let places: Vec<(String, String)> = environment.iter().filter(|(name, _)| read::names_a_place(name)).cloned().collect();
+    let tree = read::tree(&broken.file, "", &places)?;
+    if let Some((admin_socket, state_dir)) = check::reach(&tree) {
+        let problems = broken.problems.len();
+        return Ok(Reach { path: broken.file.clone(), admin_socket, state_dir, apps: Vec::new(), problems, broken: Some(broken) });
+    }
+    let mut problems = broken.problems;
+    problems.extend(check::reach_problems(&tree));
+    read::name_overrides(&mut problems, environment);
+    Err(ConfigErrors { file: broken.file, problems })
 }
 
 #[cfg(test)]

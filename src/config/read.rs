@@ -67,6 +67,11 @@ pub(super) fn environment() -> Vec<(String, String)> {
         .collect()
 }
 
+/// True for the overrides that say where a daemon is reached and its journal lies.
+pub(super) fn names_a_place(name: &str) -> bool {
+    matches!(key_path(name).as_str(), "daemon.admin_socket" | "daemon.state_dir")
+}
+
 /// File and overrides as one tree.
 pub(super) fn tree(path: &Path, text: &str, environment: &[(String, String)]) -> Result<Map<String, Value>, ConfigErrors> {
     let fail = |problems: Vec<Problem>| ConfigErrors { file: path.to_owned(), problems };

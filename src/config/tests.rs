@@ -288,7 +288,7 @@ fn an_objective_that_the_evidence_shows_only_at_times_is_allowed_and_warned_of()
 
 #[test]
 fn a_file_that_is_wrong_elsewhere_still_says_where_its_daemon_is_reached() {
-    let reach = |text: &str| reach_text(Path::new("config.toml"), text, Vec::new(), &Stub);
+    let reach = |text: &str| reach_text(Ok((text.to_owned(), "config.toml".into())), Vec::new(), &Stub);
     let well = reach(SMALL).unwrap();
     assert_eq!((well.problems, well.apps.as_slice()), (0, &["shop".to_owned()][..]));
     assert_eq!(well.admin_socket, Path::new("/run/watchover/admin.sock"));
@@ -303,10 +303,32 @@ fn a_file_that_is_wrong_elsewhere_still_says_where_its_daemon_is_reached() {
         (format!("{SMALL}[daemon]\nadmin_socket = \"\"\n"), "daemon.admin_socket: is empty"),
         (format!("{SMALL}[daemon]\nstate_dir = 5\nlitsen = 1\n"), "daemon.litsen: unknown key"),
         (format!("daemon = 5\n{SMALL}"), "daemon: a number is not a table"),
-        (format!("{SMALL}[daemon\n"), "TOML syntax"),
     ] {
         let said = reach(&text).unwrap_err().to_string();
         assert!(said.contains(words), "{words:?} is not in {said}");
+    }
+}
+
+#[test]
+fn a_file_that_is_none_leaves_the_daemon_where_the_environment_or_the_default_says() {
+    let missing = || -> Found { read::text(Path::new("/nowhere/config.toml")).map(|text| (text, PathBuf::new())) };
+    let syntax = || -> Found { Ok((format!("{SMALL}[daemon\n"), "config.toml".into())) };
+    let env = |pairs: &[(&str, &str)]| pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>();
+    for found in [&missing as &dyn Fn() -> Found, &syntax] {
+        let told = reach_text(found(), Vec::new(), &Stub).unwrap();
+        let places = |told: &Reach| (told.admin_socket.display().to_string(), told.state_dir.display().to_string());
+        assert_eq!(places(&told), ("/run/watchover/admin.sock".to_owned(), "/var/lib/watchover".to_owned()));
+        assert!(told.broken.is_some() && told.apps.is_empty() && told.problems == 1, "{told:?}");
+        // What else the environment says, right or wrong, is no matter here.
+        let set = env(&[
+            ("WATCHOVER__DAEMON__ADMIN_SOCKET", "/a.sock"),
+            ("WATCHOVER__DAEMON__STATE_DIR", "/s"),
+            ("WATCHOVER__DAEMON__LISTEN", "nowhere"),
+            ("WATCHOVER__APP__SHOP__MODE", "observe"),
+        ]);
+        assert_eq!(places(&reach_text(found(), set, &Stub).unwrap()), ("/a.sock".to_owned(), "/s".to_owned()));
+        let said = reach_text(found(), env(&[("WATCHOVER__DAEMON__ADMIN_SOCKET", "")]), &Stub).unwrap_err().to_string();
+        assert!(said.contains("daemon.admin_socket: is empty") && said.contains("(set by $WATCHOVER__DAEMON__ADMIN_SOCKET)"), "{said}");
     }
 }
 

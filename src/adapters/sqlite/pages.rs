@@ -92,6 +92,18 @@ impl Pages {
         rows.collect::<Result<_, _>>().map_err(failed)
     }
 
+    /// The apps that have had an incident, the first to have one first.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn apps(&self) -> Result<Vec<String>, JournalError> {
+        let failed = |cause: rusqlite::Error| trouble(&self.file, "reading", &cause).plain();
+        let sql = "SELECT app FROM entries WHERE kind = 'opened' AND app IS NOT NULL GROUP BY app ORDER BY min(seq)";
+        let mut select = self.db.prepare_cached(sql).map_err(failed)?;
+        let rows = select.query_map([], |row| row.get(0)).map_err(failed)?;
+        rows.collect::<Result<_, _>>().map_err(failed)
+    }
+
     /// Where that incident stands, if the journal has it.
     ///
     /// # Errors
