@@ -84,6 +84,18 @@ fn holds(said: &Said, code: i32, words: &[&str]) {
     }
 }
 
+/// With `--json` a failure is one document on standard output, and the same words on standard error.
+fn told_as_json(world: &World, failures: &[(&[&str], i32)]) {
+    for (args, code) in failures {
+        let said = world.command(&[args, &["--json"][..]].concat());
+        holds(&said, *code, &[]);
+        let told: Value = serde_json::from_str(&said.out).unwrap_or_else(|cause| panic!("{args:?}: {cause}: {}", said.out));
+        assert_eq!(told["schema_version"], 1, "{args:?}: {told}");
+        let words = told["error"].as_str().unwrap_or_else(|| panic!("{args:?}: {told}"));
+        assert!(!words.is_empty() && said.err.contains(words), "{args:?}: {words:?} is not in {}", said.err);
+    }
+}
+
 // The surface.
 
 /// Families of which exactly one series of a group is 1, and the label that tells them apart.
@@ -244,8 +256,28 @@ fn commands_answer_with_their_exit_codes() {
     assert!(said.contains("works on the line") && said.contains("uid "), "the actor and the reason are logged: {said}");
     assert_eq!(world.calls("PromoteReadReplica") + world.calls("UpdateAutoScalingGroup") + world.calls("ChangeResourceRecordSets"), 0);
 
+    told_as_json(
+        &world,
+        &[
+            (&["status", "nope"], 2),
+            (&["explain", "nope"], 1),
+            (&["report", "nope"], 1),
+            (&["history", "--before", "nope"], 2),
+            (&["plan", "nope"], 2),
+            (&["plan", "shop", "--to", "primary", "--format", "aws-cli"], 2),
+            (&["failover", "nope", "--reason", "r"], 2),
+            (&["failback", "shop", "--reason", "r"], 4),
+            (&["approve", "--reason", "r"], 4),
+            (&["retry", "--reason", "r"], 4),
+            (&["abort", "shop-none", "--reason", "r"], 4),
+            (&["resume"], 4),
+            (&["pause", "--for", "1ms", "--reason", "r"], 2),
+        ],
+    );
+
     // With nobody there, what needs the daemon says so and what does not works on.
     daemon.stop();
+    told_as_json(&world, &[(&["status"], 5), (&["explain", "shop"], 5), (&["abort", "--reason", "r"], 5), (&["failover", "shop", "--reason", "r"], 5)]);
     for args in [
         &["status"][..],
         &["explain", "shop"],

@@ -33,7 +33,8 @@ pub(super) fn check(flag: Option<&Path>, offline: bool, look: Look) -> u8 {
         Ok(config) => config,
         Err(errors) => {
             if look.json {
-                say!("{}", json!({"schema_version": 1, "file": errors.file, "ok": false, "problems": errors.problems}));
+                let document = json!({"schema_version": 1, "error": errors.to_string(), "file": errors.file, "ok": false, "problems": errors.problems});
+                say!("{document}");
             } else {
                 complain!("watchover: {errors}");
             }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::journal::print_json;
-use super::out::{complain, put, say};
+use super::out::{complain, put, remark, say};
 use super::reference::{KindDoc, Reference};
 use super::{Look, PlanFormat, exit, script};
 use crate::adapters::{Adapters, Kinds, notify, registry, signals, steps};
@@ -34,10 +34,10 @@ pub(super) fn reach(flag: Option<&Path>) -> Result<Reach, u8> {
         let places = [("the daemon is looked for at", &found.admin_socket), ("its journal in", &found.state_dir)];
         let [daemon, journal] = places.map(|(words, place)| format!("{words} {}", place.display()));
         let origin = "by the environment, else by default";
-        complain!("watchover: {} is broken ({cause}); {daemon}, {journal} ({origin})", found.path.display());
+        remark!("watchover: {} is broken ({cause}); {daemon}, {journal} ({origin})", found.path.display());
     } else if found.problems > 0 {
         let (problems, them) = (counted(found.problems, "problem"), if found.problems == 1 { "it" } else { "them" });
-        complain!("watchover: {} has {problems}; `watchover check --offline` names {them}", found.path.display());
+        remark!("watchover: {} has {problems}; `watchover check --offline` names {them}", found.path.display());
     }
     Ok(found)
 }

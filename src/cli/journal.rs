@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::out::{complain, put, say};
+use super::out::{complain, put, remark, say};
 use super::story::{self, Story};
 use super::{Look, ReportFormat, exit, inspect};
 use crate::adapters::sqlite::{Page, Pages};
@@ -77,7 +77,7 @@ pub(super) fn history(config: Option<&Path>, limit: usize, before: Option<&str>,
     }
     put!("{}", story::history_text(&stories, look.colour));
     if let Some(oldest) = older {
-        complain!("older ones: watchover history --before {oldest}");
+        remark!("older ones: watchover history --before {oldest}");
     }
     exit::DONE
 }

@@ -15,7 +15,7 @@ use tokio::process::{Child, Command};
 use self::follow::Teller;
 use self::script::Script;
 use super::client::Client;
-use super::out::{complain, say};
+use super::out::{complain, remark, say};
 use super::{Look, exit, inspect};
 use crate::domain::model::Outcome;
 use crate::lab::profile::Profile;
@@ -290,7 +290,7 @@ fn has_ended(scenario: &Scenario, tell: &Teller) -> bool {
 
 fn keep(lab: &Lab, place: &Place, config: &Path) {
     let addresses = lab.addresses();
-    complain!(
+    remark!(
         "all is left up; Ctrl-C ends it\n  directory {}\n  config    {}\n  control   {}\n  aws       {}\n  users     {}\n  try       watchover --config {} status",
         place.path.display(),
         config.display(),

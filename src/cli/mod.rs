@@ -277,17 +277,19 @@ pub fn main() -> ExitCode {
         Err(error) if error.use_stderr() => {
             // Where standard error takes nothing, the exit code alone is left to say it.
             drop(error.print());
-            return ExitCode::from(exit::USAGE);
+            out::misunderstood(error.render().to_string());
+            let json = std::env::args_os().any(|word| word == "--json");
+            return ExitCode::from(out::finish(exit::USAGE, json));
         }
         Err(help) => {
             out::keep(help.print());
-            return ExitCode::from(out::finish(exit::DONE));
+            return ExitCode::from(out::finish(exit::DONE, false));
         }
     };
     let terminal = std::io::stdout().is_terminal();
     let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let code = dispatch(cli.command, cli.config.as_deref(), Look { json: cli.json, terminal, colour });
-    ExitCode::from(out::finish(code))
+    ExitCode::from(out::finish(code, cli.json))
 }
 
 fn dispatch(command: Command, config: Option<&std::path::Path>, look: Look) -> u8 {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::choose::{self, For};
 use super::client::{Client, ClientError};
-use super::out::{complain, put, say};
+use super::out::{self, complain, put, remark, say};
 use super::story::Story;
 use super::{Command, Look, Why, WishArgs, exit, inspect, journal, story};
 use crate::adapters::sqlite::Pages;
@@ -35,12 +35,15 @@ pub(super) fn command(command: Command, config: Option<&Path>, look: Look) -> u8
 }
 
 fn fail(error: &ClientError, look: Look) -> u8 {
-    if let (true, ClientError::Refused { body, .. }) = (look.json, error) {
-        say!("{body}");
-    }
     complain!("watchover: {error}");
-    if let (false, ClientError::Refused { body, .. }) = (look.json, error) {
-        gates(&body["gates"]).iter().for_each(|line| complain!("{line}"));
+    match error {
+        // The daemon's own document says more than the words.
+        ClientError::Refused { body, .. } if look.json => {
+            say!("{body}");
+            out::told();
+        }
+        ClientError::Refused { body, .. } => gates(&body["gates"]).iter().for_each(|line| remark!("{line}")),
+        _ => {}
     }
     error.exit()
 }
@@ -215,18 +218,19 @@ fn as_decided<'a>(state_dir: &Path, apps: impl Iterator<Item = &'a str>, why: &C
         complain!("watchover: {why}");
         return why.exit();
     };
-    complain!("watchover: {why} Shown is what was decided last, from the journal.");
     let mut told = Vec::new();
     for app in apps {
         match journal::newest(&pages, app) {
             Ok(Some(story)) => told.push(story),
-            Ok(None) => complain!("{app}: no incident is in the journal"),
+            Ok(None) => remark!("{app}: no incident is in the journal"),
             Err(code) => return code,
         }
     }
     if told.is_empty() {
+        complain!("watchover: {why}");
         return why.exit();
     }
+    remark!("watchover: {why} Shown is what was decided last, from the journal.");
     if look.json {
         return journal::print_json(story::explain_all_json(&told));
     }

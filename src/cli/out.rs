@@ -1,9 +1,12 @@
 //! What is written may find no room, or nobody there. `println!` and its like panic over that; here a standard output that
-//! takes nothing is an exit code with its reason, and a reader that has seen enough and left is no fault at all.
+//! takes nothing is an exit code with its reason, and a reader that has seen enough and left is no fault at all. What a
+//! failed command complained of is here told to programs as well, whichever command it was.
 
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, Write};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use serde_json::json;
 
 use super::exit;
 
@@ -17,17 +20,26 @@ macro_rules! put {
     ($($words:tt)*) => { $crate::cli::out::text(format_args!($($words)*)) };
 }
 
-/// A line on standard error.
+/// A line on standard error that says why the command fails; with `--json` a program is told the same.
 macro_rules! complain {
-    ($($words:tt)*) => { $crate::cli::out::error(format_args!($($words)*)) };
+    ($($words:tt)*) => { $crate::cli::out::error(format!($($words)*)) };
+}
+
+/// A line on standard error for a person alone: the command goes on.
+macro_rules! remark {
+    ($($words:tt)*) => { $crate::cli::out::aside(format_args!($($words)*)) };
 }
 
 pub(super) use complain;
 pub(super) use put;
+pub(super) use remark;
 pub(super) use say;
 
 /// The first failure. It is kept and not returned: a move that is followed goes on to its end, whoever reads of it.
 static FAULT: OnceLock<String> = OnceLock::new();
+
+/// What was complained of, until a program is told.
+static COMPLAINTS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 pub(super) fn line(words: Arguments<'_>) {
     keep(writeln!(anstream::stdout(), "{words}"));
@@ -42,7 +54,28 @@ pub(super) fn raw(bytes: &[u8]) {
     keep(io::stdout().write_all(bytes));
 }
 
-pub(super) fn error(words: Arguments<'_>) {
+pub(super) fn error(words: String) {
+    aside(format_args!("{words}"));
+    complaints(|all| all.push(words));
+}
+
+/// A command line that is none, in words that stand on standard error already.
+pub(super) fn misunderstood(words: String) {
+    let words = words.trim().trim_start_matches("error: ").to_owned();
+    complaints(|all| all.push(words));
+}
+
+fn complaints<T>(work: impl FnOnce(&mut Vec<String>) -> T) -> T {
+    // A vector that is pushed to or emptied: no holder leaves it half done.
+    work(&mut COMPLAINTS.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// What was complained of stands in a document that is printed already.
+pub(super) fn told() {
+    complaints(Vec::clear);
+}
+
+pub(super) fn aside(words: Arguments<'_>) {
     // Where standard error takes nothing either, the exit code alone is left to say it.
     drop(writeln!(anstream::stderr(), "{words}"));
 }
@@ -61,16 +94,33 @@ fn fault(written: io::Result<()>) -> Option<String> {
 }
 
 /// The exit code of a command that ended with `code`, once what it printed is out. A code that says more than "done" stays.
-pub(super) fn finish(code: u8) -> u8 {
+///
+/// With `json`, a command that failed ends with a document that says why.
+pub(super) fn finish(code: u8, json: bool) -> u8 {
+    if let Some(document) = failure(code, &complaints(std::mem::take)).filter(|_| json) {
+        say!("{document}");
+    }
     keep(io::stdout().flush());
     let Some(words) = FAULT.get() else { return code };
     complain!("watchover: writing to stdout: {words}");
     if code == exit::DONE { exit::FAILED } else { code }
 }
 
+fn failure(code: u8, complaints: &[String]) -> Option<serde_json::Value> {
+    let words: Vec<&str> = complaints.iter().map(|words| words.trim_start_matches("watchover: ")).collect();
+    (code != exit::DONE && !words.is_empty()).then(|| json!({"schema_version": 1, "error": words.join("\n")}))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_that_failed_tells_a_program_what_it_complained_of() {
+        let said = ["watchover: it is not there".to_owned(), "watchover: nor there".to_owned()];
+        assert_eq!(failure(exit::USAGE, &said), Some(json!({"schema_version": 1, "error": "it is not there\nnor there"})));
+        assert_eq!((failure(exit::DONE, &said), failure(exit::WAITING, &[])), (None, None));
+    }
 
     #[test]
     fn only_a_reader_that_left_is_no_fault() {

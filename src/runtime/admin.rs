@@ -10,7 +10,8 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{Path, Query, Request, State as Held};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State as Held};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -18,7 +19,6 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
 use futures_util::stream;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
@@ -30,6 +30,7 @@ use super::listen;
 pub use super::listen::bind_unix;
 use super::metrics::Metrics;
 pub use super::past::{Asked, read};
+use super::question::Which;
 use super::steer;
 use crate::domain::ledger::Record;
 use crate::domain::model::Moment;
@@ -282,16 +283,7 @@ async fn readyz(Held(shared): Held<Shared>) -> Response {
     plain(&pending)
 }
 
-#[derive(Deserialize)]
-struct Which {
-    app: Option<String>,
-    #[serde(default)]
-    since: i64,
-    before: Option<i64>,
-    limit: Option<usize>,
-}
-
-async fn status(Held(shared): Held<Shared>, Query(which): Query<Which>) -> Response {
+async fn status(Held(shared): Held<Shared>, which: Which) -> Response {
     let document = Arc::clone(&shared.state.status.borrow());
     let Some(app) = which.app else { return Json(document.as_ref()).into_response() };
     let found = document["apps"].as_array().into_iter().flatten().find(|one| one["name"] == app.as_str());
@@ -326,12 +318,13 @@ async fn journal(shared: &Shared, asked: Asked) -> Response {
 }
 
 /// A page of incidents, oldest first: the newest, or those opened before the row `before`.
-async fn incidents(Held(shared): Held<Shared>, Query(which): Query<Which>) -> Response {
+async fn incidents(Held(shared): Held<Shared>, which: Which) -> Response {
     journal(&shared, Asked::incidents(which.app, which.since, which.before, which.limit)).await
 }
 
 /// One incident's rows after `since`; `next` is the place to go on from if there are more.
-async fn incident(Held(shared): Held<Shared>, Path(id): Path<String>, Query(which): Query<Which>) -> Response {
+async fn incident(Held(shared): Held<Shared>, id: Result<Path<String>, PathRejection>, which: Which) -> Response {
+    let Ok(Path(id)) = id else { return problem(StatusCode::BAD_REQUEST, "the incident's id is not UTF-8") };
     journal(&shared, Asked::incident(id, which.since, which.limit)).await
 }
 

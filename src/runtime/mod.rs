@@ -26,6 +26,8 @@ pub mod past;
 pub mod post;
 pub mod probing;
 #[cfg(feature = "daemon")]
+mod question;
+#[cfg(feature = "daemon")]
 mod reload;
 pub mod replay;
 mod series;

@@ -98,6 +98,27 @@ impl Door {
 }
 
 #[tokio::test]
+async fn a_question_that_is_none_is_told_so_in_a_document_of_ours() {
+    let door = door(8).await;
+    for (path, words) in [
+        ("/api/v1/incidents?limit=abc", "limit: \"abc\" is not a count"),
+        ("/api/v1/incidents?before=nope&since=-", "since: \"-\" is not the number of a row"),
+        ("/api/v1/incidents?before=nope", "take the `next_before` of a page"),
+        ("/api/v1/incidents/shop-1?since=99999999999999999999", "since: "),
+        ("/api/v1/status?limit=", "limit: \"\" is not a count"),
+        ("/api/v1/incidents/%ff", "the incident's id is not UTF-8"),
+    ] {
+        let answer = door.get(path).await;
+        assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("content-type: application/json"), "{path}: {answer}");
+        let document: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+        assert_eq!(document["schema_version"], 1);
+        assert!(document["error"].as_str().unwrap().contains(words), "{path}: {document}");
+    }
+    assert!(door.get("/api/v1/incidents?limit=1&since=&x=y").await.starts_with("HTTP/1.1 400"));
+    assert!(door.get("/api/v1/incidents?limit=1&x=y").await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
 async fn nothing_that_changes_anything_stands_at_the_open_door() {
     let door = door(8).await;
     for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
