@@ -203,7 +203,7 @@ fn commands_answer_with_their_exit_codes() {
         assert!(gates.contains(&gate), "{gate} is not in {gates:?}");
     }
     holds(&world.command(&["explain"]), 0, &["data-loss", "objective 300s"]);
-    holds(&world.command(&["explain", "none"]), 1, &["none", "history"]);
+    holds(&world.command(&["explain", "none"]), 2, &["none", "history"]);
 
     holds(&world.command(&["plan", "shop"]), 0, &["rds:PromoteReadReplica in us-east-1", "after promote, capacity"]);
     let plan = world.command(&["plan", "shop", "--format", "json"]).json();
@@ -260,8 +260,8 @@ fn commands_answer_with_their_exit_codes() {
         &world,
         &[
             (&["status", "nope"], 2),
-            (&["explain", "nope"], 1),
-            (&["report", "nope"], 1),
+            (&["explain", "nope"], 2),
+            (&["report", "nope"], 2),
             (&["history", "--before", "nope"], 2),
             (&["plan", "nope"], 2),
             (&["plan", "shop", "--to", "primary", "--format", "aws-cli"], 2),
@@ -656,7 +656,7 @@ fn a_drill_moves_and_is_told_afterwards_without_the_daemon() {
     let report = world.command(&["report", id, "--format", "json"]).json();
     assert_eq!((&report["schema_version"], &report["outcome"]), (&json!(1), &json!("moved")), "{report:#}");
     holds(&world.command(&["explain", id]), 0, &["data-loss", "cooldown"]);
-    holds(&world.command(&["report", "none-such"]), 1, &["none-such", "watchover history"]);
+    holds(&world.command(&["report", "none-such"]), 2, &["none-such", "watchover history"]);
     holds(&world.command(&["explain", "shop"]), 0, &[id, "data-loss", "not reachable", "decided last"]);
     holds(&world.command(&["history", "--limit", "1", "--before", id]), 0, &["No incidents"]);
     holds(&world.command(&["history", "--limit", "0"]), 2, &["from 1 to 100000"]);

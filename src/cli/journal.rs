@@ -36,7 +36,8 @@ pub(super) fn story_of(state_dir: &Path, id: &str) -> Result<Story, u8> {
     let known = pages.incidents(&Page { limit: NEAR, ..Page::default() }).map_err(fail)?;
     let near = nearest(id, known.iter().map(|place| place.id.as_str()));
     let hint = near.map_or_else(|| "`watchover history` lists them".to_owned(), |near| format!("did you mean {near:?}?"));
-    Err(fail(format!("no incident {id:?} in the journal; {hint}")))
+    complain!("watchover: no incident {id:?} in the journal; {hint}");
+    Err(exit::USAGE)
 }
 
 /// The newest incident of an app, if it had one; or the exit code after the reason was said.
