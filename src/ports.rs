@@ -17,6 +17,30 @@ use crate::domain::notice::{Event, Notice};
 pub use crate::domain::report::{ErrorClass, Inspection, StepError};
 use crate::domain::run::proven_fence;
 
+/// The codes by which services say that we are known and not allowed.
+///
+/// These and the next are from the services' "common errors" pages.
+pub const DENIALS: &[&str] =
+    &["AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "NotAuthorized", "Forbidden", "AllAccessDisabled"];
+
+/// The codes by which services do not take our credentials: expired, unknown, or signed with a wrong clock.
+pub const BAD_CREDENTIALS: &[&str] = &[
+    "InvalidClientTokenId",
+    "SignatureDoesNotMatch",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "UnrecognizedClientException",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "MissingAuthenticationToken",
+    "MissingAuthenticationTokenException",
+    "IncompleteSignature",
+    "InvalidSignatureException",
+    "RequestExpired",
+    "RequestTimeTooSkewed",
+    "AuthFailure",
+];
+
 /// Looks at one thing.
 #[async_trait]
 pub trait Probe: Send + Sync {

@@ -148,7 +148,9 @@ families! {
     last_rpo: GaugeVec = "last_incident_rpo_seconds" ["app", "direction", "trigger"];
     /// From a step's start to its verification or failure.
     step_duration: HistogramVec = "step_duration_seconds" ["app", "step", "kind"] in MOVES;
-    /// Steps that failed, by reason; reasons beyond a bound count as other.
+    /// Steps that failed, by reason. Of our own: deadline, attempts, cannot-tell, data-loss, declined, exit-code,
+    /// stale-epoch; of the world: AccessDenied, no-credentials, throttled, invalid-state, not-found, timeout, no-answer,
+    /// server-error, malformed-answer; all else is other.
     step_failures: IntCounterVec = "step_failures_total" ["app", "step", "kind", "reason"];
     /// Calls to AWS, by how they ended.
     aws_calls: IntCounterVec = "aws_calls_total" ["service", "operation", "outcome"];

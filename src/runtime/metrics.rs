@@ -11,7 +11,7 @@ use prometheus::{Registry, TextEncoder};
 
 pub use super::families::MetricDoc;
 use super::families::{DOCS, Families};
-use super::series::{LOOK_PHASES, REASONS, RTO_PHASES, Series, Wanted, calls_of, count, flag, observe, set, touch};
+use super::series::{LOOK_PHASES, OTHER, RTO_PHASES, Series, Wanted, calls_of, count, flag, observe, reason, set, touch};
 use super::status;
 use crate::domain::ledger::{Entry, Figures, Record};
 use crate::domain::model::{AppName, Direction, Moment, Outcome, Phases, SiteName, Trigger, Verdict};
@@ -20,11 +20,8 @@ use crate::ports::Permission;
 
 /// How the AWS room classes its calls.
 const OUTCOMES: &[&str] = &["ok", "throttled", "timeout", "error"];
-/// Codes come from the services: what they can be is bounded by their models, how many are shown is bounded here.
-const MAX_REASONS: usize = 64;
 /// Our own code names its operations; far fewer than this.
 const MAX_CALLS: usize = 200;
-const OTHER: &str = "other";
 /// How a message can end.
 const MESSAGES: &[&str] = &["sent", "failed"];
 
@@ -49,7 +46,6 @@ pub(super) struct Kept {
     pub(super) policies: BTreeMap<AppName, Arc<AppPolicy>>,
     series: BTreeSet<Series>,
     pub(super) open: BTreeMap<String, Open>,
-    reasons: BTreeSet<String>,
     calls: BTreeSet<(String, String)>,
     pub(super) reloaded: bool,
 }
@@ -94,7 +90,7 @@ impl Metrics {
         kept.policies = policies.map(|policy| (policy.name.clone(), Arc::clone(policy))).collect();
         let mut wanted = Wanted { families: &self.families, kept: &kept.series, series: BTreeSet::new() };
         for policy in kept.policies.values() {
-            wanted.app(policy, &kept.reasons);
+            wanted.app(policy);
         }
         let new = wanted.series;
         for (name, labels) in kept.series.difference(&new) {
@@ -173,9 +169,9 @@ impl Metrics {
                     kept.series.insert(("step_duration_seconds", vec![app.to_owned(), step.clone(), kind.clone()]));
                 }
                 if let Entry::StepFailed { code, .. } = &record.entry {
-                    let reason = shown_reason(&mut kept.reasons, code);
-                    count(&all.step_failures, &[app, step, kind, &reason], 1);
-                    kept.series.insert(("step_failures_total", vec![app.to_owned(), step.clone(), kind.clone(), reason]));
+                    let reason = reason(code);
+                    count(&all.step_failures, &[app, step, kind, reason], 1);
+                    kept.series.insert(("step_failures_total", vec![app.to_owned(), step.clone(), kind.clone(), reason.to_owned()]));
                 }
             }
             Entry::Stuck { .. } if !open.stuck => {
@@ -295,19 +291,6 @@ impl Metrics {
 /// The phases and their total, each with its seconds if it is known.
 pub(super) fn rto_phases(figures: &Figures) -> impl Iterator<Item = (&'static str, Option<f64>)> {
     RTO_PHASES.iter().map(|phase| (*phase, if *phase == "total" { figures.rto_seconds } else { figures.phases.get(*phase).copied() }))
-}
-
-/// The label for a step's error code: the code itself, while it looks like one and there is room.
-fn shown_reason(seen: &mut BTreeSet<String>, code: &str) -> String {
-    if REASONS.contains(&code) || seen.contains(code) {
-        return code.to_owned();
-    }
-    let fits = (1..=64).contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-    if !fits || seen.len() >= MAX_REASONS {
-        return OTHER.to_owned();
-    }
-    seen.insert(code.to_owned());
-    code.to_owned()
 }
 
 #[cfg(test)]
@@ -454,7 +437,51 @@ mod tests {
         assert!(text.contains(&format!("last_incident_rpo_seconds{{{of},trigger=\"outage\"}} +Inf")), "{text}");
         let step = "app=\"shop\",kind=\"rds-promote-replica\"";
         assert_eq!(value(&text, &format!("step_duration_seconds_sum{{{step},step=\"promote\"}}")), Some(39.0));
-        assert_eq!(value(&text, &format!("step_failures_total{{{step},reason=\"InvalidDBInstanceState\",step=\"promote\"}}")), Some(1.0));
+        assert_eq!(value(&text, &format!("step_failures_total{{{step},reason=\"invalid-state\",step=\"promote\"}}")), Some(1.0));
+    }
+
+    #[test]
+    fn a_step_that_fails_makes_no_series_and_its_reason_is_one_that_a_person_can_act_on() {
+        let metrics = Metrics::new("abc");
+        metrics.install(&[policy("shop")]);
+        let series = || {
+            let text = metrics.render();
+            let of = |line: &&str| line.starts_with("watchover_step_failures_total{");
+            text.lines().filter(of).map(|line| line.rsplit_once(' ').unwrap().0.to_owned()).collect::<BTreeSet<_>>()
+        };
+        let before = series();
+        let cases = [
+            ("AccessDeniedException", "AccessDenied"),
+            ("http-403", "AccessDenied"),
+            ("ExpiredToken", "no-credentials"),
+            ("no-credentials", "no-credentials"),
+            ("RequestLimitExceeded", "throttled"),
+            ("ScalingActivityInProgress", "invalid-state"),
+            ("DBInstanceNotFoundFault", "not-found"),
+            ("NoSuchBucket", "not-found"),
+            ("topic-not-found", "not-found"),
+            ("timed-out", "timeout"),
+            ("timeout", "timeout"),
+            ("InternalFailure", "server-error"),
+            ("http-502", "server-error"),
+            ("exit-7", "exit-code"),
+            ("deadline", "deadline"),
+            ("aurora", "other"),
+            ("a sentence, not a code", "other"),
+        ];
+        let plan = policy("shop").failover.clone();
+        metrics.record(&[row(0, opened(None)), row(1, Entry::Planned { plan })]);
+        for (code, wanted) in cases {
+            assert_eq!(reason(code), wanted, "{code}");
+            let code = code.to_owned();
+            metrics.record(&[row(2, Entry::StepFailed { step: "promote".into(), code, words: String::new(), needs_person: false })]);
+        }
+        assert_eq!(series(), before);
+        let step = "app=\"shop\",kind=\"rds-promote-replica\"";
+        let denied = format!("step_failures_total{{{step},reason=\"AccessDenied\",step=\"promote\"}}");
+        assert_eq!(value(&metrics.render(), &denied), Some(2.0));
+        let help = reference().into_iter().find(|doc| doc.name.ends_with("step_failures_total")).unwrap().help;
+        assert!(super::super::series::REASONS.iter().all(|reason| help.contains(reason)), "{help}");
     }
 
     #[test]
@@ -502,10 +529,6 @@ mod tests {
     #[test]
     fn nobody_else_decides_how_many_series_there_are() {
         let metrics = Metrics::new("abc");
-        let mut seen = BTreeSet::new();
-        let reasons: BTreeSet<String> = (0..500).map(|n| shown_reason(&mut seen, &format!("Code{n}"))).collect();
-        assert_eq!(reasons.len(), MAX_REASONS + 1);
-        assert_eq!(shown_reason(&mut BTreeSet::new(), "a sentence, not a code"), OTHER);
         (0..500).for_each(|n| metrics.aws_call("rds", &format!("Op{n}"), "surprise", 0.1));
         let text = metrics.render();
         assert!(text.lines().filter(|line| line.starts_with("watchover_aws_call_duration_seconds_count{")).count() <= MAX_CALLS + 1);

@@ -8,12 +8,54 @@ use super::families::Families;
 use crate::domain::gates;
 use crate::domain::model::{Direction, Health, Outcome, ReplicaState, SiteName, State, Trigger};
 use crate::domain::policy::{AppPolicy, SignalPolicy};
+use crate::domain::report::{THROTTLES, is_no_attempt};
+use crate::ports::{BAD_CREDENTIALS, DENIALS};
 
 pub(super) const RTO_PHASES: &[&str] = &["detect", "hold", "approve", "execute", "prove", "total"];
 pub(super) const LOOK_PHASES: &[&str] = &["resolve", "connect", "tls", "wait", "body"];
-/// Reasons of our own; each has its series before it ever happens.
-pub(super) const REASONS: &[&str] =
-    &["deadline", "attempts", "timeout", "cannot-tell", "data-loss", "declined", "no-answer", "stale-epoch", "other"];
+/// Why a step fails: each has its series before it ever happens, and there is no other. The first are our own, the second
+/// are what a person can act on in what the world says.
+pub(super) const REASONS: &[&str] = &[
+    "deadline",
+    "attempts",
+    "cannot-tell",
+    "data-loss",
+    "declined",
+    "exit-code",
+    "stale-epoch",
+    "AccessDenied",
+    "no-credentials",
+    "throttled",
+    "invalid-state",
+    "not-found",
+    "timeout",
+    "no-answer",
+    "server-error",
+    "malformed-answer",
+    OTHER,
+];
+/// What has no label of its own.
+pub(super) const OTHER: &str = "other";
+
+/// The reason that a step's error code stands for. The services have hundreds of codes, and may have new ones tomorrow.
+pub(super) fn reason(code: &str) -> &'static str {
+    if let Some(own) = REASONS.iter().find(|known| **known == code) {
+        return own;
+    }
+    // What has no code of its own goes by its status.
+    let status: u16 = code.strip_prefix("http-").and_then(|status| status.parse().ok()).unwrap_or_default();
+    match code {
+        _ if DENIALS.contains(&code) || status == 403 => "AccessDenied",
+        _ if BAD_CREDENTIALS.contains(&code) => "no-credentials",
+        _ if THROTTLES.contains(&code) => "throttled",
+        "RequestTimeout" | "RequestTimeoutException" | "timed-out" => "timeout",
+        _ if is_no_attempt(code) || code == "instance-status" => "invalid-state",
+        _ if status >= 500 || code.starts_with("Internal") || code.starts_with("ServiceUnavailable") => "server-error",
+        _ if status == 404 || code.contains("NotFound") || code.starts_with("NoSuch") || code.ends_with("-not-found") => "not-found",
+        _ if code.starts_with("exit-") => "exit-code",
+        _ => OTHER,
+    }
+}
 /// One series: its family's name without the prefix, and its label values.
 pub(super) type Series = (&'static str, Vec<String>);
 
@@ -69,7 +111,7 @@ impl Wanted<'_> {
         touch(family, labels);
     }
 
-    pub fn app(&mut self, policy: &AppPolicy, reasons: &BTreeSet<String>) {
+    pub fn app(&mut self, policy: &AppPolicy) {
         let (all, app) = (self.families, policy.name.as_ref());
         for site in SiteName::ALL {
             self.one_hot("site_state", &all.site_state, &[app, site.as_str()], Health::ALL.iter().map(|one| one.as_str()), "unknown");
@@ -97,7 +139,7 @@ impl Wanted<'_> {
         }
         for step in policy.failover.steps.iter().chain(&policy.failback.steps) {
             self.histogram("step_duration_seconds", &all.step_duration, &[app, &step.name, &step.kind]);
-            for reason in REASONS.iter().copied().chain(reasons.iter().map(String::as_str)) {
+            for reason in REASONS {
                 self.counter("step_failures_total", &all.step_failures, &[app, &step.name, &step.kind, reason]);
             }
         }

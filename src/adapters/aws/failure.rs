@@ -9,7 +9,7 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use crate::domain::model::{Cause, Verdict};
 use crate::domain::report::THROTTLES;
-use crate::ports::{ErrorClass, StepError, chain};
+use crate::ports::{BAD_CREDENTIALS, DENIALS, ErrorClass, StepError, chain};
 
 /// One call, as an error or a metric names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -176,23 +176,8 @@ fn hint(op: &Op, kind: Kind) -> String {
 
 fn kind_of(code: &str, status: u16) -> Kind {
     match code {
-        "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" | "NotAuthorized" | "Forbidden" | "AllAccessDisabled" => {
-            Kind::AccessDenied
-        }
-        "InvalidClientTokenId"
-        | "SignatureDoesNotMatch"
-        | "ExpiredToken"
-        | "ExpiredTokenException"
-        | "UnrecognizedClientException"
-        | "InvalidAccessKeyId"
-        | "InvalidToken"
-        | "MissingAuthenticationToken"
-        | "MissingAuthenticationTokenException"
-        | "IncompleteSignature"
-        | "InvalidSignatureException"
-        | "RequestExpired"
-        | "RequestTimeTooSkewed"
-        | "AuthFailure" => Kind::NoCredentials,
+        code if DENIALS.contains(&code) => Kind::AccessDenied,
+        code if BAD_CREDENTIALS.contains(&code) => Kind::NoCredentials,
         code if THROTTLES.contains(&code) => Kind::Throttled,
         "RequestTimeout" | "RequestTimeoutException" => Kind::Timeout,
         _ if status == 429 => Kind::Throttled,
