@@ -11,10 +11,13 @@ use crate::domain::model::{Cause, Verdict};
 use crate::domain::report::THROTTLES;
 use crate::ports::{BAD_CREDENTIALS, DENIALS, ErrorClass, StepError, chain};
 
+/// There was nothing to sign a call with, so that none was sent.
+pub(super) const NO_CREDENTIALS: &str = "no-credentials";
+
 /// One call, as an error or a metric names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Op {
-    /// `rds`.
+    /// `rds`: one name for each service, that of its client.
     pub service: &'static str,
     /// `PromoteReadReplica`.
     pub operation: &'static str,
@@ -128,7 +131,7 @@ where
         Failure { kind, code: code.to_owned(), message: format!("{}: {code}{between}{words}{hint}", heading(op)) }
     };
     if let Some(cause) = credentials_error(error) {
-        return said(Kind::NoCredentials, "no-credentials", &chain(cause));
+        return said(Kind::NoCredentials, NO_CREDENTIALS, &chain(cause));
     }
     match error {
         SdkError::TimeoutError(_) => said(Kind::Timeout, "timeout", "no answer in time"),

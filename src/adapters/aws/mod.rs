@@ -4,6 +4,7 @@
 //! What must be set and why was measured: without it a silent peer is waited for without end, and polling a dead
 //! region eats the retry tokens of the calls that save the day.
 
+mod assumed;
 #[cfg(feature = "autoscaling")]
 pub mod autoscaling;
 mod bounded;
@@ -39,6 +40,7 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
+use assumed::Assumed;
 pub use failure::{Failure, Kind, Op, classify};
 use sendable::Sendable;
 
@@ -256,7 +258,8 @@ impl Aws {
             if let Some(id) = &spec.external_id {
                 role = role.external_id(id);
             }
-            config = config.to_builder().credentials_provider(SharedCredentialsProvider::new(Sendable(role.build().await))).build();
+            let role = Assumed { role: role.build().await, op, hook: Arc::clone(&self.0.hook) };
+            config = config.to_builder().credentials_provider(SharedCredentialsProvider::new(Sendable(role))).build();
         }
         self.0.configs.lock().unwrap_or_else(PoisonError::into_inner).insert(key, config.clone());
         Ok(config)

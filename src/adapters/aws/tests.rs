@@ -57,10 +57,12 @@ async fn the_endpoint_of_the_config_is_asked_in_the_region_and_with_the_keys_giv
 #[tokio::test]
 async fn another_account_is_reached_by_its_role_with_the_external_id_at_the_regions_own_sts() {
     let script = Script::start(Sts::default()).await;
-    let (aws, _) = way(&script, |_| {}).await;
+    let (aws, told) = way(&script, |_| {}).await;
     for _ in 0..2 {
         describe(&aws, Some("network")).await.unwrap();
     }
+    let described = "DescribeDBInstances us-east-1 ok";
+    assert_eq!(*told.lock().unwrap(), ["AssumeRole us-east-1 ok", described, described], "each call that was made, and no other");
     let heard = script.heard();
     let operations: Vec<_> = heard.iter().map(|one| one.operation.as_str()).collect();
     assert_eq!(operations, ["AssumeRole", "DescribeDBInstances", "DescribeDBInstances"], "the session is kept");
@@ -85,14 +87,37 @@ async fn an_account_that_cannot_be_reached_is_named_and_nothing_secret_is() {
 }
 
 #[tokio::test]
+async fn taking_a_role_is_counted_by_how_it_ended() {
+    let long = Duration::from_secs(30);
+    for (trouble, outcome, limit) in [
+        (Trouble::Refused(403, "AccessDenied"), "error", long),
+        (Trouble::Refused(400, "Throttling"), "throttled", long),
+        (Trouble::Silence, "timeout", Duration::from_millis(150)),
+    ] {
+        let script = Script::start(Sts::default()).await;
+        let (aws, told) = way(&script, |spec| spec.call_timeout = limit).await;
+        for _ in 0..9 {
+            script.trouble("AssumeRole", trouble.clone());
+        }
+        describe(&aws, Some("network")).await.unwrap_err();
+        let told: Vec<String> = told.lock().unwrap().iter().filter(|call| call.starts_with("AssumeRole")).cloned().collect();
+        assert_eq!(told, [format!("AssumeRole us-east-1 {outcome}")], "{trouble:?}");
+    }
+}
+
+#[tokio::test]
 async fn keys_that_no_request_can_carry_are_refused_before_they_are_used_and_not_shown() {
     for (id, token, name) in [("AKIAhush\n", None, "access key id"), ("AKIA", Some("hush\r\nx: y"), "session token")] {
         let script = Script::start(Sts::default()).await;
         let odd = aws_credential_types::Credentials::new(id, SECRET, token.map(str::to_owned), None, "script");
-        let aws = Aws::with_keys(&script.spec(), Arc::new(|_| {}), odd).await;
+        let told: Arc<Mutex<Vec<String>>> = Arc::default();
+        let all = Arc::clone(&told);
+        let hook: Hook = Arc::new(move |call: &CallRecord<'_>| all.lock().unwrap().push(call.operation.to_owned()));
+        let aws = Aws::with_keys(&script.spec(), hook, odd).await;
         for account in [None, Some("network")] {
             let failure = describe(&aws, account).await.unwrap_err();
             assert_eq!((failure.kind, failure.step().class), (Kind::NoCredentials, ErrorClass::Retry), "{failure}");
+            assert!(!told.lock().unwrap().iter().any(|call| call.starts_with("AssumeRole")), "no role was asked for");
             assert!(failure.message.contains(name) && failure.message.contains("the end of a line"), "{failure}");
             silent_about_secrets(&[&format!("{failure} {failure:?}")]);
         }

@@ -148,13 +148,7 @@ impl Probe for TargetHealth {
         // Side by side, each cut off by itself: what one group proves is not lost because another's call hangs.
         let each = self.groups.iter().map(async |arn| {
             let name = arn.rsplit('/').nth(1).unwrap_or(arn);
-            let op = Op::new(
-                "elasticloadbalancing",
-                "DescribeTargetHealth",
-                "elasticloadbalancing:DescribeTargetHealth",
-                &self.region,
-                format!("target group {name}"),
-            );
+            let op = op(&self.region, name);
             match tokio::time::timeout(timeout, self.states(&op, arn)).await.unwrap_or_else(|_| Err(Failure::late(&op, timeout))) {
                 Ok(states) => said(name, &states, self.enough),
                 // A slip in the ARN must not look like an outage.
@@ -164,6 +158,11 @@ impl Probe for TargetHealth {
         });
         all(futures_util::future::join_all(each).await)
     }
+}
+
+fn op(region: &str, group: &str) -> Op {
+    let action = "elasticloadbalancing:DescribeTargetHealth";
+    Op::new("elbv2", "DescribeTargetHealth", action, region, format!("target group {group}"))
 }
 
 impl TargetHealth {
@@ -253,6 +252,11 @@ mod tests {
         let words = said("shop", &states("unhealthy unhealthy"), one).1;
         assert!(words.contains("2 unhealthy") && words.contains("fails open"), "{words}");
         assert!(!said("shop", &[], one).1.contains("fails open"));
+    }
+
+    #[test]
+    fn a_look_is_counted_under_the_name_that_steps_give_the_service() {
+        assert_eq!((op("eu-west-1", "shop").service, op("eu-west-1", "shop").operation), ("elbv2", "DescribeTargetHealth"));
     }
 
     #[test]
