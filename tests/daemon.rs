@@ -224,6 +224,7 @@ fn commands_answer_with_their_exit_codes() {
     let file = world.dir.path().join("break-glass.sh");
     std::fs::write(&file, &script.out).unwrap();
     assert!(std::process::Command::new("bash").arg("-n").arg(&file).status().unwrap().success(), "{}", script.out);
+    assert!(!script.out.contains("NOT WHOLE") && script.err.is_empty(), "{}", script.err);
     let wrapped = world.command(&["plan", "shop", "--format", "aws-cli", "--json"]).json();
     assert_eq!((&wrapped["schema_version"], &wrapped["format"]), (&json!(1), &json!("aws-cli")));
     assert!(wrapped["script"].as_str().unwrap().starts_with("#!/usr/bin/env bash"), "{wrapped:#}");
@@ -234,6 +235,20 @@ fn commands_answer_with_their_exit_codes() {
         holds(&said, 2, &["no steps lead to-primary", "[[app.failback]]"]);
         assert_eq!(said.out, "");
     }
+    // A script without what stands there is none to keep, and whoever redirects it over a good one has to know.
+    let blind: Said = {
+        let mut command = watchover();
+        command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY").env("HOME", world.dir.path());
+        command.arg("--config").arg(&world.config).args(["plan", "shop", "--format", "aws-cli"]).output().unwrap().into()
+    };
+    assert_eq!(blind.code, Some(1), "{}{}", blind.out, blind.err);
+    let head = blind.out.split_once("set -euo pipefail").unwrap().0;
+    for (said, form) in [(blind.err.as_str(), "the script is not whole"), (head, "NOT WHOLE")] {
+        assert!(said.contains(form), "{form}: {said}");
+        assert!(["promote", "capacity", "traffic"].iter().all(|step| said.contains(&format!("step {step}: "))), "{said}");
+    }
+    std::fs::write(&file, &blind.out).unwrap();
+    assert!(std::process::Command::new("bash").arg("-n").arg(&file).status().unwrap().success(), "{}", blind.out);
     holds(&world.command(&["check"]), 0, &["0 findings"]);
     holds(&world.command(&["iam-policy"]), 0, &["rds:PromoteReadReplica", "2012-10-17"]);
     let policy = world.command(&["iam-policy"]).json();
@@ -277,7 +292,10 @@ fn commands_answer_with_their_exit_codes() {
 
     // With nobody there, what needs the daemon says so and what does not works on.
     daemon.stop();
-    told_as_json(&world, &[(&["status"], 5), (&["explain", "shop"], 5), (&["abort", "--reason", "r"], 5), (&["failover", "shop", "--reason", "r"], 5)]);
+    told_as_json(
+        &world,
+        &[(&["status"], 5), (&["explain", "shop"], 5), (&["abort", "--reason", "r"], 5), (&["failover", "shop", "--reason", "r"], 5)],
+    );
     for args in [
         &["status"][..],
         &["explain", "shop"],
@@ -533,7 +551,9 @@ fn a_config_that_cannot_be_parsed_locks_nobody_out_of_the_daemon_that_runs() {
     std::fs::write(&broken, "[daemon]\nlisten = \n").unwrap();
     for (file, cause) in [(&broken, "line 2"), (&missing, "cannot be read")] {
         let named = file.file_name().unwrap().to_str().unwrap();
-        for args in [&["status"][..], &["explain"], &["explain", "shop"], &["history"], &["pause", "--for", "1m", "--reason", "r"], &["resume"]] {
+        for args in
+            [&["status"][..], &["explain"], &["explain", "shop"], &["history"], &["pause", "--for", "1m", "--reason", "r"], &["resume"]]
+        {
             let said = with(file, args);
             holds(&said, 0, &[]);
             assert_eq!(said.err.lines().count(), 1, "{}", said.err);

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::journal::print_json;
-use super::out::{complain, put, remark, say};
+use super::out::{self, complain, put, remark, say};
 use super::reference::{KindDoc, Reference};
 use super::{Look, PlanFormat, exit, script};
 use crate::adapters::{Adapters, Kinds, notify, registry, signals, steps};
@@ -180,11 +180,21 @@ pub(super) fn plan(flag: Option<&Path>, app: &str, to: Option<SiteName>, format:
             PlanFormat::AwsCli => {
                 let now = crate::domain::model::rfc3339(wall());
                 let script = script::script(&config, &app.policy, plan, &found, &now);
+                let lacks = script::lacks(&found);
+                if !lacks.is_empty() {
+                    complain!("watchover: the script is not whole, as steps could not be inspected: {}", lacks.join("; "));
+                }
                 if look.json {
-                    say!("{}", json!({"schema_version": 1, "format": "aws-cli", "script": script}));
+                    let mut document = json!({"schema_version": 1, "format": "aws-cli", "script": script});
+                    if let Some(words) = out::told() {
+                        document["error"] = words.into();
+                    }
+                    say!("{document}");
                 } else {
                     put!("{script}");
                 }
+                // Whoever redirects it over a good one has to know.
+                return if lacks.is_empty() { exit::DONE } else { exit::FAILED };
             }
             PlanFormat::Json => document(plan, &found),
             PlanFormat::Table if look.json => document(plan, &found),

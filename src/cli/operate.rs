@@ -40,7 +40,7 @@ fn fail(error: &ClientError, look: Look) -> u8 {
         // The daemon's own document says more than the words.
         ClientError::Refused { body, .. } if look.json => {
             say!("{body}");
-            out::told();
+            drop(out::told());
         }
         ClientError::Refused { body, .. } => gates(&body["gates"]).iter().for_each(|line| remark!("{line}")),
         _ => {}

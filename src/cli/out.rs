@@ -70,9 +70,9 @@ fn complaints<T>(work: impl FnOnce(&mut Vec<String>) -> T) -> T {
     work(&mut COMPLAINTS.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// What was complained of stands in a document that is printed already.
-pub(super) fn told() {
-    complaints(Vec::clear);
+/// What was complained of, if anything was, for a document of the caller's own.
+pub(super) fn told() -> Option<String> {
+    words(&complaints(std::mem::take))
 }
 
 pub(super) fn aside(words: Arguments<'_>) {
@@ -107,8 +107,12 @@ pub(super) fn finish(code: u8, json: bool) -> u8 {
 }
 
 fn failure(code: u8, complaints: &[String]) -> Option<serde_json::Value> {
+    words(complaints).filter(|_| code != exit::DONE).map(|words| json!({"schema_version": 1, "error": words}))
+}
+
+fn words(complaints: &[String]) -> Option<String> {
     let words: Vec<&str> = complaints.iter().map(|words| words.trim_start_matches("watchover: ")).collect();
-    (code != exit::DONE && !words.is_empty()).then(|| json!({"schema_version": 1, "error": words.join("\n")}))
+    (!words.is_empty()).then(|| words.join("\n"))
 }
 
 #[cfg(test)]

@@ -63,12 +63,34 @@ as_role() {
 }
 "#;
 
+/// The steps that could not be inspected, each with why: what the script says of them is written without a look at what
+/// stands there, and may ask for nothing, or for too much.
+pub(super) fn lacks(found: &[Inspected<'_>]) -> Vec<String> {
+    found
+        .iter()
+        .filter_map(|one| one.found.as_ref().err().map(|error| format!("step {}: {}", one.step.name, line(&error.message))))
+        .collect()
+}
+
+fn line(words: &str) -> String {
+    words.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// The whole script for the plan as it stands now. `now`: when it was written, for a person.
 pub(super) fn script(config: &Config, app: &AppPolicy, plan: &Plan, found: &[Inspected<'_>], now: &str) -> String {
     let target = plan.direction.target();
     let (region, app) = (&app.site(target).region, &app.name);
+    let lacks = lacks(found);
+    let warning = if lacks.is_empty() {
+        String::new()
+    } else {
+        let each: String = lacks.iter().map(|words| format!("#   {words}\n")).collect();
+        format!(
+            "# NOT WHOLE: what stands there could not be seen when this was written, so these steps may do nothing, or the wrong thing:\n{each}"
+        )
+    };
     let mut out = format!(
-        "#!/usr/bin/env bash\n# Moves {app} {} without watchover: the calls that it would make, with what it waits for and reads back.\n\
+        "#!/usr/bin/env bash\n{warning}# Moves {app} {} without watchover: the calls that it would make, with what it waits for and reads back.\n\
          # Written {now}; what stands there may have changed since. Stop the daemon first, or pause it: one mover at a time.\n\
          # Needs the aws command and credentials that may do what `watchover iam-policy` lists.\n{PRELUDE}",
         plan.direction
@@ -94,7 +116,7 @@ pub(super) fn script(config: &Config, app: &AppPolicy, plan: &Plan, found: &[Ins
 
 /// One step. Its lines are joined by `&&`, so that the first that fails ends the step, whatever bash makes of `set -e`.
 fn section(accounts: &BTreeMap<String, AccountConfig>, step: &PlannedStep, seen: &str, lines: &[String]) -> String {
-    let seen = seen.split_whitespace().collect::<Vec<_>>().join(" ");
+    let seen = line(seen);
     let mut out = format!("\n# {} ({}, {}): when this was written, {seen}\n", step.name, step.kind, step.class);
     let lines: Vec<&String> = lines.iter().filter(|line| !line.trim().is_empty()).collect();
     if lines.is_empty() {
