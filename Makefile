@@ -12,11 +12,18 @@ RUNS ?= 20
 SEEDS ?= 20000
 CASES ?= 20000
 JOBS ?= 2
+# What a release says of its source. Asked of git only where one is built: tests need none, and a commit rebuilds nothing of
+# theirs. Without git it is as the environment says, else unknown.
+REVISION = $(or $(WATCHOVER_REVISION),$(shell git describe --always --dirty --abbrev=12 2>/dev/null))
+RELEASE = WATCHOVER_REVISION="$(REVISION)" cargo build --release --locked
 
-.PHONY: help test fmt lint unit docs shell deny sbom lab-all lab-postgres rest soak mutants mutants-domain fuzz load
+.PHONY: help release test fmt lint unit docs shell deny sbom lab-all lab-postgres rest soak mutants mutants-domain fuzz load
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+
+release: ## the binary to deploy, in target/release, which knows its revision
+	$(RELEASE)
 
 test: ## everything: format, clippy, tests, documents in step, unit files; installs what it needs below target/
 	@mkdir -p "$(TARGET)"
@@ -80,11 +87,11 @@ sbom: ## what the binary is made of, as CycloneDX in target/
 	"$$python" tests/tools/sbom "$(TARGET)/watchover.cdx.json"
 
 lab-all: ## every scenario of the lab, LAB_RUNS times with other seeds, LAB_JOBS side by side
-	cargo build --release --locked
+	$(RELEASE)
 	python3 tests/tools/lab_all.py --binary "$(TARGET)/release/watchover" --runs $(LAB_RUNS) --jobs $(LAB_JOBS) --seed $(LAB_SEED)
 
 rest: ## what the daemon costs while nothing happens: share of a core, memory
-	cargo build --release --locked
+	$(RELEASE)
 	python3 tests/tools/rest.py --binary "$(TARGET)/release/watchover"
 
 lab-postgres: ## the loss of a region over a real PostgreSQL, RUNS times, LAB_JOBS side by side: what was reported and what was true

@@ -8,7 +8,7 @@ binary=${1:-target/release/watchover}
 
 die() { echo "install: $*" >&2; exit 1; }
 [[ $EUID -eq 0 ]] || die "run it as root: it writes to /usr/local/bin and /etc"
-[[ -x $binary ]] || die "$binary is not there; build it with: cargo build --release --locked"
+[[ -x $binary ]] || die "$binary is not there; build it with: make release"
 command -v systemctl >/dev/null || die "needs systemd"
 
 changed=false

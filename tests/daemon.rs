@@ -623,6 +623,25 @@ fn a_journal_changed_within_is_refused_by_the_number_of_its_entry() {
     holds(&command(&config, &["run"]), 1, &["journal.sqlite", "entry 2"]);
 }
 
+#[test]
+fn a_release_is_told_its_revision() {
+    let said = |program: &str, args: &[&str]| {
+        let mut command = std::process::Command::new(program);
+        command.args(args).current_dir(env!("CARGO_MANIFEST_DIR")).env_remove("WATCHOVER_REVISION").env_remove("MAKEFLAGS");
+        let output = command.output().ok().filter(|output| output.status.success())?;
+        Some(String::from_utf8(output.stdout).unwrap().trim().to_owned())
+    };
+    let (Some(revision), Some(_)) = (said("git", &["describe", "--always", "--dirty", "--abbrev=12"]), said("make", &["--version"])) else {
+        println!("skipped: no make, or no git to name the revision");
+        return;
+    };
+    for target in ["release", "lab-all", "rest"] {
+        let commands = said("make", &["--dry-run", target]).unwrap();
+        let wanted = format!("WATCHOVER_REVISION=\"{revision}\" cargo build --release --locked");
+        assert!(commands.contains(&wanted), "{wanted} is not in {commands}");
+    }
+}
+
 // Moves.
 
 /// Waits for the end of the only move: the standby serves, and nothing is open.

@@ -99,7 +99,7 @@ async fn serve(config: Config, stop: CancellationToken) -> Result<(), DaemonErro
     let handle = tokio::runtime::Handle::current();
     let supervisor = Supervisor::new(handle.clone(), stop.clone());
     let clock = Clock::system();
-    let metrics = Arc::new(Metrics::new(option_env!("WATCHOVER_REVISION").unwrap_or("unknown")));
+    let metrics = Arc::new(Metrics::new(option_env!("WATCHOVER_REVISION").filter(|revision| !revision.is_empty()).unwrap_or("unknown")));
     let policies = policies(&config);
     metrics.install(&policies);
     metrics.expect(&Kinds::permissions(&config));
