@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use real::{Daemon, Said, World, command, http, until, watchover};
+use real::{Daemon, Process, Said, World, command, http, until, watchover};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -709,6 +709,29 @@ fn a_drill_moves_and_is_told_afterwards_without_the_daemon() {
 }
 
 /// Starts a move, ends the daemon by that signal once the promotion was accepted, and starts it again.
+#[test]
+fn whoever_follows_a_move_and_leaves_is_told_that_it_goes_on() {
+    let world = World::start();
+    let daemon = Daemon::steady(&world.config);
+    let mut start = watchover();
+    start.arg("--config").arg(&world.config).args(["failover", "shop", "--reason", "drill", "--accept-data-loss", "any"]);
+    let log = world.dir.path().join("follower.log");
+    let mut follower = Process::start(start, &log);
+    let said = || std::fs::read_to_string(&log).unwrap();
+    until("it follows", || said().contains("step-asked").then_some(()));
+    follower.signal(Signal::INT);
+    let (status, _) = follower.end();
+    assert_eq!(status.code(), Some(130), "{}", said());
+    let id = only_incident(&world.config)["id"].as_str().unwrap().to_owned();
+    for words in
+        ["goes on in the daemon", "watchover status shop", &format!("watchover report {id}"), &format!("watchover abort {id} --reason")]
+    {
+        assert!(said().contains(words), "{words:?} is not in {}", said());
+    }
+    moved(&daemon);
+    daemon.stop();
+}
+
 fn interrupted(signal: Signal) {
     let world = World::start();
     let mut daemon = Daemon::steady(&world.config);

@@ -3,7 +3,7 @@
 /// The same for `--help` and the man page.
 pub const HELP: &str = "EXIT CODES:
   0 done, 1 failed, 2 usage or config invalid, 3 findings (check), 4 refused by a gate,
-  5 daemon not reachable, 6 waiting for a person";
+  5 daemon not reachable, 6 waiting for a person, 130 interrupted (the daemon goes on)";
 
 /// Done.
 pub const DONE: u8 = 0;
@@ -19,3 +19,5 @@ pub const REFUSED: u8 = 4;
 pub const UNREACHABLE: u8 = 5;
 /// It waits for a person.
 pub const WAITING: u8 = 6;
+/// Ctrl-C: nobody follows any more, and what was asked for goes on; the shells' own code for it.
+pub const INTERRUPTED: u8 = 130;

@@ -1,6 +1,7 @@
 //! Orders to the daemon, and what it says of itself.
 
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -302,6 +303,37 @@ async fn meant(client: &Client, named: Option<String>, wanted: For) -> Result<St
 }
 
 async fn give(client: &Client, body: &Value, follow: bool, look: Look) -> u8 {
+    if !follow {
+        return ask(client, body, &Mutex::default(), false, look).await;
+    }
+    let followed = Mutex::default();
+    // Both are waited for: an answer that comes with the signal is no longer told.
+    tokio::select! {
+        biased;
+        pressed = tokio::signal::ctrl_c() => match pressed {
+            Ok(()) => interrupted(word(&body["app"]), followed.lock().unwrap_or_else(PoisonError::into_inner).as_deref()),
+            Err(cause) => {
+                complain!("watchover: Ctrl-C cannot be listened for: {cause}");
+                exit::FAILED
+            }
+        },
+        code = ask(client, body, &followed, true, look) => code,
+    }
+}
+
+/// Says what goes on without whoever followed it, and how it is followed or stopped.
+fn interrupted(app: &str, incident: Option<&str>) -> u8 {
+    match incident {
+        Some(id) => complain!(
+            "watchover: interrupted; the move goes on in the daemon. Follow it with `watchover status {app}` and `watchover report {id}`, or stop it with `watchover abort {id} --reason TEXT`"
+        ),
+        None => complain!("watchover: interrupted before the daemon answered; it may move all the same: look at `watchover status {app}`"),
+    }
+    exit::INTERRUPTED
+}
+
+/// Gives the order, and notes in `followed` which incident came of it.
+async fn ask(client: &Client, body: &Value, followed: &Mutex<Option<String>>, follow: bool, look: Look) -> u8 {
     let answer = match client.post("/api/v1/orders", body).await {
         Ok(answer) => answer,
         Err(error) => return fail(&error, look),
@@ -314,6 +346,7 @@ async fn give(client: &Client, body: &Value, follow: bool, look: Look) -> u8 {
         }
         return exit::DONE;
     };
+    *followed.lock().unwrap_or_else(PoisonError::into_inner) = Some(incident.to_owned());
     self::follow(client, incident, look).await
 }
 
