@@ -207,3 +207,19 @@ fn a_switch_that_would_move_nobody_is_found_and_shuts_the_gate() {
     });
     daemon.stop();
 }
+
+/// A role without the permission for a look beforehand: `check` says so, and the daemon acts as before there was that look.
+#[test]
+fn a_look_beforehand_that_is_denied_keeps_nobody_from_learning_the_active_site() {
+    let world = World::of("control-plane-down");
+    world.act(
+        "/fault",
+        &json!({"service": "s3", "operation": "GetPublicAccessBlock", "action": "answer", "status": 403, "code": "AccessDenied", "message": "no"}),
+    );
+    let said = world.command(&["check", "--json"]);
+    assert_eq!(said.code, Some(3), "{}{}", said.out, said.err);
+    assert!(said.out.contains("could not be read") && said.out.contains("s3:GetBucketPublicAccessBlock"), "{}", said.out);
+    let daemon = Daemon::start(&world.config);
+    until("the active site is known", || (daemon.app()["active_site"] == "primary").then_some(()));
+    daemon.stop();
+}

@@ -560,10 +560,12 @@ fn a_config_that_cannot_be_parsed_locks_nobody_out_of_the_daemon_that_runs() {
             assert!([named, cause, socket, state].iter().all(|part| said.err.contains(part)), "{}", said.err);
         }
         holds(&with(file, &["abort", "--reason", "r"]), 4, &["no incident is open"]);
-        // Without the environment it is looked for where it is by default.
+        // Without the environment it is looked for where it is by default, unless the file was named and is not there: a name
+        // that was mistyped leads to no daemon.
         let elsewhere = command(file, &["status"]);
         assert!(!elsewhere.err.contains(socket), "{}", elsewhere.err);
-        assert!(elsewhere.err.contains("/run/watchover/admin.sock"), "{}", elsewhere.err);
+        assert_eq!(elsewhere.err.contains("/run/watchover/admin.sock"), file.exists(), "{}", elsewhere.err);
+        assert_eq!(elsewhere.code == Some(2), !file.exists(), "{}", elsewhere.err);
         // What needs the file does without it as before.
         holds(&with(file, &["plan", "shop"]), 2, &[cause]);
     }

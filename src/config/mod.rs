@@ -259,13 +259,19 @@ pub fn judge_text(path: &Path, text: &str, environment: Vec<(String, String)>, c
 
 /// Reads of the file at `flag`, or where else it lies, where its daemon is reached, however much is wrong with the rest of
 /// it: a daemon that runs goes by an older state of the file, and whoever steers it in need must not first have to mend the
-/// newer one. A file that cannot be read or parsed names no place; then the environment does, else the defaults do.
+/// newer one. A file that cannot be read or parsed names no place; then the environment does, else the defaults do; of a
+/// file that is named and not there, the environment alone.
 ///
 /// # Errors
 /// An admin socket or a state directory that is none; then every problem, as [`load`].
 pub fn reach(flag: Option<&Path>, catalogue: &dyn Catalogue) -> Result<Reach, ConfigErrors> {
     let found = locate(flag).and_then(|path| Ok((read::text(&path)?, path)));
-    reach_text(found, read::environment(), catalogue)
+    let environment = read::environment();
+    // A name that was mistyped must not lead to whichever daemon the defaults name.
+    if flag.is_some_and(|path| !path.exists()) && !environment.iter().any(|(name, _)| read::names_a_place(name)) {
+        found.as_ref().map_err(Clone::clone)?;
+    }
+    reach_text(found, environment, catalogue)
 }
 
 type Found = Result<(String, PathBuf), ConfigErrors>;

@@ -242,7 +242,12 @@ impl Executor {
             let (found, others) = match (self.build)(step) {
                 Ok(built) => {
                     let found = match patiently(built.inspect(&context)).await {
-                        Ok(found) => patiently(built.preflight(&context, found)).await,
+                        Ok(found) => match patiently(built.preflight(&context, found.clone())).await {
+                            // What could not be looked at is no refusal, and takes nothing from what was seen: a permission
+                            // that is missing keeps nobody from learning which site is active. `check` tells of it.
+                            Err(error) if error.class == ErrorClass::Retry => Ok(found),
+                            last => last,
+                        },
                         Err(error) => Err(error),
                     };
                     (found, autonomy(built.as_ref(), &context).await)
