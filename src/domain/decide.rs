@@ -157,7 +157,7 @@ impl App {
 
     /// The first failed look of this outage: one from before a restart or a standstill of ours counts, too. That it lasts has
     /// to be seen anew: the first looks of who has just woken may fail by our own fault.
-    fn since_before(&self, seen: Moment, around: &Around, now: Moment) -> Moment {
+    pub(super) fn since_before(&self, seen: Moment, around: &Around, now: Moment) -> Moment {
         let source = self.direction().source();
         // What has answered since is down anew, whatever else was failing all the while.
         let open =

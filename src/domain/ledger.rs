@@ -161,8 +161,9 @@ impl Incident {
             return None;
         }
         let fence = self.fenced_at().and_then(|_| self.runs(PlannedStep::is_fence).filter_map(|run| run.ended).max_by_key(|at| at.mono));
-        let data = self.runs(|step| step.class == Class::Data).filter(|run| run.touched);
-        let moved = data.filter_map(|run| run.permitted.or(run.started)).min_by_key(|at| at.mono)?;
+        // One that was skipped a person may have done by hand.
+        let data = self.runs(|step| step.class == Class::Data).filter(|run| run.touched || run.state == StepState::Skipped);
+        let moved = data.filter_map(|run| run.permitted.or(run.started).or(run.ended)).min_by_key(|at| at.mono)?;
         Some(fence.filter(|fence| fence.mono > moved.mono).unwrap_or(moved))
     }
 

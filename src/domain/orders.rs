@@ -128,7 +128,7 @@ impl App {
             return Err(Refusal::new("the open incident goes the other way; decline or adopt first".to_owned()));
         }
         let mut decision = Decision::default();
-        let first_failed = quorum::failing(self.policy.site(direction.source()), self.signals(direction.source()), now);
+        let first_failed = self.failing(direction.source(), around, now);
         if self.ledger.incident.is_none() {
             let words = format!("by command of {}: {}", wish.by.who, wish.by.reason);
             decision = decision.then(Entry::Opened { trigger: Trigger::Operator, direction, first_failed, words });
@@ -150,6 +150,17 @@ impl App {
         }
         let plan = self.policy.plan_to(to).for_move(graceful);
         Ok(decision.then(Entry::Gated { ruling, gates, exposure }).then(Entry::Planned { plan }))
+    }
+
+    /// The first failed look of a site that fails now. Who has just started or stood still, and has seen nothing of it since, has
+    /// the word of before.
+    fn failing(&self, site: SiteName, around: &Around, now: Moment) -> Option<Moment> {
+        let signals = self.signals(site);
+        if let Some(seen) = quorum::failing(self.policy.site(site), signals, now) {
+            return Some(self.since_before(seen, around, now));
+        }
+        let unseen = signals.iter().all(|signal| signal.fresh(around.awake).is_none());
+        self.ledger.incident.as_ref().filter(|_| unseen)?.first_failed
     }
 
     /// The ledger as it would be after these entries.
