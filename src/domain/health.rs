@@ -241,9 +241,15 @@ impl SignalHealth {
         self.health(policy, now) == Health::Down || (self.doubted && self.last_down.is_some_and(|at| now.since(at) < memory))
     }
 
-    /// True if a run brought it down, and it was well when it was last seen. What was not seen since outvotes nothing.
-    pub fn wavers(&self) -> bool {
-        self.trip == Some(Trip::Run) && self.run_started.is_none()
+    /// True if it was well when it was last seen, and what brought it down is contradicted by that: a run, or a rate that has
+    /// faded meanwhile, or lost its floor of evidence. What was not seen since outvotes nothing.
+    pub fn wavers(&self, policy: &SignalPolicy) -> bool {
+        let contradicted = match self.trip {
+            None => false,
+            Some(Trip::Run) => true,
+            Some(Trip::Rate) => !self.rate_trips(policy.window),
+        };
+        contradicted && self.run_started.is_none()
     }
 
     /// Consecutive `down`, `up` and `unknown` looks.
@@ -366,6 +372,36 @@ mod tests {
         assert_eq!((health, signal.trip), (Health::Down, Some(Trip::Rate)));
         let (health, _) = feed(&mut signal, now, &".".repeat(30));
         assert_eq!((health, signal.trip), (Health::Up, None), "{}", signal.rate());
+    }
+
+    #[test]
+    fn a_rate_is_contradicted_by_a_good_look_once_its_evidence_has_gone() {
+        let mut signal = SignalHealth::default();
+        let (health, now) = feed(&mut signal, 0, "xx.xx.xx.xx.xx.xx.xx.");
+        assert_eq!((health, signal.trip, signal.wavers(&policy())), (Health::Down, Some(Trip::Rate), false), "the rate stands");
+        // A resolver is silent for a minute and a half: nothing of the window is left, and nothing has told since.
+        let (_, now) = feed(&mut signal, now, &"?".repeat(95));
+        assert!(signal.wavers(&policy()), "it was well when it was last seen");
+        let (health, now) = feed(&mut signal, now, ".");
+        assert_eq!((health, signal.wavers(&policy())), (Health::Down, true), "one good look is no recovery, and no outage");
+        let (_, now) = feed(&mut signal, now, "x");
+        assert!(!signal.wavers(&policy()), "it fails again");
+        let (health, _) = feed(&mut signal, now, ".....");
+        assert_eq!(health, Health::Up);
+    }
+
+    #[test]
+    fn a_run_that_is_broken_again_and_again_trips_by_its_rate() {
+        let mut signal = SignalHealth::default();
+        let (_, now) = feed(&mut signal, 0, "..........");
+        let (health, now) = feed(&mut signal, now, "xxx.xxx.");
+        assert_eq!((health, signal.trip, signal.wavers(&policy())), (Health::Down, Some(Trip::Run), true));
+        let (health, now) = feed(&mut signal, now, "xxx.xxx.xxx.xxx.");
+        assert_eq!((health, signal.trip, signal.wavers(&policy())), (Health::Down, Some(Trip::Rate), false));
+        // Then it is dead as a whole, which no run makes a run of again.
+        let (_, now) = feed(&mut signal, now, "xxxxx");
+        assert_eq!(signal.trip, Some(Trip::Rate));
+        assert_eq!(feed(&mut signal, now, &".".repeat(80)).0, Health::Up);
     }
 
     #[test]

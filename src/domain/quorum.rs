@@ -177,10 +177,10 @@ pub fn second_look(policy: &SitePolicy, signals: &[SignalHealth], since: Moment,
     })
 }
 
-/// True if the latest look that told contradicts a run that has brought a counting signal down. A rate is not contradicted by
-/// one look.
+/// True if the latest look that told contradicts a run that has brought a counting signal down. A rate that still
+/// stands is not contradicted by one look.
 pub fn wavers(policy: &SitePolicy, signals: &[SignalHealth], now: Moment) -> bool {
-    counting(policy, signals).any(|(policy, signal)| signal.wavers() && signal.health(policy, now) == Health::Down)
+    counting(policy, signals).any(|(policy, signal)| signal.wavers(policy) && signal.health(policy, now) == Health::Down)
 }
 
 /// True if what is down now was seen up at `since` or after.

@@ -71,8 +71,10 @@ pub fn never_on_ignorance(stage: &Stage, policy: &AppPolicy, from: usize) -> Che
 fn confirmed_by_looks(stage: &Stage, policy: &AppPolicy, direction: Direction, row: &Record) -> Checked {
     let signal = &policy.site(direction.source()).signals[0];
     let span = signal.window.map_or(Duration::ZERO, |window| window.span);
-    let from = (row.at - span).mono;
     let mut looks = looks_before(stage, direction.source(), row);
+    // A rate is that of the last look, whatever it said.
+    let span = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
+    let from = looks.last().map_or(row.at.mono, |last| last.sent).saturating_sub(span);
     looks.retain(|look| look.tells());
     // A run lasts until a good look ends it, however long nothing is seen meanwhile.
     let run = looks.iter().rev().take_while(|look| look.verdict != Verdict::Up).count();
