@@ -306,6 +306,7 @@ fn step_event(step: &mut WorldStep, event: &[&str], name: &str) {
         ["loses-looks", times] => step.lose_looks = times.parse().unwrap(),
         ["drops-requests", times] => step.drop_requests = times.parse().unwrap(),
         ["looks-take", seconds] => step.look_takes = micros(seconds),
+        ["throttles-looks", times] => step.throttle_looks = times.parse().unwrap(),
         ["throttles", times] => step.throttles = times.parse().unwrap(),
         ["hides", seconds] => step.hidden = micros(seconds),
         ["undo-fails", times] => step.undo_fails = times.parse().unwrap(),

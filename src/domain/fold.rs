@@ -15,7 +15,7 @@ use super::run::LONGEST_WAIT;
 const TAKEN: Duration = Duration::from_secs(30);
 
 /// The part of the fold that concerns the open incident alone.
-pub(super) fn incident(incident: &mut Incident, entry: &Entry, at: Moment) {
+pub(super) fn incident(incident: &mut Incident, entry: &Entry, epoch: u64, at: Moment) {
     match entry {
         Entry::Commanded { wish, first_failed } => {
             // What put the site in doubt may have begun long before, and users were served.
@@ -79,16 +79,10 @@ pub(super) fn incident(incident: &mut Incident, entry: &Entry, at: Moment) {
             }
         }
         other => {
-            if let Some(run) = step_of(other).and_then(|name| incident.steps.get_mut(name)) {
-                step(run, other, at);
-            }
-            if let Entry::StepTrouble { step, code, .. } = other
-                && incident.plan.as_ref().and_then(|plan| plan.step(step)).is_some_and(PlannedStep::is_final)
-                && let Some(run) = incident.steps.get_mut(step).filter(|run| !run.heard && is_no_attempt(code))
-            {
-                // What nobody heard is as if it had never been asked for. Of a step that can be put back only its inspection
-                // tells: its request may be sent several times, and the answer is that to the last.
-                (run.touched, run.before) = (false, Value::Null);
+            let name = step_of(other);
+            let is_final = name.zip(incident.plan.as_ref()).and_then(|(name, plan)| plan.step(name)).is_some_and(PlannedStep::is_final);
+            if let Some(run) = name.and_then(|name| incident.steps.get_mut(name)) {
+                step(run, is_final, other, epoch, at);
             }
             if matches!(other, Entry::StepSkipped { .. }) {
                 incident.stuck = None;
@@ -105,8 +99,8 @@ pub(super) fn resumed(incident: &mut Incident, at: Moment) {
     }
 }
 
-/// The part of the fold that concerns one step.
-fn step(run: &mut StepRun, entry: &Entry, at: Moment) {
+/// The part of the fold that concerns one step, and whether it can be put back.
+fn step(run: &mut StepRun, is_final: bool, entry: &Entry, epoch: u64, at: Moment) {
     match entry {
         Entry::StepStarted { .. } => {
             run.state = StepState::Running;
@@ -118,7 +112,8 @@ fn step(run: &mut StepRun, entry: &Entry, at: Moment) {
         Entry::StepIntent { attempt, found, .. } => {
             run.state = StepState::Intended;
             run.attempts = *attempt;
-            run.applying = true;
+            // One before it that never came back may have been taken.
+            run.heard |= run.applying.replace(epoch).is_some();
             (run.requested, run.unseen) = (Some(at), run.backoff());
             if !run.touched {
                 run.before = found.clone();
@@ -126,7 +121,7 @@ fn step(run: &mut StepRun, entry: &Entry, at: Moment) {
             run.touched = true;
         }
         Entry::StepAsked { .. } => {
-            if std::mem::take(&mut run.applying) {
+            if run.applying.take().is_some() {
                 (run.requested, run.unseen, run.heard) = (Some(at), TAKEN, true);
             }
             // An answer that was on its way brings back no step that came to its end.
@@ -136,10 +131,17 @@ fn step(run: &mut StepRun, entry: &Entry, at: Moment) {
         }
         Entry::StepTrouble { code, words, .. } => {
             run.trouble = Some(words.clone());
-            if std::mem::take(&mut run.applying) {
+            if let Some(sent) = run.applying.take() {
                 (run.requested, run.unseen) = (Some(at), run.backoff());
-                run.turned_away += u32::from(is_no_attempt(code));
-                run.heard |= !is_no_attempt(code);
+                // Only who sent it hears what became of it: behind a takeover this is the trouble of a look.
+                let turned_away = sent == epoch && is_no_attempt(code);
+                run.turned_away += u32::from(turned_away);
+                run.heard |= !turned_away;
+                // What nobody heard is as if it had never been asked for. Of a step that can be put back only its inspection
+                // tells: its request may be sent several times, and the answer is that to the last.
+                if is_final && !run.heard {
+                    (run.touched, run.before) = (false, Value::Null);
+                }
             }
         }
         Entry::StepVerified { facts, .. } => {
@@ -151,7 +153,7 @@ fn step(run: &mut StepRun, entry: &Entry, at: Moment) {
             run.state = StepState::Failed;
             run.trouble = Some(words.clone());
             run.needs_person = *needs_person;
-            run.heard |= std::mem::take(&mut run.applying);
+            run.heard |= run.applying.take().is_some();
             run.ended = Some(at);
         }
         Entry::StepSkipped { .. } => {
@@ -208,22 +210,22 @@ mod tests {
         .iter()
         .enumerate()
         {
-            incident(&mut open, entry, at(second as i64));
+            incident(&mut open, entry, 1, at(second as i64));
         }
         let run = &open.steps["promote"];
         assert_eq!((run.started, run.permitted, run.attempts), (Some(at(0)), Some(at(1)), 2));
         assert_eq!((run.touched, &run.before), (true, &Value::from("first")));
 
         let retried = Entry::Retried { by: by() };
-        incident(&mut open, &Entry::Stuck { words: "it failed".into(), waits_for: "somebody".into() }, at(5));
-        incident(&mut open, &retried, at(6));
+        incident(&mut open, &Entry::Stuck { words: "it failed".into(), waits_for: "somebody".into() }, 1, at(5));
+        incident(&mut open, &retried, 1, at(6));
         let run = &open.steps["promote"];
         assert_eq!((run.touched, &run.before, run.attempts, &open.stuck), (true, &Value::from("first"), 0, &None));
         assert_eq!((run.state, run.started), (StepState::Waiting, None));
         assert_eq!(run.requested, Some(at(3)), "what was on its way still is");
         // What has come to a good end is not asked for again.
-        incident(&mut open, &Entry::StepVerified { step: name(), already: false, facts: Value::Null }, at(7));
-        incident(&mut open, &retried, at(8));
+        incident(&mut open, &Entry::StepVerified { step: name(), already: false, facts: Value::Null }, 1, at(7));
+        incident(&mut open, &retried, 1, at(8));
         assert_eq!(open.steps["promote"].state, StepState::Verified);
     }
 }

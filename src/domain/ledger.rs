@@ -334,7 +334,7 @@ impl Ledger {
                         }
                         _ => {}
                     }
-                    super::fold::incident(incident, other, at);
+                    super::fold::incident(incident, other, record.epoch, at);
                 }
             }
         }

@@ -378,7 +378,7 @@ fn troubled(step: &PlannedStep, run: &StepRun, error: &StepError, now: Moment) -
             let wait = Decision::default().doing(name, Work::Idle { until: now + run.backoff() });
             let said = run.trouble.as_deref() == Some(error.message.as_str());
             // What became of an attempt stands in the journal, so that nobody forgets it after a restart.
-            if said && !run.applying { wait } else { wait.then(trouble()) }
+            if said && run.applying.is_none() { wait } else { wait.then(trouble()) }
         }
         ErrorClass::AlreadySo => {
             Decision::entry(trouble()).and(Effect::Verify { step: name.clone() }).doing(name, Work::Out { since: now, on: Doing::Verify })

@@ -33,8 +33,8 @@ pub struct StepRun {
     pub attempts: u32,
     /// How many of these were turned away for their rate, unheard.
     pub turned_away: u32,
-    /// The latest `apply` has not come back yet.
-    pub applying: bool,
+    /// The takeover whose latest `apply` has not come back yet.
+    pub applying: Option<u64>,
     /// When the latest `apply` was sent, or came back in vain.
     pub requested: Option<Moment>,
     /// For how long after that nothing of it may be to be seen.
@@ -71,7 +71,7 @@ impl StepRun {
 
     /// True if its turn has come, and nothing of it is on its way, being read back, or asked of a person: a pause holds it here.
     pub fn is_between(&self) -> bool {
-        matches!(self.state, StepState::Running | StepState::Intended) && !self.applying && self.asks.is_none()
+        matches!(self.state, StepState::Running | StepState::Intended) && self.applying.is_none() && self.asks.is_none()
     }
 
     /// The wait after a trouble: doubles with each attempt.
@@ -99,7 +99,7 @@ impl Default for StepRun {
             ended: None,
             attempts: 0,
             turned_away: 0,
-            applying: false,
+            applying: None,
             requested: None,
             unseen: Duration::ZERO,
             touched: false,

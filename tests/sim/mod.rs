@@ -69,6 +69,8 @@ pub struct WorldStep {
     pub looks: u32,
     /// Looks at it that are lost, of those to come.
     pub lose_looks: usize,
+    /// How many inspections are turned away for their rate.
+    pub throttle_looks: u32,
     pub lose_answers: u32,
     pub drop_requests: u32,
     pub refuse: bool,
@@ -128,6 +130,7 @@ impl World {
             look_takes: 10 * MILLI,
             looks: 0,
             lose_looks: 0,
+            throttle_looks: 0,
             lose_answers: 0,
             drop_requests: 0,
             refuse: false,
@@ -714,6 +717,7 @@ impl Sim {
         let drained = fenced.and_then(|at| self.samples(now).into_iter().find(|sample| sample.at >= at && sample.seconds == 0.0));
         let step = self.world.steps.get_mut(name).expect("steps of the sim");
         let hidden = step.taken.is_some_and(|taken| now < taken + step.hidden);
+        let throttled = || StepError::new(ErrorClass::Retry, "Throttling", "rate exceeded");
         let lost = || StepError::new(ErrorClass::Retry, "lost", "the answer was lost");
         let on_facts = if name.starts_with("fence") {
             json!({"fence": "proven", "at": WALL + self.slept + step.on_since})
@@ -729,6 +733,10 @@ impl Sim {
             What::Inspect | What::Verify if step.lose_looks > 0 => {
                 step.lose_looks -= 1;
                 if what == What::Inspect { Report::Inspected(Err(lost())) } else { Report::Verified(Err(lost())) }
+            }
+            What::Inspect if step.throttle_looks > 0 => {
+                step.throttle_looks -= 1;
+                Report::Inspected(Err(throttled()))
             }
             What::Inspect if step.refuse => Report::Inspected(Err(StepError::new(ErrorClass::Refused, "refused", "the world will not"))),
             What::Inspect if step.asks => Report::Inspected(Ok(Inspection::Asks("go on? (asks the on-call)".into()))),
@@ -773,7 +781,7 @@ impl Sim {
             What::ApplyAnswers if step.blind && !step.on => return again(self, now + 100 * MILLI, What::ApplyAnswers),
             What::ApplyAnswers => Report::Applied(Ok(Value::Null)),
             What::ApplyLost => Report::Applied(Err(lost())),
-            What::ApplyThrottled => Report::Applied(Err(StepError::new(ErrorClass::Retry, "Throttling", "rate exceeded"))),
+            What::ApplyThrottled => Report::Applied(Err(throttled())),
             What::ApplyDenied => Report::Applied(Err(StepError::new(ErrorClass::NeedsPerson, "AccessDenied", "not allowed"))),
             What::Verify if step.on || step.blind => Report::Verified(Ok(on_facts)),
             What::Verify => return again(self, now + 100 * MILLI, What::Verify),

@@ -109,7 +109,7 @@ fn apply(
     let name = &planned.name;
     let intent = decision.entries.iter().position(|entry| matches!(entry, Entry::StepIntent { step, .. } if step == name));
     let permit = decision.entries.iter().position(|entry| matches!(entry, Entry::StepPermitted { step, .. } if step == name));
-    must(intent.is_some() && run.state == StepState::Intended && run.applying, "no intent of it is durable")?;
+    must(intent.is_some() && run.state == StepState::Intended && run.applying.is_some(), "no intent of it is durable")?;
     must(!incident.calling_off && !incident.aborted, "the move is called off or aborted")?;
     let final_or_traffic = planned.is_final() || planned.class == Class::Traffic;
     must(!final_or_traffic || permit.is_some_and(|permit| Some(permit) < intent), "there was no second look before it")?;
