@@ -183,14 +183,29 @@ mod tests {
         let name = || "promote".to_owned();
         let asks = |attempt| Entry::StepIntent { step: name(), attempt, found: Value::Null };
         let trouble = |code: &str| Entry::StepTrouble { step: name(), code: code.to_owned(), words: String::new() };
-        step(&mut run, &asks(1), Moment::default());
-        step(&mut run, &trouble("Throttling"), Moment::default());
+        step(&mut run, false, &asks(1), 1, Moment::default());
+        step(&mut run, false, &trouble("Throttling"), 1, Moment::default());
         // The look before the next try is throttled as well: no call of ours was out.
-        step(&mut run, &trouble("Throttling"), Moment::default());
+        step(&mut run, false, &trouble("Throttling"), 1, Moment::default());
         assert_eq!((run.attempts, run.turned_away), (1, 1));
-        step(&mut run, &asks(2), Moment::default());
-        step(&mut run, &trouble("timeout"), Moment::default());
+        step(&mut run, false, &asks(2), 1, Moment::default());
+        step(&mut run, false, &trouble("timeout"), 1, Moment::default());
         assert_eq!((run.attempts, run.turned_away), (2, 1), "what may have been done is an attempt");
+    }
+
+    #[test]
+    fn a_final_step_that_nobody_heard_was_never_asked_for_and_behind_a_takeover_nobody_knows() {
+        let name = || "promote".to_owned();
+        let asks = |attempt| Entry::StepIntent { step: name(), attempt, found: "first".into() };
+        let turned_away = Entry::StepTrouble { step: name(), code: "InvalidDBInstanceState".to_owned(), words: String::new() };
+        let after = |entries: &[(&Entry, u64)]| {
+            let mut run = StepRun::default();
+            entries.iter().for_each(|(entry, epoch)| step(&mut run, true, entry, *epoch, Moment::default()));
+            (run.touched, run.before == "first", run.turned_away)
+        };
+        assert_eq!(after(&[(&asks(1), 1), (&turned_away, 1)]), (false, false, 1));
+        assert_eq!(after(&[(&asks(1), 1), (&turned_away, 2)]), (true, true, 0), "a look of who took over");
+        assert_eq!(after(&[(&asks(1), 1), (&asks(2), 2), (&turned_away, 2)]), (true, true, 1), "the first never came back");
     }
 
     #[test]
