@@ -113,22 +113,13 @@ pub(super) fn config(path: &Path, tree: Map<String, Value>, catalogue: &dyn Cata
     (config, noted)
 }
 
-/// The admin socket and the journal's directory, if nothing is wrong with these two.
-pub(super) fn reach(tree: &Map<String, Value>) -> Option<(PathBuf, PathBuf)> {
-    let (found, problems) = places(tree);
-    problems.is_empty().then_some(found)
-}
-
-/// What is wrong with these two.
-pub(super) fn reach_problems(tree: &Map<String, Value>) -> Vec<Problem> {
-    places(tree).1
-}
-
-fn places(tree: &Map<String, Value>) -> ((PathBuf, PathBuf), Vec<Problem>) {
+/// The admin socket and the journal's directory, or what is wrong with these two.
+pub(super) fn reach(tree: &Map<String, Value>) -> Result<(PathBuf, PathBuf), Vec<Problem>> {
     let problems = Problems::default();
     let table = Table::new("", tree.clone(), &problems).table("daemon");
     let found = (admin_socket(&table), state_dir(&table));
-    (found, problems.take())
+    let problems = problems.take();
+    if problems.is_empty() { Ok(found) } else { Err(problems) }
 }
 
 fn daemon(judge: &Judge<'_>, table: &Table) -> Option<DaemonConfig> {

@@ -287,7 +287,7 @@ fn reach_text(found: Found, environment: Vec<(String, String)>, catalogue: &dyn 
     let names = tree.get("app").and_then(Value::as_array).into_iter().flatten().filter_map(|app| app.get("name")?.as_str());
     let apps: Vec<String> = names.map(str::to_owned).collect();
     let (_, mut problems) = check::config(path, tree, catalogue);
-    if let Some((admin_socket, state_dir)) = places {
+    if let Ok((admin_socket, state_dir)) = places {
         return Ok(Reach { path: path.to_owned(), admin_socket, state_dir, apps, problems: problems.len(), broken: None });
     }
     read::name_overrides(&mut problems, &environment);
@@ -298,14 +298,19 @@ fn reach_text(found: Found, environment: Vec<(String, String)>, catalogue: &dyn 
 fn reach_without(broken: ConfigErrors, environment: &[(String, String)]) -> Result<Reach, ConfigErrors> {
     let places: Vec<(String, String)> = environment.iter().filter(|(name, _)| read::names_a_place(name)).cloned().collect();
     let tree = read::tree(&broken.file, "", &places)?;
-    if let Some((admin_socket, state_dir)) = check::reach(&tree) {
-        let problems = broken.problems.len();
-        return Ok(Reach { path: broken.file.clone(), admin_socket, state_dir, apps: Vec::new(), problems, broken: Some(broken) });
+    let ConfigErrors { file, mut problems } = broken;
+    match check::reach(&tree) {
+        Ok((admin_socket, state_dir)) => {
+            let (path, count) = (file.clone(), problems.len());
+            let broken = Some(ConfigErrors { file, problems });
+            Ok(Reach { path, admin_socket, state_dir, apps: Vec::new(), problems: count, broken })
+        }
+        Err(wrong) => {
+            problems.extend(wrong);
+            read::name_overrides(&mut problems, environment);
+            Err(ConfigErrors { file, problems })
+        }
     }
-    let mut problems = broken.problems;
-    problems.extend(check::reach_problems(&tree));
-    read::name_overrides(&mut problems, environment);
-    Err(ConfigErrors { file: broken.file, problems })
 }
 
 #[cfg(test)]

@@ -153,10 +153,11 @@ impl App {
             let mut signals = Vec::new();
             for (place, was) in places.enumerate() {
                 signals.push(was.map(|was| self.signals[at][was].clone()).unwrap_or_default());
-                let known = was.and_then(|was| lags.remove(&(site, was)));
-                self.lags.extend(known.map(|known| ((site, place), known)));
-                self.replica.extend(was.and_then(|was| replica.remove(&(site, was))).map(|state| ((site, place), state)));
-                self.link.extend(was.and_then(|was| link.remove(&(site, was))).map(|state| ((site, place), state)));
+                let Some(was) = was.map(|was| (site, was)) else { continue };
+                let place = (site, place);
+                self.lags.extend(lags.remove(&was).map(|known| (place, known)));
+                self.replica.extend(replica.remove(&was).map(|state| (place, state)));
+                self.link.extend(link.remove(&was).map(|state| (place, state)));
             }
             self.signals[at] = signals;
         }

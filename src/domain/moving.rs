@@ -122,8 +122,7 @@ pub(super) fn next(app: &App, around: &Around, now: Moment) -> Option<Decision> 
     }
     // Counted from the plan, and anew from a person's `retry` or `skip`: else a late one would be stuck again at once.
     let since = incident.resumed.map_or(app.ledger.since, |resumed| resumed.max(app.ledger.since));
-    let waits = is_paused(app, incident) && incident.heeds_pause();
-    if !waits && now.since(since) >= app.policy.move_timeout {
+    if !stands_still(app, incident) && now.since(since) >= app.policy.move_timeout {
         let waiting: Vec<&str> = plan.steps.iter().filter(|step| !ended(step)).map(|step| step.name.as_str()).collect();
         let words = format!(
             "not done within move_timeout {}; still open: {}",
@@ -196,9 +195,14 @@ pub(super) fn is_paused(app: &App, incident: &Incident) -> bool {
     app.ledger.paused.is_some() && !incident.despite_pause
 }
 
+/// True while a pause holds the move and costs it none of its time.
+fn stands_still(app: &App, incident: &Incident) -> bool {
+    app.ledger.paused.is_some() && incident.heeds_pause()
+}
+
 /// True of a step that a pause holds back, and whose time does not run.
 fn is_held(app: &App, incident: &Incident, run: &StepRun) -> bool {
-    is_paused(app, incident) && incident.heeds_pause() && run.is_between()
+    stands_still(app, incident) && run.is_between()
 }
 
 fn start(app: &App, incident: &Incident, plan: &Plan, step: &PlannedStep, now: Moment) -> Option<Decision> {
@@ -227,15 +231,14 @@ fn drive(app: &App, around: &Around, incident: &Incident, step: &PlannedStep, ru
     let since = run.started.unwrap_or(now);
     let idle = Work::default();
     let work = app.work.get(name).unwrap_or(&idle);
-    let mut late = now.since(since) >= step.deadline;
+    // What a pause holds back does not fail by that: its time begins when the pause is over.
+    let late = now.since(since) >= step.deadline && !is_held(app, incident, run);
     if let Some((asked, _)) = &run.asks {
         // Nothing is looked at meanwhile: only a person's word ends it, or its time.
         let words = || format!("nobody answered within {}; it asked: {asked}", humantime::format_duration(step.deadline));
         let failed = || Entry::StepFailed { step: name.clone(), code: "no-answer".into(), words: words(), needs_person: false };
         return late.then(|| Decision::entry(failed()).doing(name, Work::default()));
     }
-    // What a pause holds back does not fail by that: its time begins when the pause is over.
-    late &= !is_held(app, incident, run);
     // Its time may have run out while nobody watched: then it is looked at until one look tells, and not asked for again.
     let waking = since.mono < around.awake.mono && now.since(around.awake) < LAST_LOOK;
     let answered = match work {

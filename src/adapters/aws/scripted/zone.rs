@@ -99,11 +99,17 @@ fn info(number: usize, status: &str) -> String {
     element("ChangeInfo", inside + &element("SubmittedAt", "2026-01-01T00:00:00Z"))
 }
 
-fn check(inverted: bool) -> String {
+/// `GetHealthCheck`'s answer, with the elements of the check's configuration.
+fn check(id: &str, config: String) -> String {
+    let rest = element("CallerReference", "x") + &element("HealthCheckConfig", config) + &element("HealthCheckVersion", 1);
+    element("GetHealthCheckResponse", element("HealthCheck", element("Id", id) + &rest))
+}
+
+/// The switch's own check.
+fn switch(inverted: bool) -> String {
     let config = "<Type>HTTP</Type><FullyQualifiedDomainName>switches.s3.eu-west-1.amazonaws.com</FullyQualifiedDomainName>\
                   <ResourcePath>/shop/failed-over</ResourcePath><RequestInterval>10</RequestInterval><FailureThreshold>3</FailureThreshold>";
-    let config = element("HealthCheckConfig", config.to_owned() + &element("Inverted", inverted));
-    element("HealthCheck", element("Id", "hc-1") + &element("CallerReference", "x") + &config + &element("HealthCheckVersion", 1))
+    check("hc-1", config.to_owned() + &element("Inverted", inverted))
 }
 
 impl World for Zone {
@@ -117,15 +123,12 @@ impl World for Zone {
             }
             "GetChange" => xml(200, element("GetChangeResponse", info(self.changes, "INSYNC"))),
             "GetHealthCheck" if heard.path.ends_with("/hc-1") => match self.inverted {
-                Some(inverted) => xml(200, element("GetHealthCheckResponse", check(inverted))),
+                Some(inverted) => xml(200, switch(inverted)),
                 None => refusal(heard, 404, "NoSuchHealthCheck", "No health check exists with the specified ID."),
             },
             "GetHealthCheck" => {
                 let config = element("Type", "HTTPS") + &element("FullyQualifiedDomainName", "shop.example.com");
-                let id = element("Id", heard.path.rsplit('/').next().unwrap_or_default());
-                let check =
-                    id + "<CallerReference>r</CallerReference>" + &element("HealthCheckConfig", config) + &element("HealthCheckVersion", 1);
-                xml(200, element("GetHealthCheckResponse", element("HealthCheck", check)))
+                xml(200, check(heard.path.rsplit('/').next().unwrap_or_default(), config))
             }
             "DescribeLoadBalancers" => {
                 let balancer =
