@@ -27,6 +27,7 @@ pub const FAULTS: &[&str] = &[
     "site-wrong-body",
     "site-slow",
     "site-brown-out",
+    "site-half-dead",
     "site-mended",
     "app-stopped",
     "app-started",

@@ -25,6 +25,9 @@ pub const PEERS: &[&str] = &[
     "route53/global",
 ];
 
+/// All addresses of a load balancer but one are dead.
+pub const HALF_DEAD: SiteMode = SiteMode::Share { fraction: 0.75 };
+
 /// What a new config says otherwise.
 #[derive(Debug, Clone, Copy)]
 pub enum Change {
@@ -72,6 +75,8 @@ impl Change {
 pub enum Deed {
     Dark(&'static str, bool),
     Mode(Site, SiteMode),
+    /// Its addresses die but for one, and nothing else happens for long: three looks of four fail, in no run that lasts.
+    HalfDead(Site),
     App(Site, bool),
     InstanceDies,
     NoCapacity(bool),
@@ -157,12 +162,14 @@ fn deed(rng: &mut SmallRng) -> Deed {
                 SiteMode::WrongBody,
                 SiteMode::Slow { millis: 1_000 },
                 SiteMode::Share { fraction: 0.5 },
+                HALF_DEAD,
                 SiteMode::Ok,
                 SiteMode::Ok,
             ];
             Deed::Mode(site, modes.choose(rng).cloned().unwrap_or(SiteMode::Ok))
         }
         20..25 => Deed::App(site, rng.random_bool(0.4)),
+        25 if rng.random_bool(0.4) => Deed::HalfDead(site),
         25..27 => Deed::InstanceDies,
         27 => Deed::NoCapacity(rng.random_bool(0.6)),
         28 => Deed::Refill,
@@ -325,6 +332,7 @@ impl Stage {
             | Deed::Boot { .. }
             | Deed::Reload(_)
             | Deed::MetricForLong(_)
+            | Deed::HalfDead(_)
             | Deed::Person(_) => return,
         };
         self.coverage.fault(name);

@@ -15,7 +15,7 @@ use watchover::lab::world::{Ask, SiteName as Site, SiteReply};
 use watchover::runtime::metrics::Metrics;
 
 use crate::coverage::Coverage;
-use crate::deeds::{Deed, script};
+use crate::deeds::{Deed, HALF_DEAD, script};
 use crate::doors::lag_is_whole;
 use crate::invariants;
 use crate::life::{Daemon, Machine};
@@ -30,10 +30,14 @@ pub const SETTLES: Duration = Duration::from_secs(120);
 const METRIC_IS_OLD: Duration = Duration::from_secs(330);
 /// Until a metric that is mended has a datapoint that one can read: one a minute, two minutes late.
 const DATAPOINT: Duration = Duration::from_secs(200);
+/// Until a rate tells for long that a site is half dead: two windows, and time to decide.
+const HALF_DEAD_FOR: Duration = Duration::from_secs(80);
 /// How often users write.
 const WRITES_EVERY: Duration = Duration::from_millis(400);
 /// How often the state is judged while nothing is written: requests alone can break something, too.
 const JUDGED_EVERY: Duration = Duration::from_millis(250);
+/// How often in a row an app may be judged undecided: what a disk kept back is decided soon after.
+const UNDECIDED: u32 = 20;
 
 /// What came of a history.
 pub struct End {
@@ -86,6 +90,7 @@ pub struct History {
     metrics: Arc<Metrics>,
     pub rng: SmallRng,
     judged: (usize, usize),
+    undecided: u32,
     pub told: Vec<String>,
 }
 
@@ -98,8 +103,18 @@ pub async fn play(seed: u64, keep: Option<&[usize]>, metrics: &Arc<Metrics>) -> 
     let stage: Shared = Arc::new(std::sync::Mutex::new(Stage::new(seed)));
     let step: Arc<AtomicI64> = Arc::default();
     let machine = Machine::new(&stage, &step);
-    let mut history =
-        History { stage, machine, step, daemon: None, policy, metrics: Arc::clone(metrics), rng, judged: (0, 0), told: Vec::new() };
+    let mut history = History {
+        stage,
+        machine,
+        step,
+        daemon: None,
+        policy,
+        metrics: Arc::clone(metrics),
+        rng,
+        judged: (0, 0),
+        undecided: 0,
+        told: Vec::new(),
+    };
     match history.run(calm, deeds, keep).await {
         Ok(()) => Ok(history.end()),
         Err(words) => {
@@ -209,6 +224,13 @@ impl History {
 
     fn judge(&mut self) -> Result<(), String> {
         let stage = lock(&self.stage);
+        // Where a disk takes nothing, nothing is decided.
+        let undecided = self.daemon.is_some() && stage.disk == Disk::Well;
+        let words = invariants::undecided(&stage, &self.policy, self.machine.clock.now().mono).filter(|_| undecided);
+        self.undecided = if words.is_some() { self.undecided + 1 } else { 0 };
+        if let Some(words) = words.filter(|_| self.undecided > UNDECIDED) {
+            return Err(format!("decides: {words}"));
+        }
         let seen = (stage.rows.len(), stage.requests.len());
         if self.judged == seen {
             return Ok(());
@@ -297,6 +319,11 @@ impl History {
             Deed::MetricForLong(mode) => {
                 lock(&self.stage).undergo(Deed::Metric(mode));
                 self.pass(METRIC_IS_OLD).await?;
+            }
+            Deed::HalfDead(site) => {
+                lock(&self.stage).undergo(Deed::Mode(site, HALF_DEAD));
+                lock(&self.stage).coverage.fault("site-half-dead");
+                self.pass(HALF_DEAD_FOR).await?;
             }
             Deed::Person(which) => self.person(which).await,
             other => lock(&self.stage).undergo(other),

@@ -9,6 +9,7 @@ use watchover::domain::policy::AppPolicy;
 use watchover::runtime::control::fold;
 
 use self::figures::figures;
+pub use self::looks::undecided;
 use self::looks::{never_on_ignorance, permitted, recovered};
 use crate::stage::{Seen, Stage};
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use watchover::domain::ledger::{Entry, GateState, Record};
-use watchover::domain::model::{Direction, Moment, SiteName, Subject, Trigger, Verdict};
+use watchover::domain::model::{Direction, Moment, SiteName, State, Subject, Trigger, Verdict};
 use watchover::domain::policy::AppPolicy;
 
 use super::Checked;
@@ -163,4 +163,35 @@ pub fn permitted(stage: &Stage, policy: &AppPolicy, from: usize) -> Checked {
         }
     }
     Ok(())
+}
+
+/// A site that has failed at seven looks of ten for two windows is known to be lost, however its good looks are spread: words, if
+/// its app merely suspects it still.
+pub fn undecided(stage: &Stage, policy: &AppPolicy, now: i64) -> Option<String> {
+    let opened = stage.rows.iter().rposition(|row| matches!(row.entry, Entry::Opened { .. }))?;
+    let Entry::Opened { trigger: Trigger::Outage, direction, .. } = &stage.rows[opened].entry else { return None };
+    let since = &stage.rows[opened..];
+    // What begins anew is counted anew.
+    let anew =
+        |row: &&Record| matches!(row.entry, Entry::Opened { .. } | Entry::Started { .. } | Entry::Gap { .. } | Entry::ClockStepped { .. });
+    let suspected = since.iter().all(|row| row.entry.leads(State::Suspect).is_none_or(|to| to == State::Suspect));
+    let begun = since.iter().rfind(anew)?;
+    let signal = &policy.site(direction.source()).signals[0];
+    let window = signal.window?;
+    let span = i64::try_from(window.span.as_micros()).unwrap_or(i64::MAX);
+    let from = now - 2 * span;
+    if !suspected || begun.at.mono > from {
+        return None;
+    }
+    let subject = Some(Subject::Signal(direction.source(), 0));
+    let looks: Vec<&Seen> =
+        stage.seen.iter().rev().take_while(|look| look.done >= from).filter(|look| look.is_of(subject, begun)).collect();
+    let ill = |from: i64, to: i64| {
+        let part: Vec<&&Seen> = looks.iter().filter(|look| (from..to).contains(&look.sent)).collect();
+        let failed = part.iter().filter(|look| matches!(look.verdict, Verdict::Down(_))).count();
+        part.len() >= window.min_looks && failed * 10 >= part.len() * 7
+    };
+    let told = looks.iter().all(|look| look.tells());
+    (told && ill(from, now - span) && ill(now - span, now))
+        .then(|| format!("suspected since {:.1}s, though most looks fail", begun.at.mono as f64 / 1e6))
 }
