@@ -14,7 +14,7 @@ use watchover::domain::gates::{Around, Found, Preflight, View};
 use watchover::domain::health::SignalHealth;
 use watchover::domain::ledger::{Entry, GateState, Ledger, Left, Pause, Record, Wish};
 use watchover::domain::model::{
-    Cause, Direction, Finding, LagSample, Look, Mode, Moment, ReplicaState, SiteName, State, Subject, Trigger, Verdict,
+    Cause, Direction, Finding, LagSample, Look, Mode, Moment, ReplicaReading, ReplicaState, SiteName, State, Subject, Trigger, Verdict,
 };
 use watchover::domain::orders::Order;
 use watchover::domain::plan::{Class, OnFailure, Plan, PlannedStep};
@@ -178,6 +178,7 @@ fn a08_a_way_back_that_leaves_the_data_behind_has_no_figure_and_is_not_free() {
             View { policy: &policy, ledger: &ledger, signals, lags: &lags, preflight: None, around: &around, now: at(5), telling: true };
         let (_, gates, exposure) = view.gates(Direction::ToPrimary, Point::Start);
         assert_eq!((exposure.seconds, exposure.assumption), (None, Assumption::DataStays), "{}", exposure.words());
+        assert!(exposure.words().ends_with("what was written since stays behind"), "{}", exposure.words());
         gates.into_iter().find(|gate| gate.name == "data-loss").unwrap().state
     };
     assert_eq!(gate(None, false), GateState::Asks);
@@ -296,12 +297,13 @@ fn nothing_is_lost_only_if_every_database_was_seen_drained_behind_every_fence() 
     let proven = |second: i64| json!({"fence": "proven", "at": second * SECOND});
     let drained = |second: i64| json!({"drain": {"drained": true, "evidence": sample(second)}});
     let undrained = json!({"drain": {"drained": false, "evidence": sample(90)}});
-    let loss = |facts: &[(&str, i64, Value)]| {
-        let (ledger, policy, around, lags) = (two_of_each(facts), sim::policy(), Around::default(), Lags::new());
+    let loss_of = |ledger: Ledger| {
+        let (policy, around, lags) = (sim::policy(), Around::default(), Lags::new());
         let (policy, ledger, around, lags) = (&policy, &ledger, &around, &lags);
         View { policy, ledger, signals: [&[], &[]], lags, preflight: None, around, now: at(200), telling: false }
             .exposure(Direction::ToStandby)
     };
+    let loss = |facts: &[(&str, i64, Value)]| loss_of(two_of_each(facts));
     let fences = [("fence", 66, proven(70)), ("fence-2", 66, proven(72))];
     let with = |more: &[(&'static str, i64, Value)]| [&fences[..], more].concat();
     let found = loss(&with(&[("promote", 80, drained(90)), ("promote-2", 80, drained(95))]));
@@ -312,6 +314,30 @@ fn nothing_is_lost_only_if_every_database_was_seen_drained_behind_every_fence() 
     }
     let one_fence = [("fence", 66, proven(70)), ("promote", 80, drained(90)), ("promote-2", 80, drained(95))];
     assert_eq!(loss(&one_fence).seconds, None);
+    // What answers behind its fence has not been drained.
+    let seen = |second: i64| {
+        let mut ledger = two_of_each(&with(&[("promote", 80, drained(90)), ("promote-2", 80, drained(95))]));
+        let words = "primary.alb answers".to_owned();
+        ledger.apply(&row(100, Entry::OldSiteSeen { incident: "shop-1".into(), site: SiteName::Primary, at: at(second), words })).unwrap();
+        loss_of(ledger).assumption
+    };
+    assert_eq!((seen(71), seen(99)), (Assumption::Drained, Assumption::OldSiteSeen));
+}
+
+/// Our own way to the front door may have been cut long before: until one interval before its first failed look the site was
+/// seen well, and by the end of that look it was gone.
+#[test]
+fn writes_end_with_the_site_where_only_we_had_lost_its_front_door() {
+    let end_of_writes = |front_door_lost: i64| {
+        let (policy, around, lags) = (sim::policy(), Around::default(), Lags::new());
+        let mut ledger = two_of_each(&[]);
+        ledger.apply(&row(64, Entry::FrontDoorLost { at: Moment { mono: front_door_lost, wall: front_door_lost } })).unwrap();
+        let (policy, ledger, around, lags) = (&policy, &ledger, &around, &lags);
+        let view = View { policy, ledger, signals: [&[], &[]], lags, preflight: None, around, now: at(200), telling: false };
+        view.exposure(Direction::ToStandby).end_of_writes
+    };
+    assert_eq!(end_of_writes(59 * SECOND), 59 * SECOND);
+    assert_eq!(end_of_writes(59 * SECOND - 1), 60 * SECOND + 800_000, "the first failed look and its time limit");
 }
 
 #[test]
@@ -354,4 +380,32 @@ fn the_site_that_was_left_is_watched_for_a_day_by_what_speaks_with_it() {
     assert!(!seen("http", 79, true), "before its data had moved");
     assert!(seen("http", 80, true) && seen("http", 100 + DAY - 1, true));
     assert!(!seen("http", 100 + DAY, true));
+}
+
+/// A site whose database is a replica again answers by right; what cannot be read changes nothing.
+#[test]
+fn a_site_that_was_left_is_astray_while_its_database_stands_alone() {
+    let seen = |readings: &[ReplicaState]| {
+        let left = Left { incident: "shop-1".into(), site: SiteName::Standby, since: at(80), closed: at(100) };
+        let ledger = Ledger { active: Some(SiteName::Primary), left: Some(left), ..Ledger::default() };
+        let mut app = App::new(sim::policy().into(), ledger, 1);
+        let mut look = |signal, finding| {
+            let subject = Subject::Signal(SiteName::Standby, signal);
+            app.observe(Input::Look(Look { subject, sent: at(101), done: at(101), finding }));
+        };
+        look(0, Finding::new(Verdict::Up, "200"));
+        for state in readings {
+            let mut finding = Finding::new(Verdict::Unknown(Cause::TimedOut), "replica");
+            finding.replica = Some(ReplicaReading { state: *state, samples: Vec::new() });
+            look(1, finding);
+        }
+        app.preflight_sent(at(101));
+        let next = app.next(&Around::default(), at(101));
+        next.is_some_and(|decision| matches!(decision.entries[..], [Entry::OldSiteSeen { .. }]))
+    };
+    assert!(!seen(&[]), "not read yet");
+    assert!(seen(&[ReplicaState::NotAReplica]));
+    assert!(seen(&[ReplicaState::NotAReplica, ReplicaState::Unknown]));
+    assert!(!seen(&[ReplicaState::NotAReplica, ReplicaState::Replicating]));
+    assert!(!seen(&[ReplicaState::Unknown]));
 }

@@ -175,7 +175,8 @@ mod tests {
 
     use super::*;
     use crate::domain::fixtures::{at, by, opened, record};
-    use crate::domain::ledger::Ledger;
+    use crate::domain::ledger::{Ledger, Wish};
+    use crate::domain::model::State;
 
     #[test]
     fn only_a_call_that_was_turned_away_for_its_rate_is_no_attempt() {
@@ -209,6 +210,22 @@ mod tests {
     }
 
     #[test]
+    fn what_went_before_the_clock_of_a_command_is_no_phase_of_it() {
+        let spent = |graceful: bool, confirmed: bool| {
+            let mut ledger = Ledger::default();
+            ledger.apply(&record(opened(None), 0)).unwrap();
+            let mut open = ledger.incident.unwrap();
+            open.spent.insert(State::Suspect, Duration::from_secs(7));
+            open.confirmed = confirmed.then(|| at(3));
+            let wish = Wish { by: by(), accept_loss: None, shown: None, force: false, graceful };
+            incident(&mut open, &Entry::Commanded { wish, first_failed: None }, 1, at(9));
+            !open.spent.is_empty()
+        };
+        assert!(spent(false, true), "its clock is that of the outage");
+        assert_eq!([spent(false, false), spent(true, false), spent(true, true)], [false; 3]);
+    }
+
+    #[test]
     fn what_was_done_outlives_restarts_and_retries_and_what_stood_there_before_is_kept_once() {
         let name = || "promote".to_owned();
         let asks = |attempt, found: &str| Entry::StepIntent { step: name(), attempt, found: found.into() };
@@ -236,6 +253,7 @@ mod tests {
         incident(&mut open, &retried, 1, at(6));
         let run = &open.steps["promote"];
         assert_eq!((run.touched, &run.before, run.attempts, &open.stuck), (true, &Value::from("first"), 0, &None));
+        assert_eq!((run.heard, run.retried, run.permitted), (true, true, Some(at(1))), "what may have been taken, and a person's word");
         assert_eq!((run.state, run.started), (StepState::Waiting, None));
         assert_eq!(run.requested, Some(at(3)), "what was on its way still is");
         // What has come to a good end is not asked for again.

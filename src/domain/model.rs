@@ -372,6 +372,11 @@ mod tests {
         assert_eq!(now.rfc3339(), "2023-11-14T22:14:10.000Z");
         assert_eq!(rfc3339(1_700_000_000_123_456), "2023-11-14T22:13:20.123Z");
         assert_eq!(rfc3339(i64::MAX), i64::MAX.to_string());
+        let second = Duration::from_secs(1);
+        assert_eq!(now - second, Moment { mono: 49_000_000, wall: 1_700_000_049_000_000 });
+        assert_eq!(now + second - second, now);
+        let (soon, never) = (now + 9 * second, now + Duration::MAX);
+        assert!(soon < never && never.since(soon) > Duration::from_secs(86_400 * 365 * 10_000), "what no clock holds is far away");
     }
 
     #[test]

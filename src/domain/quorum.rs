@@ -305,6 +305,19 @@ mod tests {
     }
 
     #[test]
+    fn a_site_fails_from_its_first_bad_look_on_by_the_signals_that_know_something() {
+        let policy = sites(DownWhen::All, 1);
+        let since = |looks: [&[Verdict]; 3]| {
+            let signals: Vec<_> = policy.signals.iter().zip(looks).map(|(policy, looks)| health(policy, looks)).collect();
+            failing(&policy, &signals, at(4))
+        };
+        assert_eq!(since([&[UP, UP, UP, DOWN]; 3]), Some(at(4)), "no run is long enough yet");
+        assert_eq!(since([&[DOWN, DOWN, DOWN, BLIND]; 3]), Some(at(1)), "down, and unseen since");
+        assert_eq!(since([&[UP, UP, UP, DOWN], &[BLIND; 4], &[BLIND; 4]]), Some(at(4)), "who sees nothing does not say that it is well");
+        assert_eq!(since([&[UP, UP, UP, DOWN], &[UP; 4], &[BLIND; 4]]), None);
+    }
+
+    #[test]
     fn a_signal_that_does_not_count_neither_trips_nor_casts_doubt() {
         let mut policy = sites(DownWhen::Any, 1);
         policy.signals[0].counts = false;
