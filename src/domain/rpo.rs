@@ -267,6 +267,7 @@ mod tests {
     fn without_a_sample_there_is_no_number() {
         let found = exposure(&[], Writes::default(), at(5));
         assert_eq!((found.seconds, found.assumption), (None, Assumption::WritesUntilNow));
+        assert_eq!(found.words(), "unknown: no lag sample from before the outage that means something");
     }
 
     #[test]
