@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sim::{Answer, SECOND, Sim, by};
-use watchover::domain::decide::{App, Input};
+use watchover::domain::decide::{App, Front, Input};
 use watchover::domain::gates::{Around, Found, Preflight, View};
 use watchover::domain::health::SignalHealth;
 use watchover::domain::ledger::{Entry, GateState, Ledger, Left, Pause, Record, Wish};
@@ -45,9 +45,19 @@ fn a11_one_replica_of_two_that_was_never_read_leaves_the_loss_unknown() {
     let loss = |read: &[(usize, i64)]| {
         let lags: Lags = read.iter().map(|&(signal, at)| ((SiteName::Standby, signal), vec![sample(at)])).collect();
         let (policy, ledger, around) = (&policy, &ledger, &around);
-        View { policy, ledger, signals: [&[], &[]], lags: &lags, preflight: None, around, now: at(600), telling: false }
-            .exposure(Direction::ToStandby)
-            .seconds
+        View {
+            policy,
+            ledger,
+            signals: [&[], &[]],
+            lags: &lags,
+            front: &Front::default(),
+            preflight: None,
+            around,
+            now: at(600),
+            telling: false,
+        }
+        .exposure(Direction::ToStandby)
+        .seconds
     };
     assert_eq!(loss(&[(1, 540)]), None);
     assert_eq!(loss(&[(1, 540), (2, 480)]), Some(122.0));
@@ -65,7 +75,7 @@ fn a_step_that_would_be_refused_holds_the_move_back_unless_it_goes_on_without_it
         let preflight = Preflight { direction: Direction::ToStandby, at: at(50), steps, autonomy: BTreeMap::new() };
         let (ledger, around, lags, unseen) = (&Ledger::default(), &Around::default(), &Lags::new(), unseen(&policy));
         let (signals, preflight) = (unseen.each_ref().map(Vec::as_slice), Some(&preflight));
-        let view = View { policy: &policy, ledger, signals, lags, preflight, around, now: at(60), telling: true };
+        let view = View { policy: &policy, ledger, signals, lags, front: &Front::default(), preflight, around, now: at(60), telling: true };
         let gate = view.gates(Direction::ToStandby, Point::Start).1.into_iter().find(|gate| gate.name == "preflight").unwrap();
         (gate.state, gate.words)
     };
@@ -108,7 +118,7 @@ fn a10_a_command_opens_the_gates_that_stand_for_a_persons_word() {
         }
         let (policy, ledger, around, lags, unseen) = (&policy, &ledger, &around, &Lags::new(), unseen(&policy));
         let signals = unseen.each_ref().map(Vec::as_slice);
-        let view = View { policy, ledger, signals, lags, preflight: None, around, now: at(5), telling: true };
+        let view = View { policy, ledger, signals, lags, front: &Front::default(), preflight: None, around, now: at(5), telling: true };
         view.gates(direction, Point::Start).1
     };
     let shut = |direction: Direction, force: Option<bool>, change: fn(&mut Ledger, &mut AppPolicy, &mut Around)| {
@@ -174,8 +184,17 @@ fn a08_a_way_back_that_leaves_the_data_behind_has_no_figure_and_is_not_free() {
         ledger.apply(&row(5, Entry::Commanded { wish, first_failed: None })).unwrap();
         let (around, lags, unseen) = (Around { max_groups: 1, ..Around::default() }, Lags::new(), unseen(&policy));
         let signals = unseen.each_ref().map(Vec::as_slice);
-        let view =
-            View { policy: &policy, ledger: &ledger, signals, lags: &lags, preflight: None, around: &around, now: at(5), telling: true };
+        let view = View {
+            policy: &policy,
+            ledger: &ledger,
+            signals,
+            lags: &lags,
+            front: &Front::default(),
+            preflight: None,
+            around: &around,
+            now: at(5),
+            telling: true,
+        };
         let (_, gates, exposure) = view.gates(Direction::ToPrimary, Point::Start);
         assert_eq!((exposure.seconds, exposure.assumption), (None, Assumption::DataStays), "{}", exposure.words());
         assert!(exposure.words().ends_with("what was written since stays behind"), "{}", exposure.words());
@@ -300,7 +319,7 @@ fn nothing_is_lost_only_if_every_database_was_seen_drained_behind_every_fence() 
     let loss_of = |ledger: Ledger| {
         let (policy, around, lags) = (sim::policy(), Around::default(), Lags::new());
         let (policy, ledger, around, lags) = (&policy, &ledger, &around, &lags);
-        View { policy, ledger, signals: [&[], &[]], lags, preflight: None, around, now: at(200), telling: false }
+        View { policy, ledger, signals: [&[], &[]], lags, front: &Front::default(), preflight: None, around, now: at(200), telling: false }
             .exposure(Direction::ToStandby)
     };
     let loss = |facts: &[(&str, i64, Value)]| loss_of(two_of_each(facts));
@@ -333,7 +352,17 @@ fn writes_end_with_the_site_where_only_we_had_lost_its_front_door() {
         let mut ledger = two_of_each(&[]);
         ledger.apply(&row(64, Entry::FrontDoorLost { at: Moment { mono: front_door_lost, wall: front_door_lost } })).unwrap();
         let (policy, ledger, around, lags) = (&policy, &ledger, &around, &lags);
-        let view = View { policy, ledger, signals: [&[], &[]], lags, preflight: None, around, now: at(200), telling: false };
+        let view = View {
+            policy,
+            ledger,
+            signals: [&[], &[]],
+            lags,
+            front: &Front::default(),
+            preflight: None,
+            around,
+            now: at(200),
+            telling: false,
+        };
         view.exposure(Direction::ToStandby).end_of_writes
     };
     assert_eq!(end_of_writes(59 * SECOND), 59 * SECOND);

@@ -83,6 +83,13 @@ fn replay(script: &str, name: &str) -> String {
                 let deep = SignalPolicy { name: value.into(), ..policy.primary.signals[0].clone() };
                 policy.primary.signals.push(deep);
             }
+            // One of the AWS kinds: looked at every 15 s, also in doubt.
+            "slow_signal" => {
+                let (interval, timeout) = (Duration::from_secs(15), Duration::from_secs(5));
+                let slow = &policy.primary.signals[0];
+                let slow = SignalPolicy { interval, fast_interval: interval, timeout, fall: 2, rise: 1, window: None, ..slow.clone() };
+                policy.primary.signals.push(SignalPolicy { name: value.into(), kind: "elb-target-health".into(), ..slow });
+            }
             "without" => {
                 policy.failover.steps.retain(|one| one.name != value);
                 policy.failover.steps.iter_mut().for_each(|one| one.after.retain(|name| name != value));

@@ -16,9 +16,6 @@ use super::quorum::{self, SiteView};
 use super::report::{Inspection, Report};
 use super::rpo::{self, Lags};
 
-/// How far back lag samples are remembered: as far as CloudWatch is asked.
-const HISTORY: Duration = Duration::from_secs(15 * 60);
-
 /// Something that was seen.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
@@ -233,6 +230,7 @@ impl App {
             ledger: &self.ledger,
             signals: [&self.signals[0], &self.signals[1]],
             lags: &self.lags,
+            front: &self.front,
             preflight: self.preflights.get(&self.direction()),
             around,
             now,
@@ -277,7 +275,7 @@ impl App {
             }
             Input::Gap(_) => {
                 self.signals.iter_mut().flatten().for_each(SignalHealth::forget);
-                self.front.run.clear();
+                self.front.forget();
                 // As after a restart: what was on its way may be old by now, and every step is inspected before it goes on. But
                 // what was asked for is awaited: a look that overtakes the request would have it asked for twice.
                 self.work.retain(|_, work| work.is_of_a_change());
@@ -298,7 +296,7 @@ impl App {
                         self.link.insert((site, at), reading.state);
                     }
                     let anchor = self.ledger.incident.as_ref().and_then(|incident| incident.first_failed).unwrap_or(look.done);
-                    let horizon = (anchor - HISTORY).wall.min((look.done - HISTORY).wall);
+                    let horizon = (anchor - rpo::HISTORY).wall.min((look.done - rpo::HISTORY).wall);
                     rpo::remember(self.lags.entry((site, at)).or_default(), &reading.samples, horizon);
                 }
                 let health = match site {

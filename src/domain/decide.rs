@@ -40,7 +40,7 @@ impl App {
             .preflight_due(now)
             .or_else(|| self.autonomy_read())
             .or_else(|| self.learn())
-            .or_else(|| self.front_door_moved(now))
+            .or_else(|| self.front_door_moved(around, now))
             .or_else(|| self.moved_by_others())
             .or_else(|| super::left::old_site_seen(self, now));
         seen.or_else(|| match self.ledger.state {
@@ -94,10 +94,16 @@ impl App {
 
     /// Keeps the end of writes durable while an incident is open. A front door that flickers has not stopped taking
     /// writes, and is not worth a row for each flicker.
-    fn front_door_moved(&self, now: Moment) -> Option<Decision> {
+    fn front_door_moved(&self, around: &Around, now: Moment) -> Option<Decision> {
         let incident = self.ledger.incident.as_ref()?;
         match (incident.front_door_lost, self.front.lost) {
             (None, Some(at)) if now.since(at) >= STEADY => Some(Decision::entry(Entry::FrontDoorLost { at })),
+            // A proven fence has ended the writes.
+            (Some(_), Some(_)) if incident.fenced_at().is_some() => None,
+            // It has answered since, or nobody watched it for a while: the end of writes is a later one.
+            (Some(old), Some(at)) if old.mono < around.awake.mono || (at.since(old) >= STEADY && now.since(at) >= STEADY) => {
+                (at.mono > old.mono).then(|| Decision::entry(Entry::FrontDoorLost { at }))
+            }
             (Some(_), None) => {
                 let at = self.front.back.filter(|at| now.since(*at) >= STEADY)?;
                 Some(Decision::entry(Entry::FrontDoorBack { at }))
@@ -140,11 +146,16 @@ impl App {
         }
         let source = self.direction().source();
         let view = self.site(source, now);
+        let (site, signals) = (self.policy.site(source), self.signals(source));
         if view.health == Health::Down
-            && !quorum::wavers(self.policy.site(source), self.signals(source), now)
+            && !quorum::wavers(site, signals, now)
+            && !quorum::is_unheard(site, signals, around.awake, now)
+            && quorum::is_down_as_seen(site, signals, self.policy.min_outage, now)
             && let Some(seen) = view.first_failed
             && now.since(seen) >= self.policy.min_outage
         {
+            let unserved = self.front.lost.and_then(|lost| quorum::began(site, signals, lost, now));
+            let seen = unserved.filter(|at| at.mono < seen.mono).unwrap_or(seen);
             let first_failed = self.since_before(seen, around, now);
             return Some(Decision::entry(Entry::Confirmed { first_failed, words: self.site_words(source, now) }));
         }
@@ -297,6 +308,7 @@ impl App {
             ledger: &self.ledger,
             signals: [&self.signals[0], &self.signals[1]],
             lags: &self.lags,
+            front: &self.front,
             preflight: None,
             around: &Around::default(),
             now: first,

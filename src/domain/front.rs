@@ -5,6 +5,9 @@ use super::model::{Look, Moment, SiteName, Verdict};
 /// Consecutive front-door answers from the target that prove a move.
 pub const PROOF: usize = 3;
 
+/// After so many looks that tell nothing, nothing is known of it.
+const BLIND: u32 = 3;
+
 /// What is seen of the front door.
 #[derive(Debug, Clone, Default)]
 pub struct Front {
@@ -14,6 +17,8 @@ pub struct Front {
     pub lost: Option<Moment>,
     /// Since when it answers from the site that is left (or does not say from where), after it had been lost.
     pub back: Option<Moment>,
+    /// Looks since the last that told anything.
+    unseen: u32,
     /// Consecutive answers proven to come from one site, and when they were known.
     pub run: Vec<(SiteName, Moment, Moment)>,
     /// What the zone's own servers answer, as last proven.
@@ -42,6 +47,17 @@ impl Front {
         });
     }
 
+    /// True if what it does has not been seen for a while.
+    pub(super) fn is_blind(&self) -> bool {
+        self.unseen >= BLIND
+    }
+
+    /// Our own loop had a gap: whether it answered meanwhile nobody knows.
+    pub(super) fn forget(&mut self) {
+        self.run.clear();
+        (self.lost, self.back) = (None, None);
+    }
+
     fn returned(&mut self, at: Moment) {
         if self.lost.take().is_some() || self.back.is_none() {
             self.back = Some(at);
@@ -53,6 +69,8 @@ impl Front {
         if self.last.as_ref().is_some_and(|last| look.sent.mono < last.sent.mono) {
             return;
         }
+        let blind = self.is_blind();
+        self.unseen = if matches!(look.finding.verdict, Verdict::Unknown(_)) { self.unseen.saturating_add(1) } else { 0 };
         match (look.finding.verdict, look.finding.from) {
             (Verdict::Up, Some(site)) => {
                 if self.run.last().is_some_and(|(last, ..)| *last != site) {
@@ -74,7 +92,8 @@ impl Front {
             }
             (Verdict::Down(_), _) => {
                 self.run.clear();
-                self.lost.get_or_insert(look.done);
+                // Whether it answered while nobody saw it nobody knows.
+                self.lost = self.lost.filter(|_| !blind).or(Some(look.done));
                 self.back = None;
             }
             (Verdict::Unknown(_), _) => {}
@@ -120,6 +139,20 @@ mod tests {
         assert_eq!((front(&seen).lost, front(&seen).back), (None, Some(at(41))), "since its first");
         seen.extend([look(60, down, None), look(70, up, primary)]);
         assert_eq!((front(&seen).lost, front(&seen).back), (None, Some(at(71))));
+    }
+
+    #[test]
+    fn what_nobody_saw_for_a_while_is_lost_anew() {
+        let (down, blind) = (Verdict::Down(Cause::Refused), Verdict::Unknown(Cause::ResolverTimeout));
+        let seen = |unknown: i64| {
+            let mut seen = vec![look(10, down, None)];
+            seen.extend((0..unknown).map(|more| look(11 + more, blind, None)));
+            let is_blind = front(&seen).is_blind();
+            seen.push(look(30, down, None));
+            (is_blind, front(&seen).lost, front(&seen).is_blind())
+        };
+        assert_eq!(seen(2), (false, Some(at(11)), false));
+        assert_eq!(seen(3), (true, Some(at(31)), false));
     }
 
     #[test]

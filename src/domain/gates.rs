@@ -4,10 +4,11 @@
 
 use std::time::Duration;
 
+use super::front::Front;
 use super::health::{Last, SignalHealth};
 use super::ledger::{Gate, GateState, Incident, Ledger, Ruling};
 use super::model::{Direction, LagSample, Mode, Moment, SiteName, Verdict};
-use super::plan::Class;
+use super::plan::{Class, Plan};
 use super::policy::{AppPolicy, OnRpoExceeded};
 pub use super::preflight::{Found, Preflight};
 use super::quorum::{self, Point};
@@ -61,6 +62,8 @@ pub struct View<'a> {
     pub signals: [&'a [SignalHealth]; 2],
     /// Remembered lag, for each replica signal.
     pub lags: &'a Lags,
+    /// What this process has seen of the front door.
+    pub front: &'a Front,
     /// The latest preflight of the direction in question.
     pub preflight: Option<&'a Preflight>,
     /// What surrounds it.
@@ -119,7 +122,7 @@ impl View<'_> {
         let writes = Writes {
             site: self.lost_since(direction).map(lost),
             fenced: incident.and_then(Incident::fenced_at),
-            front_door_lost: incident.and_then(|incident| incident.front_door_lost).map(|at| at.wall),
+            front_door_lost: incident.and_then(|incident| self.front_door_lost(incident)).map(|at| at.wall),
             old_site_seen: incident.and_then(|incident| incident.old_site_seen).map(|at| at.wall),
         };
         let held = |(_, fenced): &(LagSample, i64)| writes.old_site_seen.is_none_or(|seen| seen <= *fenced);
@@ -143,6 +146,31 @@ impl View<'_> {
         }
         let view = self.site(direction.source());
         view.first_failed.filter(|_| view.health == super::model::Health::Down)
+    }
+
+    /// True of a replica that the outage found before us: we started when it had begun, and a sample from before it, read back
+    /// or kept with the decision, says that it replicated. How old that is the data-loss gate judges.
+    fn told(&self, site: SiteName, at: usize, outage: Moment) -> bool {
+        let Some(signal) = self.policy.site(site).signals.get(at) else { return false };
+        let kept =
+            self.ledger.incident.as_ref().and_then(|incident| incident.exposure.as_ref()).and_then(|exposure| exposure.sample.as_ref());
+        let mut samples = self.lags.get(&(site, at)).into_iter().flatten().chain(kept);
+        let (until, from) = (outage.wall, (outage - rpo::HISTORY).wall);
+        outage.mono <= (self.around.started + signal.interval + signal.timeout).mono
+            && samples.any(|sample| sample.at <= until && sample.replicated_until() >= from)
+    }
+
+    /// Since when nobody writes to the old site through the front door: as it is on record, or later, if it has answered
+    /// since. One that answers now takes writes now, and of a time that nobody watched nobody knows; once the data has moved
+    /// the record stands.
+    fn front_door_lost(&self, incident: &Incident) -> Option<Moment> {
+        let recorded = incident.front_door_lost?;
+        let committed = incident.is_committed();
+        match self.front.lost.filter(|_| !self.front.is_blind()) {
+            Some(lost) => Some(if lost.mono > recorded.mono { lost } else { recorded }),
+            None if committed => Some(recorded),
+            None => Some(recorded).filter(|at| self.front.back.is_none() && !self.front.is_blind() && at.mono >= self.around.awake.mono),
+        }
     }
 
     /// Of several replicas at the target, the one that would lose most: each has its own samples, and one that has none
@@ -289,7 +317,8 @@ impl View<'_> {
         let site = self.policy.site(target);
         let committed = self.ledger.incident.as_ref().is_some_and(Incident::is_committed);
         let outage = self.ledger.incident.as_ref().and_then(|incident| incident.first_failed);
-        let missing = quorum::missing(site, self.signals(target), if committed { Point::Traffic } else { point }, outage, self.now);
+        let told = |at: usize| outage.is_some_and(|outage| self.told(target, at, outage));
+        let missing = quorum::missing(site, self.signals(target), if committed { Point::Traffic } else { point }, outage, told, self.now);
         if !missing.is_empty() {
             return self.shut(|| format!("{target}: {}", missing.join(", ")));
         }
@@ -314,7 +343,10 @@ impl View<'_> {
         let objective = self.policy.rpo_objective.as_secs_f64();
         let words = || format!("{}; objective {objective:.0}s", exposure.words());
         let incident = self.ledger.incident.as_ref();
-        if incident.is_some_and(Incident::graceful) && exposure.assumption != Assumption::DataStays {
+        // A program may move the data without waiting for the last of it: what that loses is judged as for any move.
+        let by_program = |plan: &Plan| plan.steps.iter().any(|step| step.class == Class::Data && step.kind == "command");
+        let waits = incident.is_some_and(|incident| !by_program(self.policy.plan_to(incident.direction.target())));
+        if waits && incident.is_some_and(Incident::graceful) && exposure.assumption != Assumption::DataStays {
             return self.open(|| format!("graceful: fenced and drained before the promotion; now {}", words()));
         }
         if exposure.seconds.is_some_and(|seconds| seconds <= objective) {

@@ -35,6 +35,8 @@ pub struct SignalHealth {
     window: VecDeque<Weighted>,
     last: Option<Last>,
     last_up: Option<Moment>,
+    /// The first look that told after a time in which none did.
+    sees_since: Option<Moment>,
     /// The dated evidence that counted last, and what it said.
     evidence: Option<(i64, Health)>,
 }
@@ -75,6 +77,7 @@ impl Default for SignalHealth {
             window: VecDeque::new(),
             last: None,
             last_up: None,
+            sees_since: None,
             evidence: None,
         }
     }
@@ -127,6 +130,9 @@ impl SignalHealth {
             return;
         }
         self.weigh(policy, sent, verdict);
+        if verdict.health() != Health::Unknown && (self.unknowns >= policy.fall.max(1) || self.stale(policy, sent)) {
+            self.sees_since = Some(sent);
+        }
         self.unwell = match verdict {
             Verdict::Up => 0,
             _ if self.stale(policy, sent) => policy.fall,
@@ -260,6 +266,12 @@ impl SignalHealth {
     /// The latest look.
     pub fn last(&self) -> Option<&Last> {
         self.last.as_ref()
+    }
+
+    /// True if for less than so long a time its looks have told anything, after a time in which none did: what it says now is
+    /// as new as if it had just begun to look.
+    pub fn has_just_seen(&self, length: Duration, now: Moment) -> bool {
+        self.sees_since.is_some_and(|at| now.since(at) < length)
     }
 
     /// When the latest good look was sent.

@@ -306,8 +306,12 @@ impl Ledger {
                     self.active = *active;
                 }
                 if let Some(incident) = incident.filter(|incident| incident.plan.is_some()) {
-                    self.last_move = Some(at);
-                    if matches!(outcome, Outcome::Moved | Outcome::Returned) {
+                    let moved = matches!(outcome, Outcome::Moved | Outcome::Returned);
+                    // What was called off before anything was asked for has cooled nothing.
+                    if moved || incident.steps.values().any(|run| run.requested.is_some()) {
+                        self.last_move = Some(at);
+                    }
+                    if moved {
                         let site = incident.direction.source();
                         let since = incident.strays_since();
                         self.left = since.map(|since| Left { incident: incident.id.clone(), site, since, closed: at });

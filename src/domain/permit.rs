@@ -81,7 +81,7 @@ pub(super) fn permit(
     // The others bound the start of the move; these bind every step that is final.
     let binds = |gate: &Gate| BINDING.contains(&gate.name.as_str()) && !(committed && gate.name == "data-loss");
     let binding: Vec<Gate> = gates.into_iter().filter(binds).collect();
-    let passed = at_work(incident, now).min(app.policy.move_timeout);
+    let passed = at_work(incident, app.ledger.since.max(around.awake), now).min(app.policy.move_timeout);
     let binding = binding.into_iter().map(|gate| tolerate(incident, &exposure, gate, passed)).collect::<Vec<Gate>>();
     match gates::ruling(binding.iter().map(|gate| gate.state)) {
         Ruling::Go if is_paused(app, incident) => None,
@@ -114,9 +114,10 @@ pub(super) fn permit(
     }
 }
 
-/// How long the move's steps have been at work since its plan, or since the last pause.
-fn at_work(incident: &Incident, now: Moment) -> Duration {
-    now.since(incident.resumed.or(incident.planned).unwrap_or(incident.opened))
+/// How long the move's steps have been at work since its plan, the last pause, and `since`: when it was last set going by
+/// somebody, or we began to watch it.
+fn at_work(incident: &Incident, since: Moment, now: Moment) -> Duration {
+    now.since(incident.resumed.or(incident.planned).unwrap_or(incident.opened).max(since))
 }
 
 /// The loss was judged when the move was decided; that it has grown since by the time that its steps have taken is no worse
@@ -160,7 +161,7 @@ mod tests {
     fn tolerated(incident: &Incident, seconds: Option<f64>, now: i64) -> bool {
         let shut = || Gate { name: "data-loss".into(), state: GateState::Shut, words: "more than 60s".into() };
         let other = Gate { name: "lease".into(), ..shut() };
-        let passed = at_work(incident, at(now));
+        let passed = at_work(incident, at(0), at(now));
         assert_eq!(tolerate(incident, &exposure(seconds), other.clone(), passed), other, "nothing else is tolerated");
         let gate = tolerate(incident, &exposure(seconds), shut(), passed);
         let words = "more than 60s; as judged when the move was decided, grown by the time since";
@@ -176,6 +177,7 @@ mod tests {
         assert!(!tolerated(&judged, None, 27), "a figure that is gone is worse than one that grew");
         let resumed = Incident { resumed: Some(at(25)), ..judged.clone() };
         assert!(tolerated(&resumed, Some(102.0), 27) && !tolerated(&resumed, Some(107.0), 27), "a pause is no time at work");
+        assert_eq!(at_work(&judged, at(25), at(27)), Duration::from_secs(2), "nor is what went before a retry, or our own absence");
         // Writes went on from the loss of the front door until the fence, however little has passed since the decision.
         let mut fenced = judged.clone();
         fenced.front_door_lost = Some(at(5));

@@ -1,5 +1,7 @@
 //! From signals to sites: is this one down by its rule, and is that one good enough to go to?
 
+use std::time::Duration;
+
 use super::health::SignalHealth;
 use super::model::{Cause, Health, Moment, Verdict};
 use super::policy::{DownWhen, Required, SignalPolicy, SitePolicy};
@@ -39,6 +41,22 @@ pub fn site(policy: &SitePolicy, signals: &[SignalHealth], now: Moment) -> SiteV
     SiteView { health, known, down, first_failed: taken.or_else(doubted) }
 }
 
+/// True if the site is down by its rule for those signals as well that have seen it for so long: who was blind until a moment
+/// ago says nothing of the time before.
+pub fn is_down_as_seen(policy: &SitePolicy, signals: &[SignalHealth], length: Duration, now: Moment) -> bool {
+    let of = |health: Health| counting(policy, signals).filter(move |(policy, signal)| signal.health(policy, now) == health);
+    let down = of(Health::Down).filter(|(_, signal)| !signal.has_just_seen(length, now)).count();
+    let known = down + of(Health::Up).count();
+    known >= policy.min_known.max(1) && trips(policy, down, known)
+}
+
+/// True while a signal that counts was not heard since `awake`, and may yet be: what was known of it is forgotten, and a
+/// site that needs all of its signals must not be down by the quickest of them alone.
+pub fn is_unheard(policy: &SitePolicy, signals: &[SignalHealth], awake: Moment, now: Moment) -> bool {
+    counting(policy, signals)
+        .any(|(policy, signal)| signal.fresh(awake).is_none() && now.since(awake) < policy.interval + policy.timeout * 2)
+}
+
 /// True if so many signals of those that know something take the site.
 fn trips(policy: &SitePolicy, down: usize, known: usize) -> bool {
     down > 0
@@ -74,9 +92,22 @@ fn took(policy: &SitePolicy, mut starts: Vec<Moment>) -> Option<Moment> {
         DownWhen::Any => 0,
         DownWhen::AtLeast(least) => least.saturating_sub(1).min(last),
     }];
-    let notices = |signal: &SignalPolicy| signal.interval * signal.fall.max(1) + signal.timeout;
-    let slowest = policy.signals.iter().filter(|signal| signal.counts).map(notices).max().unwrap_or_default();
+    let slowest = slowest(policy);
     starts.into_iter().find(|at| held.since(*at) <= slowest)
+}
+
+/// The time that the slowest signal takes to notice an outage.
+fn slowest(policy: &SitePolicy) -> Duration {
+    let notices = |signal: &SignalPolicy| signal.interval * signal.fall.max(1) + signal.timeout;
+    policy.signals.iter().filter(|signal| signal.counts).map(notices).max().unwrap_or_default()
+}
+
+/// The first failed look of what is down now, if users have not been served since `lost`: some eyes see an outage minutes
+/// after the quickest has, and what that one saw was its beginning.
+pub fn began(policy: &SitePolicy, signals: &[SignalHealth], lost: Moment, now: Moment) -> Option<Moment> {
+    let down = counting(policy, signals).filter(|(policy, signal)| signal.health(policy, now) == Health::Down);
+    let starts = down.filter_map(|(_, signal)| signal.first_failed());
+    starts.filter(|at| lost.since(*at) <= slowest(policy)).min_by_key(|at| at.mono)
 }
 
 /// `alb down (refused)`, one for each counting signal.
@@ -109,16 +140,26 @@ pub enum Point {
 /// `outage` is when the other site was first seen failing. A replica loses its source with it: that its link or its lag
 /// says so is the outage seen from the other side, and no reason to stay. What it was worth before is the data-loss gate's.
 ///
+/// `told`: which of its signals were known to be well before the outage by what is on record, where this process has not
+/// seen them so itself.
+///
 /// At the start of a move out of an outage, being up by count is not enough: what took the other site may have taken this
 /// one as well, and a site that is failing is counted up until it has failed often enough.
-pub fn missing(policy: &SitePolicy, signals: &[SignalHealth], point: Point, outage: Option<Moment>, now: Moment) -> Vec<String> {
-    let good = |policy: &SignalPolicy, signal: &SignalHealth| {
+pub fn missing(
+    policy: &SitePolicy,
+    signals: &[SignalHealth],
+    point: Point,
+    outage: Option<Moment>,
+    told: impl Fn(usize) -> bool,
+    now: Moment,
+) -> Vec<String> {
+    let good = |at: usize, policy: &SignalPolicy, signal: &SignalHealth| {
         let up = signal.health(policy, now) == Health::Up;
         let failing = point == Point::Start && !policy.replica && outage.is_some_and(|at| !answered_since(policy, signal, at));
-        (up && !failing) || (policy.replica && outage.is_some_and(|at| orphaned(policy, signal, at)))
+        (up && !failing) || (policy.replica && outage.is_some_and(|outage| orphaned(policy, signal, outage, told(at))))
     };
-    let required = required_at(policy, point).into_iter().map(|at| (&policy.signals[at], &signals[at]));
-    required.filter(|(policy, signal)| !good(policy, signal)).map(|(policy, signal)| said(policy, signal, now)).collect()
+    let required = required_at(policy, point).into_iter().map(|at| (at, &policy.signals[at], &signals[at]));
+    required.filter(|(at, policy, signal)| !good(*at, policy, signal)).map(|(_, policy, signal)| said(policy, signal, now)).collect()
 }
 
 /// The latest look was good, and sent since then, or so shortly before that no other was due yet.
@@ -127,15 +168,16 @@ fn answered_since(policy: &SignalPolicy, signal: &SignalHealth, outage: Moment) 
     signal.last().is_some_and(|last| last.verdict == Verdict::Up && soon_enough(last.sent))
 }
 
-/// Well until the outage, and since then wanting nothing but its source.
-fn orphaned(policy: &SignalPolicy, signal: &SignalHealth, outage: Moment) -> bool {
+/// Well until the outage, as seen or as told by the record, and since then wanting nothing but its source.
+fn orphaned(policy: &SignalPolicy, signal: &SignalHealth, outage: Moment, told: bool) -> bool {
     let wants = |verdict: Verdict| {
         matches!(
             verdict,
             Verdict::Up | Verdict::Unknown(Cause::LagUnknown | Cause::Stale | Cause::NoData) | Verdict::Down(Cause::ReplicaError)
         )
     };
-    signal.was_up_until(policy, outage) && signal.last().is_some_and(|last| wants(last.verdict))
+    let well = signal.was_up_until(policy, outage) || (told && signal.last_up().is_none());
+    well && signal.last().is_some_and(|last| wants(last.verdict))
 }
 
 /// Places of the signals that are judged at this point.
@@ -231,7 +273,7 @@ mod tests {
             let looks = [&[UP; 6], last].concat();
             policy.signals.iter().map(|policy| health(policy, &looks)).collect::<Vec<_>>()
         };
-        let found = |signals: &[SignalHealth], point, outage| missing(&policy, signals, point, outage, at(8)).len();
+        let found = |signals: &[SignalHealth], point, outage| missing(&policy, signals, point, outage, |_| false, at(8)).len();
         let failing = with(&[DOWN, DOWN]);
         assert_eq!(found(&failing, Point::Start, Some(at(7))), 3, "counted up, and failing");
         assert_eq!(found(&failing, Point::Start, None), 0, "no outage: the count alone decides");
@@ -342,15 +384,15 @@ mod tests {
         assert_eq!(required_at(&policy, Point::Start), [1]);
         assert_eq!(required_at(&policy, Point::Traffic), [0]);
         let pilot_light = three(&policy, [DOWN, UP, DOWN]);
-        assert!(missing(&policy, &pilot_light, Point::Start, None, at(6)).is_empty());
-        assert_eq!(missing(&policy, &pilot_light, Point::Traffic, None, at(6)).len(), 1);
+        assert!(missing(&policy, &pilot_light, Point::Start, None, |_| false, at(6)).is_empty());
+        assert_eq!(missing(&policy, &pilot_light, Point::Traffic, None, |_| false, at(6)).len(), 1);
         let promoted = three(&policy, [UP, DOWN, DOWN]);
         assert!(
-            missing(&policy, &promoted, Point::Traffic, None, at(6)).is_empty(),
+            missing(&policy, &promoted, Point::Traffic, None, |_| false, at(6)).is_empty(),
             "a replica that became a primary has nothing left to say"
         );
         let blind = three(&policy, [UP, BLIND, UP]);
-        assert_eq!(missing(&policy, &blind, Point::Start, None, at(6)).len(), 1, "unknown is not good enough to go to");
+        assert_eq!(missing(&policy, &blind, Point::Start, None, |_| false, at(6)).len(), 1, "unknown is not good enough to go to");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! An upper bound under the assumption that it names, or no number at all; never a guess.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -139,6 +140,9 @@ pub struct Writes {
     /// When the old site was seen alive although its data had moved.
     pub old_site_seen: Option<i64>,
 }
+
+/// How far back lag samples are remembered: as far as CloudWatch is asked.
+pub const HISTORY: Duration = Duration::from_secs(15 * 60);
 
 /// What is remembered of each replica signal's lag, oldest first.
 pub type Lags = BTreeMap<(SiteName, usize), Vec<LagSample>>;

@@ -11,7 +11,7 @@ use super::clock::Clock;
 pub use super::message::{Fleet, Followed, Hands, Message};
 pub use super::replay::fold;
 use super::turns::Turns;
-use crate::domain::decide::{App, Decision, Input, Tempo};
+use crate::domain::decide::{App, Decision, Effect, Input, Tempo};
 use crate::domain::gates::Around;
 use crate::domain::health::Last;
 use crate::domain::ledger::{Entry, Record};
@@ -210,6 +210,10 @@ impl<H: Hands> Control<H> {
     fn forget(&mut self, gap: Duration, now: Moment) {
         self.fleet.around.awake = now;
         self.fleet.apps.values_mut().for_each(|app| app.observe(Input::Gap(gap)));
+        // Who is in doubt is looked at by all its eyes at once: the slowest must not come last.
+        for app in self.fleet.apps.values().filter(|app| app.ledger().incident.is_some()) {
+            self.hands.carry_out(app, &Effect::LookNow, now);
+        }
         self.fleet.around.witnesses.iter_mut().for_each(|last| *last = None);
     }
 

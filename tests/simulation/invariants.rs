@@ -151,16 +151,18 @@ fn gates_open(rows: &[Record]) -> Checked {
     Ok(())
 }
 
-/// A move soon after another needs a person, also if the other was called off.
+/// A move soon after another needs a person, also if the other was called off; if anything was asked for in it.
 fn cooldown(rows: &[Record], policy: &AppPolicy) -> Checked {
-    let (mut last, mut by_person, mut planned) = (None, false, false);
+    let (mut last, mut by_person, mut asked) = (None, false, false);
     for row in rows {
         match &row.entry {
-            Entry::Opened { .. } => by_person = false,
+            Entry::Opened { .. } => (by_person, asked) = (false, false),
+            Entry::StepIntent { .. } => asked = true,
             Entry::Commanded { .. } | Entry::Approved { .. } => by_person = true,
-            Entry::Closed { .. } if planned => (last, planned) = (Some((row.at, row.boot_id.clone())), false),
+            Entry::Closed { outcome, .. } if asked || matches!(outcome, Outcome::Moved | Outcome::Returned) => {
+                last = Some((row.at, row.boot_id.clone()));
+            }
             Entry::Planned { .. } => {
-                planned = true;
                 if let Some((ended, boot)) = &last
                     && *boot == row.boot_id
                 {

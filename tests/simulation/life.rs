@@ -145,7 +145,8 @@ impl Daemon {
                 let boot = Arc::clone(&boot);
                 let mut stage = lock(&life.stage);
                 let rows = stage.rows.len() as i64;
-                stage.seen.push(Seen { life: life.number, boot, subject, rows, sent, done, verdict });
+                let from = look.finding.from;
+                stage.seen.push(Seen { life: life.number, boot, subject, rows, sent, done, verdict, from });
             })
         };
         for eye in [Eye::Site(Site::Primary), Eye::Site(Site::Standby), Eye::Replica, Eye::FrontDoor, Eye::Authority, Eye::Witness] {

@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use watchover::domain::ledger::Record;
-use watchover::domain::model::{Subject, Verdict};
+use watchover::domain::model::{SiteName, Subject, Verdict};
 use watchover::lab::faults::{Fault, FaultRules};
 use watchover::lab::world::{ApiError, STANDBY_REGION, World, WorldSpec};
 use watchover::ports::{ErrorClass, StepError};
@@ -52,6 +52,8 @@ pub struct Seen {
     /// And at which it was over.
     pub done: i64,
     pub verdict: Verdict,
+    /// Which site answered, where that was proven.
+    pub from: Option<SiteName>,
 }
 
 impl Seen {

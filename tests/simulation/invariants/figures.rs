@@ -43,6 +43,7 @@ pub fn figures(stage: &Stage) -> Checked {
                     && let Some(exposure) = &figures.rpo
                 {
                     loss(stage, exposure)?;
+                    end_of_writes(stage, exposure, row)?;
                 }
             }
             _ => {}
@@ -68,6 +69,29 @@ fn earliest(stage: &Stage, site: SiteName, first_failed: Moment, closed: &Record
     let well = full || before.is_none_or(|look| look.verdict == Verdict::Up || stage.rows.iter().any(|row| forgot(row, look.sent)));
     holds!(well, "figures: the clock begins at {}, and the look before it had failed as well", first_failed.mono);
     Ok(())
+}
+
+/// Writes that end with the front door end where it was seen lost: it has not answered from the old site since, and there is
+/// no time since in which nobody watched it, until the data was asked for.
+fn end_of_writes(stage: &Stage, exposure: &Exposure, closed: &Record) -> Checked {
+    let another = ["clock-step", "machine-rebooted"].iter().any(|fault| stage.coverage.had_fault(fault));
+    let asked =
+        |row: &&Record| row.incident == closed.incident && matches!(&row.entry, Entry::StepIntent { step, .. } if step == "promote");
+    let Some(asked) = stage.rows.iter().find(asked).filter(|_| exposure.assumption == Assumption::NoWritesPastFrontDoor && !another) else {
+        return Ok(());
+    };
+    // By the clock of a row, which one boot has for all of its moments.
+    let end = exposure.end_of_writes - asked.at.wall + asked.at.mono;
+    let between = |at: i64| end < at && at < asked.at.mono;
+    let away = |row: &&Record| between(row.at.mono) && matches!(row.entry, Entry::Started { .. } | Entry::Gap { .. });
+    if let Some(row) = stage.rows.iter().find(away) {
+        return Err(format!("figures: writes are said to end at {end}, and {} at {} nobody had watched", row.entry.kind(), row.at.mono));
+    }
+    let answers = |look: &&Seen| look.is_of(Some(Subject::FrontDoor), asked) && look.from == Some(SiteName::Primary) && between(look.done);
+    match stage.seen.iter().find(answers) {
+        Some(look) => Err(format!("figures: writes are said to end at {end}, and the old site answered at {}", look.done)),
+        None => Ok(()),
+    }
 }
 
 /// Of the writes up to the stated end of writes, none lies further back than the reported loss; and behind a proven
