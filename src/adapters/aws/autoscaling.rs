@@ -69,6 +69,8 @@ pub struct Group {
     pub suspended: Vec<(String, String)>,
     /// ARNs of the target groups that its instances are registered with.
     pub target_groups: Vec<String>,
+    /// It has a warm pool, whose instances are none of its members.
+    pub warm_pool: bool,
 }
 
 impl Group {
@@ -87,6 +89,9 @@ impl Group {
         self.suspended.iter().find(|(name, _)| name == process).map(|(_, why)| why.as_str())
     }
 }
+
+/// Pages of 50 instances that a warm pool may have.
+const POOL_PAGES: usize = 100;
 
 /// Where a group is.
 #[derive(Debug, Clone)]
@@ -145,6 +150,7 @@ impl Whereabouts {
                     })
                     .collect(),
                 target_groups,
+                warm_pool: one.warm_pool_configuration().is_some() || one.warm_pool_size().is_some_and(|size| size > 0),
             }
         }))
     }
@@ -162,6 +168,35 @@ impl Whereabouts {
             );
             StepError::new(ErrorClass::Refused, "group-not-found", message)
         })
+    }
+
+    /// What of the group's warm pool may run and write, each with its state: all but what is stopped or hibernated.
+    ///
+    /// API reference, DescribeAutoScalingGroups: "To retrieve information about the instances in a warm pool, you must call
+    /// the DescribeWarmPool API".
+    ///
+    /// # Errors
+    /// What the failed call means for a step; refused, `warm-pool-without-end`: more pages than a pool can have.
+    pub async fn awake_in_warm_pool(&self, aws: &Aws) -> Result<Vec<String>, StepError> {
+        let op = self.op("DescribeWarmPool", "autoscaling:DescribeWarmPool");
+        let client = aws.autoscaling(self.account.as_deref(), &self.region, Purpose::Look).await.map_err(|failure| failure.step())?;
+        let (mut awake, mut token) = (Vec::new(), None::<String>);
+        for _ in 0..POOL_PAGES {
+            let call = client.describe_warm_pool().auto_scaling_group_name(&self.group).set_next_token(token.take());
+            let answer = aws.call(&op, call.send()).await.map_err(|failure| failure.step())?;
+            for one in answer.instances() {
+                let state = one.lifecycle_state().map_or("in no known state", |state| state.as_str());
+                if !matches!(state, "Warmed:Stopped" | "Warmed:Hibernated") {
+                    awake.push(format!("{} {state}", one.instance_id().unwrap_or_default()));
+                }
+            }
+            token = answer.next_token().filter(|token| !token.is_empty()).map(str::to_owned);
+            if token.is_none() {
+                return Ok(awake);
+            }
+        }
+        let message = format!("autoscaling: the warm pool of group {} in {} has no end of pages", self.group, self.region);
+        Err(StepError::new(ErrorClass::Refused, "warm-pool-without-end", message))
     }
 
     /// Sets sizes in one call, so that desired never lies outside of min and max in between.

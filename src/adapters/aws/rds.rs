@@ -18,8 +18,10 @@ pub struct Link {
 pub struct Instance {
     /// `available`, `modifying` …
     pub status: String,
-    /// What it replicates from: an id, or an ARN for another region. `None`: it stands alone.
+    /// What it replicates from: the id of an instance or of a DB cluster, or an ARN for another region. `None`: it stands alone.
     pub source: Option<String>,
+    /// The DB cluster that it is a member of: whether that replicates its members do not say.
+    pub cluster: Option<String>,
     /// The entry `read replication` of `StatusInfos`, if there is one.
     pub link: Option<Link>,
     /// A standby in another zone exists.
@@ -31,7 +33,7 @@ pub struct Instance {
 }
 
 /// States in which an instance serves and nothing about its role is about to change: where promotions end.
-pub const SETTLED: &[&str] = &["available", "backing-up", "storage-optimization"];
+pub const SETTLED: &[&str] = &["available", "backing-up", "storage-optimization", "storage-initialization", "storage-config-upgrade"];
 
 impl Instance {
     /// One of [`SETTLED`].
@@ -69,7 +71,12 @@ pub async fn describe(aws: &Aws, account: Option<&str>, region: &str, id: &str) 
     Ok(found.map(|one| Instance {
         status: one.db_instance_status().unwrap_or_default().to_owned(),
         // Some emulators answer an empty element instead of none.
-        source: one.read_replica_source_db_instance_identifier().filter(|source| !source.is_empty()).map(str::to_owned),
+        source: [one.read_replica_source_db_instance_identifier(), one.read_replica_source_db_cluster_identifier()]
+            .into_iter()
+            .flatten()
+            .find(|source| !source.is_empty())
+            .map(str::to_owned),
+        cluster: one.db_cluster_identifier().filter(|cluster| !cluster.is_empty()).map(str::to_owned),
         link: one.status_infos().iter().find(|info| info.status_type() == Some("read replication")).map(|info| Link {
             normal: info.normal().unwrap_or(false),
             status: info.status().unwrap_or_default().to_owned(),

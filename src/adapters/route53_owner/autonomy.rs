@@ -64,7 +64,7 @@ impl Switch {
         let whole = format!("{}/{}", self.bucket, self.key);
         let host = check.host.to_ascii_lowercase();
         let by_host = host.starts_with(&format!("{}.", self.bucket)) && path == self.key;
-        let asks_s3 = host.contains(".amazonaws.com") && (by_host || path == whole);
+        let asks_s3 = host.contains(".amazonaws.") && (by_host || path == whole);
         if !check.kind.starts_with("HTTP") || !asks_s3 {
             return Some(format!("asks {} instead of for the switch's object {whole}", target(check)));
         }

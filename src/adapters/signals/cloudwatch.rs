@@ -296,6 +296,12 @@ fn said(keys: &Keys, mut points: Vec<Vec<Point>>, now: i64) -> Finding {
             Some((*at, part / whole)).filter(|(_, share)| share.is_finite())
         }),
     };
+    // Where AWS leaves out what is zero, the absence of the newest datapoint is a word, too: it ends what was said before.
+    let due = (now - USUALLY_LATE).div_euclid(keys.period) * keys.period - keys.period;
+    if let (Missing::Up, Some((at, _))) = (keys.missing, newest.filter(|(at, _)| *at < due)) {
+        let words = format!("no datapoint of {name} since the one that began {}s ago (missing = \"{}\")", now - at, keys.missing);
+        return Finding { evidence: Some(due * 1_000_000), ..Finding::new(Verdict::Up, words) };
+    }
     let fresh = newest.filter(|(at, _)| now - at <= keys.stale_after);
     let Some((at, value)) = fresh else {
         let words = match newest {
@@ -373,6 +379,19 @@ mod tests {
         assert_eq!(said(&keys, vec![vec![(600, 99.0)]], 901).verdict, Verdict::Unknown(Cause::Stale));
         assert_eq!(said(&keys, vec![vec![(600, 99.0)]], 900).verdict, Verdict::Down(Cause::Threshold));
         assert_eq!(said(&keys, vec![vec![(600, f64::NAN)]], 700).verdict, Verdict::Unknown(Cause::NoData));
+    }
+
+    #[test]
+    fn where_absence_is_good_it_ends_what_a_bad_minute_said() {
+        let up = keys(json!({"missing": "up"}));
+        let at = |now: i64| said(&up, vec![vec![(600, 99.0)]], now);
+        // The period from 660 on is over at 720, and CloudWatch is two minutes late.
+        assert_eq!(at(839).verdict, Verdict::Down(Cause::Threshold));
+        let found = at(840);
+        assert_eq!((found.verdict, found.evidence), (Verdict::Up, Some(660_000_000)), "{}", found.detail);
+        assert_eq!(at(900).evidence, Some(720_000_000));
+        // What is missing means nothing elsewhere: the last word stands until it is stale.
+        assert_eq!(said(&keys(json!({})), vec![vec![(600, 99.0)]], 840).verdict, Verdict::Down(Cause::Threshold));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `fence-primary`: takes the old writers away, by sizing their group to nothing, while its region still listens.
 //!
-//! A fence is proven only when no instance is left in whatever state: a terminating one may still write.
+//! A fence is proven only when no instance is left in whatever state: a terminating one may still write. Nor may any of a
+//! warm pool run: scale-in can put the old writers there, and they are none of the group's members.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::adapters::Adapters;
-use crate::adapters::aws::autoscaling::{Change, Sizes, Whereabouts};
+use crate::adapters::aws::autoscaling::{Change, Group, Member, Sizes, Whereabouts};
 use crate::adapters::aws::{Aws, Purpose};
 use crate::adapters::registry::{KeyDoc, Place, StepKind};
 use crate::config::judge::Table;
@@ -60,7 +61,9 @@ fn build(step: &PlannedStep, adapters: &Adapters) -> Result<Arc<dyn Step>, StepE
 }
 
 fn permissions(step: &PlannedStep) -> Vec<Permission> {
-    whereabouts(step, step.keys["group"].as_str().unwrap_or("*").to_owned()).permissions()
+    let place = whereabouts(step, step.keys["group"].as_str().unwrap_or("*").to_owned());
+    let pool = Permission { action: "autoscaling:DescribeWarmPool".into(), resource: "*".into(), account: step.account.clone() };
+    place.permissions().into_iter().chain([pool]).collect()
 }
 
 struct Fence {
@@ -77,6 +80,25 @@ impl Fence {
             let message = format!("autoscaling: group {group} in {region}: no answer within {time:?}; the fence is not proven");
             Err(StepError::new(ErrorClass::Retry, "timeout", message))
         })
+    }
+}
+
+impl Fence {
+    /// What may still write, each with its state.
+    async fn writers(&self, group: &Group) -> Result<Vec<String>, StepError> {
+        let member = |one: &Member| format!("{} {}{}", one.id, one.state, if one.protected { " (scale-in protected)" } else { "" });
+        let mut left: Vec<String> = group.members.iter().map(member).collect();
+        if group.warm_pool && left.is_empty() {
+            left = self.place.awake_in_warm_pool(&self.aws).await?;
+        }
+        Ok(left)
+    }
+
+    /// The group, and what of it may still write once it is sized to nothing.
+    async fn look(&self) -> Result<(Group, Vec<String>), StepError> {
+        let group = self.place.group(&self.aws).await?;
+        let writers = self.writers(&group).await?;
+        Ok((group, writers))
     }
 }
 
@@ -105,26 +127,23 @@ impl Step for Fence {
 
     async fn inspect(&self, cx: &StepContext) -> Result<Inspection, StepError> {
         let start = Instant::now();
-        let group = self.within(cx, self.place.group(&self.aws)).await?;
+        let (group, writers) = self.within(cx, self.look()).await?;
         // After a restart the sizes are ours already: what stood there before is what the first inspection found.
         let was = sizes_of(&cx.before).unwrap_or(group.sizes);
         let down = group.sizes.min == 0 && group.sizes.desired == 0;
-        if down && group.members.is_empty() {
+        if down && writers.is_empty() {
             return Ok(Inspection::AlreadySo(proven(cx, start, was)));
         }
         let suspended: Vec<&str> = group.suspended.iter().map(|(name, _)| name.as_str()).collect();
-        let facts = json!({ "was": was, "min": was.min, "max": was.max, "desired": was.desired, "instances": group.members.len(), "suspended": suspended });
+        let facts = json!({ "was": was, "min": was.min, "max": was.max, "desired": was.desired, "instances": writers.len(), "suspended": suspended });
         Ok(if down { Inspection::UnderWay(facts) } else { Inspection::Possible(facts) })
     }
 
     async fn apply(&self, cx: &StepContext) -> Result<Value, StepError> {
         self.within(cx, async {
             // The maximum stays: it is what undo needs least and what others hang alarms on.
-            let max = match sizes_of(&cx.before) {
-                Some(was) => was.max,
-                None => self.place.group(&self.aws).await?.sizes.max,
-            };
-            self.place.resize(&self.aws, Sizes { min: 0, max, desired: 0 }.into(), Purpose::Change).await
+            let nothing = Change { min: Some(0), max: None, desired: Some(0) };
+            self.place.resize(&self.aws, nothing, Purpose::Change).await
         })
         .await?;
         Ok(json!({ "asked": { "min": 0, "desired": 0 } }))
@@ -132,22 +151,24 @@ impl Step for Fence {
 
     async fn verify(&self, cx: &StepContext) -> Result<Verification, StepError> {
         let start = Instant::now();
-        let group = self.within(cx, self.place.group(&self.aws)).await?;
+        let (group, writers) = self.within(cx, self.look()).await?;
         let was = sizes_of(&cx.before).unwrap_or(group.sizes);
         if group.sizes.desired > 0 || group.sizes.min > 0 {
             return Ok(Verification::NotYet(format!("group {} is sized to {} again or still", self.place.group, group.sizes.desired)));
         }
-        if group.members.is_empty() {
+        if writers.is_empty() {
             return Ok(Verification::So(proven(cx, start, was)));
         }
-        let states: Vec<String> = group
-            .members
-            .iter()
-            .take(5)
-            .map(|one| format!("{} {}{}", one.id, one.state, if one.protected { " (scale-in protected)" } else { "" }))
-            .collect();
+        let some = writers.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+        if group.members.is_empty() {
+            let (group, count) = (&self.place.group, writers.len());
+            return Ok(Verification::NotYet(format!(
+                "{count} instances of the warm pool that may still write: {some}; `aws autoscaling delete-warm-pool --force-delete --region {} --auto-scaling-group-name {group}` takes them away",
+                self.place.region
+            )));
+        }
         let why = group.suspended("Terminate").map(|why| format!("; the process Terminate is suspended ({why})")).unwrap_or_default();
-        Ok(Verification::NotYet(format!("{} instances left that may still write: {}{why}", group.members.len(), states.join(", "))))
+        Ok(Verification::NotYet(format!("{} instances left that may still write: {some}{why}", writers.len())))
     }
 
     async fn undo(&self, cx: &StepContext) -> Result<String, StepError> {
@@ -161,7 +182,7 @@ impl Step for Fence {
             if now.desired > 0 && now.min >= was.min {
                 return Ok(format!("group {group} is not fenced: left at {now}"));
             }
-            let again = Sizes { desired: was.desired.max(now.desired), ..was };
+            let again = Sizes { min: was.min.max(now.min), max: was.max.max(now.max), desired: was.desired.max(now.desired) };
             self.place.resize(&self.aws, again.into(), Purpose::Change).await?;
             Ok(format!("group {group} is sized to {again} again"))
         })

@@ -174,6 +174,16 @@ impl Promote {
             );
             return Err(StepError::new(ErrorClass::Refused, "aurora", message));
         }
+        // API reference, DescribeDBInstances: "This operation can also return information for Amazon Neptune DB instances and
+        // Amazon DocumentDB instances". They replicate as clusters, and so does a Multi-AZ DB cluster.
+        if let Some(cluster) = &instance.cluster {
+            let message = format!(
+                "{}: it is a member of the DB cluster {cluster} (engine {}), which replicates as a whole, and PromoteReadReplica does not apply to its members; use a `command` step that promotes the cluster",
+                self.heading(),
+                instance.engine
+            );
+            return Err(StepError::new(ErrorClass::Refused, "cluster-member", message));
+        }
         if lost(&instance.status) {
             let message = format!(
                 "{}: its status is {}; no promotion can mend that: restore from a backup or repair it, then `watchover retry`",

@@ -14,6 +14,10 @@ pub struct Db {
     pub status: &'static str,
     /// What it replicates from.
     pub source: Option<&'static str>,
+    /// The DB cluster that it replicates from.
+    pub source_cluster: Option<&'static str>,
+    /// The DB cluster that it is a member of.
+    pub cluster: Option<&'static str>,
     /// `(Normal, Status, Message)` of its `read replication` entry.
     pub link: Option<(bool, &'static str, &'static str)>,
     /// `MultiAZ`.
@@ -29,7 +33,18 @@ impl Default for Db {
     fn default() -> Db {
         let source = Some("arn:aws:rds:ap-south-1:123456789012:db:shop");
         let (engine, status, series) = ("postgres", "available", "Complete");
-        Db { exists: true, engine, status, source, link: None, multi_az: false, points: Vec::new(), series }
+        Db {
+            exists: true,
+            engine,
+            status,
+            source,
+            source_cluster: None,
+            cluster: None,
+            link: None,
+            multi_az: false,
+            points: Vec::new(),
+            series,
+        }
     }
 }
 
@@ -50,6 +65,8 @@ impl World for Db {
         let mut inside = element("DBInstanceIdentifier", "shop-replica") + &element("DBInstanceStatus", self.status);
         inside += &(element("Engine", self.engine) + &element("MultiAZ", self.multi_az) + &element("BackupRetentionPeriod", 0));
         inside += &self.source.map_or_else(String::new, |source| element("ReadReplicaSourceDBInstanceIdentifier", source));
+        inside += &self.source_cluster.map_or_else(String::new, |source| element("ReadReplicaSourceDBClusterIdentifier", source));
+        inside += &self.cluster.map_or_else(String::new, |cluster| element("DBClusterIdentifier", cluster));
         if let Some((normal, status, message)) = self.link {
             let entry = element("StatusType", "read replication") + &element("Normal", normal) + &element("Status", status);
             inside += &element("StatusInfos", element("DBInstanceStatusInfo", entry + &element("Message", message)));

@@ -18,6 +18,8 @@ pub struct Fleet {
     pub measure: Option<&'static str>,
     /// Suspended processes.
     pub suspended: Vec<&'static str>,
+    /// The warm pool, if there is one: `(id, LifecycleState)`.
+    pub pool: Option<Vec<(&'static str, &'static str)>>,
     /// Target groups with their targets: `(id, state)`.
     pub targets: Vec<(&'static str, Vec<(&'static str, &'static str)>)>,
 }
@@ -45,6 +47,16 @@ impl World for Fleet {
                 assert_eq!(heard.get("AutoScalingGroupNames.member.1"), "shop-group");
                 let group = if self.missing { String::new() } else { element("member", self.group()) };
                 query(heard, &element("AutoScalingGroups", group))
+            }
+            "DescribeWarmPool" => {
+                assert_eq!(heard.get("AutoScalingGroupName"), "shop-group");
+                // One instance a page.
+                let at: usize = heard.get("NextToken").parse().unwrap_or(0);
+                let pool = self.pool.as_deref().unwrap_or_default();
+                let one = |(id, state): &(&str, &str)| element("member", element("InstanceId", id) + &element("LifecycleState", state));
+                let instances = element("Instances", pool.get(at).map_or_else(String::new, one));
+                let next = if at + 1 < pool.len() { element("NextToken", at + 1) } else { String::new() };
+                query(heard, &(instances + &next))
             }
             "DescribeTargetHealth" => {
                 let targets = self.targets.iter().find(|(arn, _)| *arn == heard.get("TargetGroupArn"));
@@ -87,6 +99,9 @@ impl Fleet {
             + &policy
             + &element("Instances", each(members.collect()))
             + &element("SuspendedProcesses", each(suspended.collect()))
+            + &self.pool.as_ref().map_or_else(String::new, |pool| {
+                element("WarmPoolConfiguration", element("PoolState", "Running")) + &element("WarmPoolSize", pool.len())
+            })
             + &element("TargetGroupARNs", each(arns.collect()))
     }
 }

@@ -9,6 +9,7 @@ fn replica(status: &str, link: &str) -> Instance {
     Instance {
         status: status.to_owned(),
         source: Some("arn:aws:rds:ap-south-1:123456789012:db:shop-primary".to_owned()),
+        cluster: None,
         link: Some(link),
         multi_az: false,
         backup_retention: 0,

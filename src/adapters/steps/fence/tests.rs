@@ -89,6 +89,34 @@ async fn undo_of_a_fence_that_never_took_leaves_the_group_as_it_is() {
     script.world(|fleet| fleet.sizes = (0, 6, 5));
     step.undo(&cx).await.unwrap();
     assert_eq!(sizes(&script), (2, 6, 5));
+    // Nor is a maximum lowered that others have raised.
+    script.world(|fleet| fleet.sizes = (0, 10, 8));
+    step.undo(&cx).await.unwrap();
+    assert_eq!(sizes(&script), (2, 10, 8));
+    script.world(|fleet| fleet.sizes = (2, 10, 8));
+    step.apply(&cx).await.unwrap();
+    assert_eq!(sizes(&script), (0, 10, 0));
+}
+
+#[tokio::test]
+async fn a_warm_pool_whose_instances_run_is_no_fence() {
+    let running = vec![("i-7", "Warmed:Stopped"), ("i-8", "Warmed:Running"), ("i-9", "Warmed:Hibernated")];
+    let (script, step) = fence(Fleet { sizes: (0, 6, 0), pool: Some(running), ..Fleet::default() }).await;
+    let Inspection::UnderWay(facts) = step.inspect(&context()).await.unwrap() else { panic!("proven") };
+    assert_eq!(facts["instances"], 1);
+    let Verification::NotYet(words) = step.verify(&context()).await.unwrap() else { panic!("proven") };
+    assert!(
+        words.starts_with("1 instances of the warm pool that may still write: i-8 Warmed:Running; `aws autoscaling delete-warm-pool"),
+        "{words}"
+    );
+    assert_eq!(script.calls("DescribeWarmPool").len(), 6, "three pages, twice");
+    script.trouble("DescribeWarmPool", Trouble::Refused(403, "AccessDenied"));
+    let error = step.verify(&context()).await.map(|_| ()).unwrap_err();
+    assert!(error.message.contains("allow autoscaling:DescribeWarmPool"), "{error}");
+    script.world(|fleet| fleet.pool = Some(vec![("i-7", "Warmed:Stopped"), ("i-9", "Warmed:Pending:Wait")]));
+    assert!(matches!(step.verify(&context()).await.unwrap(), Verification::NotYet(_)), "it boots before it stops");
+    script.world(|fleet| fleet.pool = Some(vec![("i-7", "Warmed:Stopped")]));
+    assert!(matches!(step.verify(&context()).await.unwrap(), Verification::So(_)));
 }
 
 #[tokio::test]

@@ -16,16 +16,18 @@ pub(super) fn lost(status: &str) -> bool {
             | "stopped"
             | "stopping"
             | "inaccessible-encryption-credentials"
+            | "inaccessible-encryption-credentials-recoverable"
             | "insufficient-capacity"
             | "storage-full"
     ) || status.starts_with("incompatible-")
 }
 
 /// States in which a promotion is asked for. The API reference (PromoteReadReplica) rules out `backing-up` alone, and in
-/// these the instance is in full use (user guide, "DB instance status"), in `storage-optimization` for hours. Whether RDS
-/// promotes there is for RDS to say.
+/// these the instance is in full use (user guide, "DB instance status"), in those of its storage for hours or days. Whether
+/// RDS promotes there is for RDS to say.
 pub(super) fn is_usable(status: &str) -> bool {
-    matches!(status, "available" | "storage-optimization") || status.starts_with("configuring-")
+    matches!(status, "available" | "storage-optimization" | "storage-initialization" | "storage-config-upgrade")
+        || status.starts_with("configuring-")
 }
 
 /// The status at the last inspection.

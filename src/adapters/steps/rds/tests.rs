@@ -124,6 +124,30 @@ async fn an_aurora_instance_is_refused_and_does_not_pass_for_a_promoted_one() {
 }
 
 #[tokio::test]
+async fn a_member_of_a_cluster_is_refused_and_what_replicates_from_one_is_a_replica() {
+    for engine in ["docdb", "neptune", "mysql"] {
+        let (script, step) = promotion(Db { engine, source: None, cluster: Some("shop-cluster"), ..Db::default() }).await;
+        for error in [step.inspect(&context()).await.map(|_| ()).unwrap_err(), step.verify(&again()).await.map(|_| ()).unwrap_err()] {
+            assert_eq!((error.class, error.code.as_str()), (ErrorClass::Refused, "cluster-member"));
+            assert!(error.message.contains(&format!("a member of the DB cluster shop-cluster (engine {engine})")), "{error}");
+        }
+        assert_eq!(script.calls("PromoteReadReplica").len(), 0);
+    }
+    let (_script, step) = promotion(Db { source: None, source_cluster: Some("shop-cluster"), ..Db::default() }).await;
+    assert!(matches!(step.inspect(&context()).await.unwrap(), Inspection::Possible(_)));
+}
+
+#[tokio::test]
+async fn storage_that_is_at_work_for_days_keeps_no_promotion_waiting() {
+    for status in ["storage-initialization", "storage-config-upgrade"] {
+        let (script, step) = promotion(Db { status, ..Db::default() }).await;
+        assert!(matches!(step.inspect(&context()).await.unwrap(), Inspection::Possible(_)), "{status}");
+        script.world(|db| db.source = None);
+        assert!(matches!(step.inspect(&context()).await.unwrap(), Inspection::AlreadySo(_)), "{status}: where a promotion may end");
+    }
+}
+
+#[tokio::test]
 async fn one_promotion_is_asked_for_as_it_was_described() {
     let (script, step) = promotion(Db::default()).await;
     let found = step.inspect(&context()).await.unwrap();
