@@ -21,7 +21,7 @@ use watchover::domain::plan::{Class, OnFailure, Plan, PlannedStep};
 use watchover::domain::policy::AppPolicy;
 use watchover::domain::quorum::Point;
 use watchover::domain::report::Report;
-use watchover::domain::rpo::{Assumption, Lags};
+use watchover::domain::rpo::{Assumption, Exposure, Lags};
 
 fn at(seconds: i64) -> Moment {
     Moment { mono: seconds * SECOND, wall: seconds * SECOND }
@@ -341,6 +341,66 @@ fn nothing_is_lost_only_if_every_database_was_seen_drained_behind_every_fence() 
         loss_of(ledger).assumption
     };
     assert_eq!((seen(71), seen(99)), (Assumption::Drained, Assumption::OldSiteSeen));
+}
+
+/// What is on record of the front door, and what was seen of it since: before the data has moved, and after.
+#[test]
+fn writes_end_where_the_front_door_was_last_seen_lost_and_not_before_anybody_watched() {
+    let primary = Some(SiteName::Primary);
+    let (up, down, blind) = (Verdict::Up, Verdict::Down(Cause::Refused), Verdict::Unknown(Cause::ResolverTimeout));
+    let end_of_writes = |looks: &[(i64, Verdict, Option<SiteName>)], awake: i64, moved: bool| {
+        let promoted = [("promote", 80, Value::Null), ("promote-2", 80, Value::Null)];
+        let mut ledger = two_of_each(if moved { &promoted } else { &[] });
+        ledger.apply(&row(90, Entry::FrontDoorLost { at: at(62) })).unwrap();
+        let mut app = App::new(sim::policy().into(), ledger, 1);
+        for (second, verdict, from) in looks {
+            let finding = Finding { from: *from, ..Finding::new(*verdict, "") };
+            app.observe(Input::Look(Look { subject: Subject::FrontDoor, sent: at(*second), done: at(*second), finding }));
+        }
+        let around = Around { awake: at(awake), ..Around::default() };
+        app.view(&around, at(200)).exposure(Direction::ToStandby).end_of_writes / SECOND
+    };
+    assert_eq!(end_of_writes(&[], 0, false), 62);
+    assert_eq!(end_of_writes(&[(61, down, None)], 0, false), 62, "what is on record is the later");
+    assert_eq!(end_of_writes(&[(62, down, None), (100, up, primary), (110, down, None)], 0, false), 110, "it has answered since");
+    assert_eq!(end_of_writes(&[(62, down, None), (100, up, primary)], 0, false), 200, "it answers");
+    assert_eq!(end_of_writes(&[(62, down, None), (100, blind, None), (101, blind, None), (102, blind, None)], 0, false), 200, "unseen");
+    assert_eq!(end_of_writes(&[], 70, false), 200, "nobody has watched it since");
+    assert_eq!(end_of_writes(&[(110, down, None)], 70, false), 110);
+    // Users may be elsewhere by now: the record stands, unless it was seen lost later.
+    assert_eq!(end_of_writes(&[], 70, true), 62);
+    assert_eq!(end_of_writes(&[(110, down, None)], 70, true), 110);
+}
+
+/// Of a replica that the outage found before us a sample from before it says that it was well.
+#[test]
+fn a_replica_that_the_outage_found_before_us_was_well_if_a_sample_says_so() {
+    let is_missing = |sample: Option<(i64, f64)>, kept: bool, started: i64| {
+        let mut policy = sim::policy();
+        policy.standby.signals[0].required = watchover::domain::policy::Required::Never;
+        let mut ledger = two_of_each(&[]);
+        let sample = sample.map(|(at, seconds)| LagSample { at: at * SECOND, period: 60 * SECOND, seconds });
+        if let (Some(incident), true) = (&mut ledger.incident, kept) {
+            incident.exposure =
+                Some(Exposure { seconds: Some(1.0), sample, end_of_writes: 0, assumption: Assumption::NoWritesPastFrontDoor });
+        }
+        let mut app = App::new(policy.into(), ledger, 1);
+        let samples = sample.filter(|_| !kept).into_iter().collect();
+        let mut finding = Finding::new(Verdict::Unknown(Cause::LagUnknown), "lag");
+        finding.replica = Some(ReplicaReading { state: ReplicaState::Error, samples });
+        app.observe(Input::Look(Look { subject: Subject::Signal(SiteName::Standby, 1), sent: at(300), done: at(300), finding }));
+        let around = Around { started: at(started), awake: at(started), max_groups: 1, ..Around::default() };
+        let (_, gates, _) = app.view(&around, at(300)).gates(Direction::ToStandby, Point::Start);
+        gates.into_iter().find(|gate| gate.name == "target-healthy").unwrap().state != GateState::Open
+    };
+    assert!(is_missing(None, false, 290));
+    for kept in [false, true] {
+        assert!(!is_missing(Some((0, 1.0)), kept, 290), "kept: {kept}");
+        assert!(is_missing(Some((61, 1.0)), kept, 290), "it is of the time since");
+        assert!(is_missing(Some((0, 15.0 * 60.0)), kept, 290), "it was no replica any more by then");
+        assert!(is_missing(Some((0, 1.0)), kept, 39), "this process could have seen it well itself");
+        assert!(!is_missing(Some((0, 1.0)), kept, 40), "within an interval and a look's time");
+    }
 }
 
 /// Our own way to the front door may have been cut long before: until one interval before its first failed look the site was

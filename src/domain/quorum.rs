@@ -360,6 +360,57 @@ mod tests {
     }
 
     #[test]
+    fn whoever_has_just_woken_hears_every_eye_first_as_long_as_its_look_may_take() {
+        let policy = sites(DownWhen::All, 1);
+        let signals: Vec<_> = policy.signals.iter().map(|policy| health(policy, &[DOWN; 4])).collect();
+        let unheard = |signals: &[SignalHealth], awake: i64, now: i64| is_unheard(&policy, signals, at(awake), at(now));
+        assert!(!unheard(&signals, 4, 4), "the look of this very moment");
+        assert!(unheard(&signals, 5, 5));
+        // A second between looks, and 800 ms each for two.
+        assert!(unheard(&signals, 5, 7) && !unheard(&signals, 5, 8));
+        let mut one = signals.clone();
+        one[1] = health(&policy.signals[1], &[DOWN; 5]);
+        one[2] = health(&policy.signals[2], &[DOWN; 5]);
+        assert!(unheard(&one, 5, 6), "one of three is out");
+        one[0] = one[1].clone();
+        assert!(!unheard(&one, 5, 6));
+    }
+
+    #[test]
+    fn who_was_blind_until_a_moment_ago_says_nothing_of_the_time_before() {
+        let seen = |rule, looks: [&[Verdict]; 3], length: u64| {
+            let policy = sites(rule, 1);
+            let signals: Vec<_> = policy.signals.iter().zip(looks).map(|(policy, looks)| health(policy, looks)).collect();
+            is_down_as_seen(&policy, &signals, Duration::from_secs(length), at(8))
+        };
+        let steady: &[Verdict] = &[UP, UP, DOWN, DOWN, DOWN, DOWN, DOWN, DOWN];
+        // Sees again since second 7.
+        let blind: &[Verdict] = &[DOWN, DOWN, DOWN, BLIND, BLIND, BLIND, DOWN, DOWN];
+        assert!(seen(DownWhen::All, [steady; 3], 3));
+        assert!(!seen(DownWhen::All, [blind; 3], 2) && seen(DownWhen::All, [blind; 3], 1));
+        assert!(seen(DownWhen::All, [steady, blind, blind], 3), "of two who know nothing nobody is asked");
+        assert!(seen(DownWhen::AtLeast(1), [steady, blind, &[UP; 8]], 3));
+        assert!(!seen(DownWhen::AtLeast(2), [steady, blind, &[UP; 8]], 3));
+        assert!(!seen(DownWhen::Any, [&[UP; 8]; 3], 3));
+        // Two blind looks are no blindness.
+        assert!(seen(DownWhen::All, [&[UP, DOWN, DOWN, DOWN, BLIND, BLIND, DOWN, DOWN]; 3], 3));
+    }
+
+    #[test]
+    fn an_outage_began_with_the_quickest_of_its_eyes_once_users_were_not_served() {
+        let policy = sites(DownWhen::All, 1);
+        let looks = |start: i64| (1..=60).map(|second| if second < start { UP } else { DOWN }).collect::<Vec<_>>();
+        let since = |starts: [i64; 3], lost: i64| {
+            let signals: Vec<_> = policy.signals.iter().zip(starts).map(|(policy, start)| health(policy, &looks(start))).collect();
+            began(&policy, &signals, at(lost), at(60))
+        };
+        assert_eq!(since([20, 50, 61], 21), Some(at(20)));
+        assert_eq!(since([20, 50, 61], 23), Some(at(20)), "the slowest notices within 3.8 s");
+        assert_eq!(since([20, 50, 61], 24), Some(at(50)), "it was down long before users were not served");
+        assert_eq!(since([61, 61, 61], 24), None);
+    }
+
+    #[test]
     fn a_signal_that_does_not_count_neither_trips_nor_casts_doubt() {
         let mut policy = sites(DownWhen::Any, 1);
         policy.signals[0].counts = false;
@@ -391,6 +442,13 @@ mod tests {
             missing(&policy, &promoted, Point::Traffic, None, |_| false, at(6)).is_empty(),
             "a replica that became a primary has nothing left to say"
         );
+        let orphan = three(&policy, [UP, BLIND, UP]).into_iter().enumerate().map(|(at, one)| {
+            let lag = [Verdict::Unknown(Cause::LagUnknown); 3];
+            if at == 1 { health(&policy.signals[1], &lag) } else { one }
+        });
+        let orphan: Vec<_> = orphan.collect();
+        let found = |told: bool, outage| missing(&policy, &orphan, Point::Start, outage, |at| told && at == 1, at(3)).len();
+        assert_eq!((found(true, Some(at(1))), found(false, Some(at(1))), found(true, None)), (0, 1, 1), "told to have been well before");
         let blind = three(&policy, [UP, BLIND, UP]);
         assert_eq!(missing(&policy, &blind, Point::Start, None, |_| false, at(6)).len(), 1, "unknown is not good enough to go to");
     }
