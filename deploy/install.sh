@@ -21,6 +21,10 @@ place() {
   changed=true
 }
 
+# Before anything is replaced: else what runs would be the old one, and the next run would find nothing to do.
+if [[ -e /etc/watchover/config.toml ]]; then
+  "$binary" --config /etc/watchover/config.toml check --offline || die "the new binary refuses the config (above); nothing was changed"
+fi
 place systemd/watchover.sysusers.conf /usr/lib/sysusers.d/watchover.conf 0644
 systemd-sysusers /usr/lib/sysusers.d/watchover.conf
 place "$binary" /usr/local/bin/watchover 0755

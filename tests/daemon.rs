@@ -534,6 +534,9 @@ fn a_config_that_cannot_be_read_is_named_and_nothing_is_guessed() {
         .unwrap()
         .into();
     holds(&said, 2, &["config.none", "cannot be read"]);
+    // Nor does an order go to whichever daemon the defaults name.
+    let said: Said = watchover().arg("status").env("WATCHOVER_CONFIG", file.with_extension("none")).output().unwrap().into();
+    holds(&said, 2, &["config.none", "cannot be read"]);
 }
 
 #[test]

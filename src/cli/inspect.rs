@@ -163,8 +163,10 @@ pub(super) fn plan(flag: Option<&Path>, app: &str, to: Option<SiteName>, format:
     let whole = app.policy.plan_to(to.unwrap_or(SiteName::Standby));
     // Whoever needs the script has lost the site: the steps of a planned move sit it out.
     let plan = &if matches!(format, PlanFormat::AwsCli) { whole.for_move(false) } else { whole.clone() };
-    if plan.steps.is_empty() {
-        complain!("watchover: {}", leads_nowhere(&app.policy.name, whole));
+    // Whose steps are only for planned moves still has some to show.
+    let nowhere = whole.leads_nowhere(&app.policy.name, false).filter(|_| plan.steps.is_empty());
+    if let Some(words) = nowhere {
+        complain!("watchover: {words}");
         return exit::USAGE;
     }
     on_runtime(async {
@@ -202,14 +204,6 @@ pub(super) fn plan(flag: Option<&Path>, app: &str, to: Option<SiteName>, format:
         }
         exit::DONE
     })
-}
-
-/// Why there is nothing to show, in the words with which an order to move there is refused.
-fn leads_nowhere(app: &str, whole: &Plan) -> String {
-    if whole.steps.is_empty() {
-        return whole.leads_nowhere(app);
-    }
-    format!("no steps lead {} in a forced move: every [[app.{}]] of {app} is only for graceful moves", whole.direction, whole.list())
 }
 
 fn table(plan: &Plan, found: &[Inspected<'_>]) {
@@ -347,10 +341,12 @@ mod tests {
     #[test]
     fn a_plan_without_steps_says_what_is_missing() {
         let plan = |direction, steps| Plan { direction, steps };
-        let words = leads_nowhere("shop", &plan(Direction::ToPrimary, Vec::new()));
-        assert_eq!(words, "no steps lead to-primary: the config has no [[app.failback]] for shop");
-        let words = leads_nowhere("shop", &plan(Direction::ToStandby, vec![step(Some(Only::Graceful))]));
+        let words = plan(Direction::ToPrimary, Vec::new()).leads_nowhere("shop", false);
+        assert_eq!(words.unwrap(), "no steps lead to-primary: the config has no [[app.failback]] for shop");
+        let planned = plan(Direction::ToStandby, vec![step(Some(Only::Graceful))]);
+        let words = planned.leads_nowhere("shop", false).unwrap();
         assert!(words.contains("to-standby") && words.contains("only for graceful moves"), "{words}");
+        assert_eq!(planned.leads_nowhere("shop", true), None);
     }
 
     #[test]

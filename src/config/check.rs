@@ -213,7 +213,10 @@ fn is_role(arn: &str) -> bool {
 
 fn witness(judge: &Judge<'_>, table: &Table) -> WitnessConfig {
     let texts = table.strings("urls").unwrap_or_default();
-    let urls = texts.iter().filter_map(|text| table.judge_url("urls", text, &["http", "https"])).collect();
+    let urls: Vec<_> = texts.iter().filter_map(|text| table.judge_url("urls", text, &["http", "https"])).collect();
+    for (at, url) in urls.iter().enumerate().filter(|(at, url)| urls[..*at].contains(url)) {
+        table.fault("urls", format!("names {url} twice (place {}): one witness is one witness, however often it is asked", at + 1));
+    }
     let need_up = usize::try_from(table.whole("need_up", 0, 1)).unwrap_or(usize::MAX);
     // A count that includes refused texts, so that one bad URL is one problem.
     if need_up > texts.len() + 1 {

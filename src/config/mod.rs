@@ -265,10 +265,13 @@ pub fn judge_text(path: &Path, text: &str, environment: Vec<(String, String)>, c
 /// # Errors
 /// An admin socket or a state directory that is none; then every problem, as [`load`].
 pub fn reach(flag: Option<&Path>, catalogue: &dyn Catalogue) -> Result<Reach, ConfigErrors> {
-    let found = locate(flag).and_then(|path| Ok((read::text(&path)?, path)));
+    let located = locate(flag);
+    // Of the usual places only one that is there is taken.
+    let is_gone = located.as_ref().is_ok_and(|named| !named.exists());
+    let found = located.and_then(|path| Ok((read::text(&path)?, path)));
     let environment = read::environment();
     // A name that was mistyped must not lead to whichever daemon the defaults name.
-    if flag.is_some_and(|path| !path.exists()) && !environment.iter().any(|(name, _)| read::names_a_place(name)) {
+    if is_gone && !environment.iter().any(|(name, _)| read::names_a_place(name)) {
         found.as_ref().map_err(Clone::clone)?;
     }
     reach_text(found, environment, catalogue)

@@ -37,6 +37,7 @@ pub(super) fn app(judge: &Judge<'_>, table: &Table, policy: &AppPolicy, primary:
     }
     for (key, plan) in [("failover", &policy.failover), ("failback", &policy.failback)] {
         data_of_every_move(table, key, plan);
+        users_of_every_move(table, key, plan, policy.traffic_is_autonomous);
         let longest = [false, true].map(|graceful| longest_chain(&plan.for_move(graceful))).into_iter().max().unwrap_or_default();
         if longest > policy.move_timeout {
             judge.warnings.add(
@@ -58,6 +59,20 @@ fn data_of_every_move(table: &Table, key: &str, plan: &Plan) {
         if of(graceful, Class::Data) == 0 && of(!graceful, Class::Data) > 0 && of(graceful, Class::Traffic) > 0 {
             let words = format!(
                 "the only data step has only = \"{only}\": every other move would send users on without their data; leave it out, or give the traffic step only = \"{only}\" too"
+            );
+            table.fault(key, words);
+        }
+    }
+}
+
+/// A traffic step that sits out some moves leaves them to move the data away from the users.
+fn users_of_every_move(table: &Table, key: &str, plan: &Plan, traffic_is_autonomous: bool) {
+    let has = |graceful: bool, class: Class| plan.steps.iter().any(|step| step.takes_part(graceful) && step.class == class);
+    for (graceful, only) in [(false, "graceful"), (true, "forced")] {
+        let left = !has(graceful, Class::Traffic) && has(!graceful, Class::Traffic);
+        if left && has(graceful, Class::Data) && !traffic_is_autonomous {
+            let words = format!(
+                "the only traffic step has only = \"{only}\": every other move would move the data and leave the users; leave it out, or give the data step only = \"{only}\" too"
             );
             table.fault(key, words);
         }
@@ -170,7 +185,18 @@ fn failover(judge: &Judge<'_>, table: &Table, policy: &AppPolicy, standby: &Site
         }
         return;
     }
+    if policy.mode != Mode::Observe
+        && let Some(words) = policy.failover.leads_nowhere(&policy.name, false)
+    {
+        table.fault("failover", format!("{words}, and an outage is none: an automatic or approved move would have nothing to do; leave `only` out of those that it needs, or write mode = \"observe\""));
+    }
     let data = steps.iter().find(|step| step.class == Class::Data);
+    if data.is_none() && policy.standby.signals.iter().any(|signal| signal.replica) {
+        judge.warnings.add(
+            table.at("failover"),
+            "has no data step, but a signal of the standby reads a replica: users would be sent to a database that takes no writes, and no loss would be reported; add the step that promotes it, or leave the signal out",
+        );
+    }
     if let Some(data) = data
         && standby.doubtful == 0
         && !policy.standby.signals.iter().any(|signal| signal.replica)

@@ -199,6 +199,16 @@ fn every_problem_is_named_at_once() {
 fn single_faults_bring_single_problems() {
     only(&[("name = \"promote\"", "name = \"promote\"\nafter = [\"traffic\"]")], "app.shop.failover.promote.after", "runs in a circle");
     only(&[("name = \"promote\"", "name = \"promote\"\nonly = \"graceful\"")], "app.shop.failover", "send users on without their data");
+    let planned = |name: &str| (format!("name = \"{name}\""), format!("name = \"{name}\"\nonly = \"graceful\""));
+    let (promote, traffic) = (planned("promote"), planned("traffic"));
+    let (promote, traffic) = ((promote.0.as_str(), promote.1.as_str()), (traffic.0.as_str(), traffic.1.as_str()));
+    only(&[traffic], "app.shop.failover", "would move the data and leave the users");
+    only(&[promote, traffic], "app.shop.failover", "every [[app.failover]] of shop is only for graceful moves");
+    only(
+        &[("urls = [\"https://one.example/\"]", "urls = [\"https://one.example/\", \"https://one.example\"]")],
+        "witness.urls",
+        "one witness is one witness",
+    );
     only(&[("name = \"promote\"", "name = \"promote\"\nafter = [\"promote\"]")], "app.shop.failover.promote.after", "waits for itself");
     only(&[("zone_id = \"Z1\"", "zone_id = \"Z1\"\nafter = []")], "app.shop.failover.traffic.after", "moves traffic before the data");
     only(

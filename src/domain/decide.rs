@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::gates::{Around, Found, NAMES, View};
-use super::ledger::{Entry, Figures, Ruling};
+use super::ledger::{Entry, Figures, Incident, Ruling};
 use super::model::{Actor, Direction, Health, Moment, Outcome, SiteName, State, Trigger};
 use super::moving::{self, Work};
 use super::plan::{Class, Plan};
@@ -85,7 +85,8 @@ impl App {
         }
         let direction = self.direction();
         // In doubt it matters whether what was refused has been mended since.
-        let serves = self.ledger.state == State::Watching || !self.is_refused(direction);
+        let serves = self.ledger.state == State::Watching
+            || !self.is_refused(direction, self.ledger.incident.as_ref().is_some_and(Incident::graceful));
         let settled = self.ledger.active.is_some() && self.preflights.contains_key(&direction) && serves;
         let every = if settled { PREFLIGHT_EVERY } else { PREFLIGHT_EAGER };
         let due = self.preflight_asked.is_none_or(|asked| now.since(asked) >= every);

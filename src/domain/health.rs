@@ -237,7 +237,11 @@ impl SignalHealth {
         match self.trip {
             None => self.run_started,
             Some(Trip::Run) => self.run_started.or(self.last_down),
-            Some(Trip::Rate) => self.window.iter().find(|look| look.down).map(|look| look.sent).or(self.run_started),
+            // A run that nothing breaks may be older than the window by now.
+            Some(Trip::Rate) => {
+                let rated = self.window.iter().find(|look| look.down).map(|look| look.sent);
+                rated.into_iter().chain(self.run_started).min_by_key(|at| at.mono)
+            }
         }
     }
 
@@ -375,6 +379,15 @@ mod tests {
         assert_eq!((health, signal.trip), (Health::Down, Some(Trip::Rate)));
         let (health, _) = feed(&mut signal, now, ".....");
         assert_eq!(health, Health::Down, "a lucky run does not outvote the rate: {}", signal.rate());
+    }
+
+    #[test]
+    fn a_run_that_outlasts_the_window_of_its_rate_keeps_its_start() {
+        let mut signal = SignalHealth::default();
+        let (_, now) = feed(&mut signal, 0, "xx.xx.xx.xx.xx.xx.xx.xx.");
+        assert_eq!((signal.trip, signal.first_failed()), (Some(Trip::Rate), Some(at(0))));
+        feed(&mut signal, now, &"x".repeat(120));
+        assert_eq!((signal.trip, signal.first_failed()), (Some(Trip::Rate), Some(at(now))), "the window began later");
     }
 
     #[test]

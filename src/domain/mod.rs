@@ -5,6 +5,7 @@ pub mod autonomy;
 mod calling_off;
 pub mod decide;
 pub mod entry;
+mod exposure;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod fold;

@@ -121,8 +121,8 @@ impl App {
             return Err(Refusal::new(format!("the {to} of {} is active already", self.policy.name)));
         }
         let plan = self.policy.plan_to(to);
-        if plan.steps.is_empty() {
-            return Err(Refusal::new(plan.leads_nowhere(&self.policy.name)));
+        if let Some(words) = plan.leads_nowhere(&self.policy.name, wish.graceful) {
+            return Err(Refusal::new(words));
         }
         if self.ledger.incident.as_ref().is_some_and(|incident| incident.direction != direction) {
             return Err(Refusal::new("the open incident goes the other way; decline or adopt first".to_owned()));
@@ -141,7 +141,7 @@ impl App {
         let (ruling, gates, exposure) = view.gates(direction, Point::Start);
         if ruling != Ruling::Go {
             let words = format!("refused, and nothing was changed: {}", gates::closed_words(&gates));
-            let hint = if self.is_refused(direction) {
+            let hint = if self.is_refused(direction, graceful) {
                 "; the plan is being inspected anew: if that is mended, try again in a few seconds"
             } else {
                 ""

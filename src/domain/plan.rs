@@ -80,6 +80,15 @@ pub struct PlannedStep {
 pub const IN_ORDER: Duration = Duration::from_secs(600);
 
 impl PlannedStep {
+    /// True if it is a step of such a move: some are only for those that were planned, some only for the others.
+    pub fn takes_part(&self, graceful: bool) -> bool {
+        match self.only {
+            None => true,
+            Some(Only::Graceful) => graceful,
+            Some(Only::Forced) => !graceful,
+        }
+    }
+
     /// True of the kinds that hold the old writers back: their names begin so.
     pub fn is_fence(&self) -> bool {
         self.kind.starts_with("fence")
@@ -121,13 +130,8 @@ impl Plan {
     /// In a planned move off a well site the writers have to be gone before the data moves. A fence there has [`IN_ORDER`]
     /// at least, and its failure ends the move while it can still be put back.
     pub fn for_move(&self, graceful: bool) -> Plan {
-        let sits_out = |step: &PlannedStep| match step.only {
-            None => false,
-            Some(Only::Graceful) => !graceful,
-            Some(Only::Forced) => graceful,
-        };
         let mut steps = self.steps.clone();
-        while let Some(at) = steps.iter().position(sits_out) {
+        while let Some(at) = steps.iter().position(|step| !step.takes_part(graceful)) {
             let gone = steps.remove(at);
             for step in &mut steps {
                 if let Some(place) = step.after.iter().position(|name| *name == gone.name) {
@@ -147,9 +151,18 @@ impl Plan {
         Plan { direction: self.direction, steps }
     }
 
-    /// Why an app without steps this way cannot go it.
-    pub fn leads_nowhere(&self, app: &str) -> String {
-        format!("no steps lead {}: the config has no [[app.{}]] for {app}", self.direction, self.list())
+    /// Why an app without steps this way, or with none for such a move, cannot go it; else `None`.
+    pub fn leads_nowhere(&self, app: &str, graceful: bool) -> Option<String> {
+        if self.steps.iter().any(|step| step.takes_part(graceful)) {
+            return None;
+        }
+        let (to, list) = (self.direction, self.list());
+        let (this, other) = if graceful { ("graceful", "forced") } else { ("forced", "graceful") };
+        Some(if self.steps.is_empty() {
+            format!("no steps lead {to}: the config has no [[app.{list}]] for {app}")
+        } else {
+            format!("no steps lead {to} in a {this} move: every [[app.{list}]] of {app} is only for {other} moves")
+        })
     }
 
     /// The key of the config that lists its steps.
@@ -272,8 +285,11 @@ mod tests {
     #[test]
     fn a_plan_without_steps_names_the_key_that_would_hold_them() {
         let back = Plan { direction: Direction::ToPrimary, steps: Vec::new() };
-        assert_eq!(back.leads_nowhere("shop"), "no steps lead to-primary: the config has no [[app.failback]] for shop");
-        assert_eq!(plan(Vec::new()).leads_nowhere("shop"), "no steps lead to-standby: the config has no [[app.failover]] for shop");
+        assert_eq!(back.leads_nowhere("shop", false).unwrap(), "no steps lead to-primary: the config has no [[app.failback]] for shop");
+        assert_eq!(
+            plan(Vec::new()).leads_nowhere("shop", true).unwrap(),
+            "no steps lead to-standby: the config has no [[app.failover]] for shop"
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::app::App;
 use super::autonomy::Autonomy;
 use super::gates::View;
-use super::ledger::GateState;
+use super::ledger::{GateState, Incident};
 use super::model::{Direction, Moment};
 use super::plan::{OnFailure, Plan};
 
@@ -40,26 +40,26 @@ pub enum Found {
 }
 
 impl Preflight {
-    /// What each step would say without which the move cannot go on.
-    fn needed<'a>(&'a self, plan: &'a Plan) -> impl Iterator<Item = (&'a str, &'a Found)> {
-        let needed = plan.steps.iter().filter(|step| step.on_failure == OnFailure::Halt);
+    /// What each step of such a move would say without which it cannot go on.
+    fn needed<'a>(&'a self, plan: &'a Plan, graceful: bool) -> impl Iterator<Item = (&'a str, &'a Found)> {
+        let needed = plan.steps.iter().filter(move |step| step.takes_part(graceful) && step.on_failure == OnFailure::Halt);
         needed.filter_map(|step| Some((step.name.as_str(), self.steps.get(&step.name)?)))
     }
 }
 
 impl App {
-    /// True if the latest inspection refuses a move that way.
-    pub(super) fn is_refused(&self, direction: Direction) -> bool {
-        let refuses = |latest: &Preflight| {
-            latest.needed(self.policy.plan_to(direction.target())).any(|(_, found)| matches!(found, Found::Refused(_)))
-        };
+    /// True if the latest inspection refuses such a move that way.
+    pub(super) fn is_refused(&self, direction: Direction, graceful: bool) -> bool {
+        let plan = self.policy.plan_to(direction.target());
+        let refuses = |latest: &Preflight| latest.needed(plan, graceful).any(|(_, found)| matches!(found, Found::Refused(_)));
         self.preflights.get(&direction).is_some_and(refuses)
     }
 
     /// Who commands what the last inspection refuses has mended it, or will: the plan is inspected anew, though not faster
     /// than answers come. True if it is due now.
     pub fn reconsider(&mut self, now: Moment) -> bool {
-        let due = self.is_refused(self.direction()) && self.preflight_asked.is_none_or(|asked| now.since(asked) >= ANEW);
+        let refused = [false, true].iter().any(|graceful| self.is_refused(self.direction(), *graceful));
+        let due = refused && self.preflight_asked.is_none_or(|asked| now.since(asked) >= ANEW);
         if due {
             self.preflight_asked = None;
         }
@@ -74,12 +74,13 @@ impl View<'_> {
             return self.shut(|| format!("the journal takes nothing, so nothing is done: {fault}"));
         }
         let plan = self.policy.plan_to(direction.target());
-        if plan.steps.is_empty() {
-            return self.shut(|| format!("no steps are configured {direction}"));
+        let graceful = self.ledger.incident.as_ref().is_some_and(Incident::graceful);
+        if let Some(words) = plan.leads_nowhere(&self.policy.name, graceful) {
+            return self.shut(|| words);
         }
         let Some(preflight) = self.preflight else { return self.shut(|| "the plan was not inspected yet".to_owned()) };
         let (mut refused, mut unknown) = (Vec::new(), Vec::new());
-        for (step, found) in preflight.needed(plan) {
+        for (step, found) in preflight.needed(plan, graceful) {
             match found {
                 Found::Refused(why) => refused.push(format!("{step}: {why}")),
                 Found::Unknown(why) => unknown.push(format!("{step}: {why}")),
@@ -103,16 +104,19 @@ mod tests {
     use crate::domain::app::Input;
     use crate::domain::fixtures::{at, policy, step};
     use crate::domain::ledger::Ledger;
-    use crate::domain::plan::{Class, PlannedStep};
+    use crate::domain::plan::{Class, Only, PlannedStep};
 
     #[test]
     fn what_the_move_can_go_without_refuses_no_move() {
         let fence = PlannedStep { on_failure: OnFailure::Continue, ..step("fence", Class::Other, None, &[]) };
-        let plan = Plan { direction: Direction::ToStandby, steps: vec![fence, step("promote", Class::Data, None, &[])] };
+        let quiesce = step("quiesce", Class::Other, Some(Only::Graceful), &[]);
+        let hurry = step("hurry", Class::Other, Some(Only::Forced), &[]);
+        let plan = Plan { direction: Direction::ToStandby, steps: vec![fence, step("promote", Class::Data, None, &[]), quiesce, hurry] };
         let refused = |name: &str| (name.to_owned(), Found::Refused("AccessDenied".into()));
-        let steps = BTreeMap::from([refused("fence"), refused("promote"), refused("gone")]);
+        let steps = ["fence", "promote", "quiesce", "hurry", "gone"].map(refused).into();
         let latest = Preflight { at: at(1), direction: Direction::ToStandby, steps, autonomy: BTreeMap::new() };
-        assert_eq!(latest.needed(&plan).map(|(step, _)| step).collect::<Vec<_>>(), ["promote"]);
+        let needed = |graceful: bool| latest.needed(&plan, graceful).map(|(step, _)| step).collect::<Vec<_>>();
+        assert_eq!((needed(false), needed(true)), (vec!["promote", "hurry"], vec!["promote", "quiesce"]), "of that move alone");
     }
 
     #[test]
