@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use config::{Environment, FileFormat};
 use serde_json::{Map, Value};
+use toml::de::{DeTable, DeValue};
 
 use super::judge::Problem;
 use super::{ConfigErrors, depth, judge};
@@ -79,7 +80,8 @@ pub(super) fn tree(path: &Path, text: &str, environment: &[(String, String)]) ->
         return Err(fail(vec![Problem { path: String::new(), message: format!("TOML syntax, line {line}: {words}") }]));
     }
     let mut problems = syntax(text);
-    for (name, _) in environment.iter().filter(|(name, _)| name.starts_with("WATCHOVER__APP")) {
+    let is_list = |name: &str| matches!(key_path(name).split('.').next(), Some("app" | "notify"));
+    for (name, _) in environment.iter().filter(|(name, _)| is_list(name)) {
         problems.push(Problem {
             path: key_path(name),
             message: format!("{name} is set, but lists of tables are out of reach of the environment; write it into the file"),
@@ -103,10 +105,22 @@ pub(super) fn tree(path: &Path, text: &str, environment: &[(String, String)]) ->
         })
 }
 
-/// Every syntax error with its line. Only the parser's words, never the line itself: it may hold a secret.
+/// Every syntax error with its line, and what TOML allows and no config of ours can hold. Only the parser's words, never the
+/// line itself: it may hold a secret.
 fn syntax(text: &str) -> Vec<Problem> {
-    let (_, errors) = toml::de::DeTable::parse_recoverable(text);
+    let (root, errors) = DeTable::parse_recoverable(text);
     let mut problems: Vec<Problem> = Vec::new();
+    if errors.is_empty() {
+        let line = |at: usize| line_of(text.as_bytes(), at);
+        for key in root.get_ref().keys().filter(|key| key.get_ref().contains(['.', '[', ']'])) {
+            let message =
+                format!("line {}: is quoted and no key of the config; write tables as [table] or [[table]]", line(key.span().start));
+            problems.push(Problem { path: format!("{:?}", key.get_ref()), message });
+        }
+        for (path, at) in numbers_out_of_range(root.get_ref(), "") {
+            problems.push(Problem { path, message: format!("line {}: a whole number goes from -2^63 to 2^63 - 1", line(at)) });
+        }
+    }
     for error in errors.iter().take(MAX_SYNTAX_ERRORS) {
         let message = match error.span() {
             Some(span) => format!("line {}: {}", line_of(text.as_bytes(), span.start), error.message()),
@@ -120,13 +134,36 @@ fn syntax(text: &str) -> Vec<Problem> {
     problems
 }
 
+/// Whole numbers that no 64 bits with a sign hold, by their paths and where they stand.
+fn numbers_out_of_range(table: &DeTable<'_>, within: &str) -> Vec<(String, usize)> {
+    let below = |key: &str| if within.is_empty() { key.to_owned() } else { format!("{within}.{key}") };
+    table.iter().flat_map(|(key, value)| out_of_range(value, &below(key.get_ref()))).collect()
+}
+
+fn out_of_range(value: &toml::Spanned<DeValue<'_>>, path: &str) -> Vec<(String, usize)> {
+    match value.get_ref() {
+        DeValue::Integer(number) if i64::from_str_radix(number.as_str(), number.radix()).is_err() => {
+            vec![(path.to_owned(), value.span().start)]
+        }
+        DeValue::Array(all) => all.iter().enumerate().flat_map(|(at, one)| out_of_range(one, &format!("{path}[{at}]"))).collect(),
+        DeValue::Table(table) => numbers_out_of_range(table, path),
+        _ => Vec::new(),
+    }
+}
+
 /// Says at each problem of an overridden key where its value came from.
 pub(super) fn name_overrides(problems: &mut [judge::Problem], environment: &[(String, String)]) {
     for problem in problems {
         if let Some((name, _)) = environment.iter().find(|(name, _)| key_path(name) == problem.path) {
             problem.message.push_str(&format!(" (set by ${name})"));
+        } else if let Some((name, _)) = environment.iter().find(|(name, _)| is_below(&key_path(name), &problem.path)) {
+            problem.message.push_str(&format!(" (${name} sets a key in it)"));
         }
     }
+}
+
+fn is_below(key: &str, table: &str) -> bool {
+    !table.is_empty() && key.strip_prefix(table).is_some_and(|rest| rest.starts_with('.'))
 }
 
 fn key_path(name: &str) -> String {
@@ -194,5 +231,24 @@ mod tests {
         assert_eq!(found["daemon"]["listen"], "127.0.0.1:1");
         let said = tree(Path::new("x"), file, &env("WATCHOVER__APP__SHOP__MODE", "observe")).unwrap_err().to_string();
         assert!(said.contains("out of reach of the environment"), "{said}");
+        for name in ["WATCHOVER__app__shop", "WATCHOVER__NOTIFY__CHAT__KIND"] {
+            let said = tree(Path::new("x"), file, &env(name, "1")).unwrap_err().to_string();
+            assert!(said.contains(&format!("{name} is set, but lists of tables")), "{said}");
+        }
+        assert!(tree(Path::new("x"), file, &env("WATCHOVER__APPS", "1")).unwrap().contains_key("apps"), "judged as any unknown key");
+        let mut problems = [judge::Problem { path: "witnes".into(), message: "unknown key".into() }];
+        name_overrides(&mut problems, &env("WATCHOVER__WITNES__NEED_UP", "2"));
+        assert_eq!(problems[0].message, "unknown key ($WATCHOVER__WITNES__NEED_UP sets a key in it)");
+    }
+
+    #[test]
+    fn what_toml_allows_and_no_config_holds_is_named_with_its_line() {
+        let text = "\"app[0].mode\" = 1\n[[app]]\npriority = 9223372036854775808\nlist = [1, 0xffffffffffffffff]\n[daemon]\n\"a.b\" = 2\n";
+        let said = tree(Path::new("x"), text, &[]).unwrap_err().to_string();
+        for words in ["\"app[0].mode\": line 1: is quoted", "app[0].priority: line 3: a whole number", "app[0].list[1]: line 4: a whole"] {
+            assert!(said.contains(words), "{words} is not in {said}");
+        }
+        assert!(!said.contains("a.b"), "below the root a key may be anything: {said}");
+        assert!(tree(Path::new("x"), "a = -9223372036854775808\nb = 9223372036854775807\n", &[]).is_ok());
     }
 }
