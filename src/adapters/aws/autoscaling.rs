@@ -246,6 +246,18 @@ impl Whereabouts {
         )
     }
 
+    /// A line of a person's script: waits until nothing of the warm pool may run.
+    pub fn pool_wait_line(&self, limit: Duration) -> String {
+        // As JSON: as text the command line answers the query once for each page.
+        format!(
+            "wait_for {} is 0 aws autoscaling describe-warm-pool --region {} --auto-scaling-group-name {} --query {} --output json",
+            limit.as_secs(),
+            self.region,
+            shell_word(&self.group),
+            "\"length(Instances[?LifecycleState!='Warmed:Stopped' && LifecycleState!='Warmed:Hibernated'])\""
+        )
+    }
+
     /// Permissions to read and to size the group. Describe calls take no resource.
     pub fn permissions(&self) -> Vec<Permission> {
         let arn = format!(

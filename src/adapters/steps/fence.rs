@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::adapters::Adapters;
 use crate::adapters::aws::autoscaling::{Change, Group, Member, Sizes, Whereabouts};
-use crate::adapters::aws::{Aws, Purpose};
+use crate::adapters::aws::{Aws, Purpose, shell_word};
 use crate::adapters::registry::{KeyDoc, Place, StepKind};
 use crate::config::judge::Table;
 use crate::domain::plan::{Class, PlannedStep, Repeat, Reversibility};
@@ -88,7 +88,8 @@ impl Fence {
     async fn writers(&self, group: &Group) -> Result<Vec<String>, StepError> {
         let member = |one: &Member| format!("{} {}{}", one.id, one.state, if one.protected { " (scale-in protected)" } else { "" });
         let mut left: Vec<String> = group.members.iter().map(member).collect();
-        if group.warm_pool && left.is_empty() {
+        // What is not sized to nothing is no fence, whatever its pool: one that may not be read must not keep it from being sized.
+        if group.warm_pool && left.is_empty() && group.sizes.min == 0 && group.sizes.desired == 0 {
             left = self.place.awake_in_warm_pool(&self.aws).await?;
         }
         Ok(left)
@@ -122,6 +123,11 @@ impl Step for Fence {
     fn script(&self, found: &Inspection, limit: Duration) -> Vec<String> {
         let mut lines: Vec<String> = self.describe(found).into_iter().map(|call| call.shell).collect();
         lines.push(self.place.wait_line(limit, "is", 0, "length(AutoScalingGroups[0].Instances)"));
+        if let Inspection::Possible(facts) | Inspection::UnderWay(facts) = found
+            && facts["warm_pool"] == true
+        {
+            lines.push(self.place.pool_wait_line(limit));
+        }
         lines
     }
 
@@ -135,7 +141,10 @@ impl Step for Fence {
             return Ok(Inspection::AlreadySo(proven(cx, start, was)));
         }
         let suspended: Vec<&str> = group.suspended.iter().map(|(name, _)| name.as_str()).collect();
-        let facts = json!({ "was": was, "min": was.min, "max": was.max, "desired": was.desired, "instances": writers.len(), "suspended": suspended });
+        let mut facts = json!({ "was": was, "min": was.min, "max": was.max, "desired": was.desired, "instances": writers.len(), "suspended": suspended });
+        if group.warm_pool {
+            facts["warm_pool"] = true.into();
+        }
         Ok(if down { Inspection::UnderWay(facts) } else { Inspection::Possible(facts) })
     }
 
@@ -161,10 +170,11 @@ impl Step for Fence {
         }
         let some = writers.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
         if group.members.is_empty() {
-            let (group, count) = (&self.place.group, writers.len());
+            let count = writers.len();
             return Ok(Verification::NotYet(format!(
-                "{count} instances of the warm pool that may still write: {some}; `aws autoscaling delete-warm-pool --force-delete --region {} --auto-scaling-group-name {group}` takes them away",
-                self.place.region
+                "{count} instances of the warm pool that may still write: {some}; `aws autoscaling delete-warm-pool --force-delete --region {} --auto-scaling-group-name {}` takes them away",
+                self.place.region,
+                shell_word(&self.place.group)
             )));
         }
         let why = group.suspended("Terminate").map(|why| format!("; the process Terminate is suspended ({why})")).unwrap_or_default();

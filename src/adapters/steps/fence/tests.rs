@@ -120,6 +120,32 @@ async fn a_warm_pool_whose_instances_run_is_no_fence() {
 }
 
 #[tokio::test]
+async fn a_warm_pool_that_cannot_be_read_keeps_no_group_from_being_sized_to_nothing() {
+    // No member for the moment, as where launches fail: the pool says nothing that the sizes do not.
+    let (script, step) = fence(Fleet { sizes: (2, 6, 3), pool: Some(Vec::new()), ..Fleet::default() }).await;
+    script.trouble("DescribeWarmPool", Trouble::Refused(403, "AccessDenied"));
+    assert!(matches!(step.inspect(&context()).await.unwrap(), Inspection::Possible(_)));
+    let Verification::NotYet(words) = step.verify(&context()).await.unwrap() else { panic!("proven") };
+    assert!(words.contains("sized to 3 again or still"), "{words}");
+    assert_eq!(script.calls("DescribeWarmPool").len(), 0);
+}
+
+#[tokio::test]
+async fn the_script_waits_for_the_warm_pool_where_there_is_one() {
+    let (script, step) = fence(three()).await;
+    let lines = step.script(&step.inspect(&context()).await.unwrap(), Duration::from_secs(60));
+    assert!(!lines.iter().any(|line| line.contains("warm-pool")), "{lines:#?}");
+    script.world(|fleet| fleet.pool = Some(vec![("i-7", "Warmed:Running")]));
+    for members in [Fleet::serving(&["i-1"]), Vec::new()] {
+        script.world(|fleet| fleet.members = members);
+        let lines = step.script(&step.inspect(&context()).await.unwrap(), Duration::from_secs(60));
+        let line = lines.last().unwrap();
+        assert!(line.starts_with("wait_for 60 is 0 aws autoscaling describe-warm-pool --region ap-south-1 "), "{line}");
+        assert!(line.contains("Warmed:Stopped") && line.contains("Warmed:Hibernated"), "{line}");
+    }
+}
+
+#[tokio::test]
 async fn what_keeps_instances_alive_is_named() {
     let fleet =
         Fleet { sizes: (0, 6, 0), members: vec![("i-1", "InService", "Healthy", true)], suspended: vec!["Terminate"], ..Fleet::default() };
