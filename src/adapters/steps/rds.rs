@@ -293,15 +293,16 @@ impl Step for Promote {
         }
         lines.extend(calls.into_iter().map(|call| call.shell));
         // The status alone would be the one of before the promotion. AWS's own waiters ask twice a minute: here seconds count.
+        // What replicates from a DB cluster has no source instance before its promotion either.
         lines.push(format!(
-            "wait_for {} is None aws rds describe-db-instances {at} --query 'DBInstances[0].ReadReplicaSourceDBInstanceIdentifier' --output text",
+            "wait_for {} is None aws rds describe-db-instances {at} --query 'DBInstances[0].ReadReplicaSourceDBInstanceIdentifier || DBInstances[0].ReadReplicaSourceDBClusterIdentifier' --output text",
             limit.as_secs()
         ));
         let settled: Vec<String> = rds::SETTLED.iter().map(|status| format!("'{status}'")).collect();
         let query = shell_word(&format!("contains([{}], DBInstances[0].DBInstanceStatus)", settled.join(",")));
         lines.push(format!("wait_for {} is True aws rds describe-db-instances {at} --query {query} --output text", limit.as_secs()));
         lines.push(format!(
-            "aws rds describe-db-instances {at} --query 'DBInstances[0].[DBInstanceIdentifier,DBInstanceStatus,ReadReplicaSourceDBInstanceIdentifier]' --output text"
+            "aws rds describe-db-instances {at} --query 'DBInstances[0].[DBInstanceIdentifier,DBInstanceStatus,ReadReplicaSourceDBInstanceIdentifier,ReadReplicaSourceDBClusterIdentifier]' --output text"
         ));
         if self.keys.multi_az {
             lines.push(format!("# When users are served again: aws rds modify-db-instance {at} --multi-az --apply-immediately"));

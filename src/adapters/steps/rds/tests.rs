@@ -71,7 +71,9 @@ async fn inspect_says_of_each_state_what_a_promotion_can_do_there() {
 #[tokio::test]
 async fn what_no_promotion_can_mend_needs_a_person() {
     let (script, step) = promotion(Db::default()).await;
-    for status in ["failed", "stopped", "deleting", "storage-full", "incompatible-network"] {
+    for status in
+        ["failed", "stopped", "deleting", "storage-full", "incompatible-network", "inaccessible-encryption-credentials-recoverable"]
+    {
         script.world(|db| db.status = status);
         let error = step.inspect(&context()).await.unwrap_err();
         assert_eq!((error.class, error.code.as_str()), (ErrorClass::NeedsPerson, "instance-status"));
@@ -134,7 +136,12 @@ async fn a_member_of_a_cluster_is_refused_and_what_replicates_from_one_is_a_repl
         assert_eq!(script.calls("PromoteReadReplica").len(), 0);
     }
     let (_script, step) = promotion(Db { source: None, source_cluster: Some("shop-cluster"), ..Db::default() }).await;
-    assert!(matches!(step.inspect(&context()).await.unwrap(), Inspection::Possible(_)));
+    let found = step.inspect(&context()).await.unwrap();
+    assert!(matches!(found, Inspection::Possible(_)));
+    // Such a one never has a source instance: a person's script must not take that for its promotion.
+    let script = step.script(&found, Duration::from_secs(60)).join("\n");
+    let both = "'DBInstances[0].ReadReplicaSourceDBInstanceIdentifier || DBInstances[0].ReadReplicaSourceDBClusterIdentifier'";
+    assert!(script.contains(&format!("--query {both} --output text")), "{script}");
 }
 
 #[tokio::test]
