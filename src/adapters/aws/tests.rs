@@ -243,3 +243,20 @@ fn silent_about_secrets(said: &[&str]) {
         assert!(!line.contains("hush"), "{line}");
     }
 }
+
+#[test]
+fn the_partition_follows_from_the_region() {
+    for (region, named) in [
+        ("eu-west-1", "aws"),
+        ("us-east-1", "aws"),
+        ("cn-north-1", "aws-cn"),
+        ("us-gov-west-1", "aws-us-gov"),
+        ("eusc-de-east-1", "aws-eusc"),
+        ("us-iso-east-1", "aws-iso"),
+        ("us-isob-east-1", "aws-iso-b"),
+        ("us-isof-south-1", "aws-iso-f"),
+        ("eu-isoe-west-1", "aws-iso-e"),
+    ] {
+        assert_eq!(partition(region), named, "{region}");
+    }
+}

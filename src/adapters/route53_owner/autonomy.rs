@@ -311,6 +311,7 @@ mod tests {
             ("b.s3.dualstack.eu-west-1.amazonaws.com", "/shop/on?x=1"),
             ("s3.eu-west-1.amazonaws.com", "/b/shop/on"),
             ("b.s3.cn-north-1.amazonaws.com.cn", "/shop/on"),
+            ("b.s3.eusc-de-east-1.amazonaws.eu", "/shop/on"),
         ] {
             assert_eq!(switch().fault(&check(host, path)), None, "{host}{path}");
         }
