@@ -316,12 +316,8 @@ fn nothing_is_lost_only_if_every_database_was_seen_drained_behind_every_fence() 
     let proven = |second: i64| json!({"fence": "proven", "at": second * SECOND});
     let drained = |second: i64| json!({"drain": {"drained": true, "evidence": sample(second)}});
     let undrained = json!({"drain": {"drained": false, "evidence": sample(90)}});
-    let loss_of = |ledger: Ledger| {
-        let (policy, around, lags) = (sim::policy(), Around::default(), Lags::new());
-        let (policy, ledger, around, lags) = (&policy, &ledger, &around, &lags);
-        View { policy, ledger, signals: [&[], &[]], lags, front: &Front::default(), preflight: None, around, now: at(200), telling: false }
-            .exposure(Direction::ToStandby)
-    };
+    let loss_of =
+        |ledger: Ledger| App::new(sim::policy().into(), ledger, 1).view(&Around::default(), at(200)).exposure(Direction::ToStandby);
     let loss = |facts: &[(&str, i64, Value)]| loss_of(two_of_each(facts));
     let fences = [("fence", 66, proven(70)), ("fence-2", 66, proven(72))];
     let with = |more: &[(&'static str, i64, Value)]| [&fences[..], more].concat();
@@ -408,22 +404,10 @@ fn a_replica_that_the_outage_found_before_us_was_well_if_a_sample_says_so() {
 #[test]
 fn writes_end_with_the_site_where_only_we_had_lost_its_front_door() {
     let end_of_writes = |front_door_lost: i64| {
-        let (policy, around, lags) = (sim::policy(), Around::default(), Lags::new());
         let mut ledger = two_of_each(&[]);
         ledger.apply(&row(64, Entry::FrontDoorLost { at: Moment { mono: front_door_lost, wall: front_door_lost } })).unwrap();
-        let (policy, ledger, around, lags) = (&policy, &ledger, &around, &lags);
-        let view = View {
-            policy,
-            ledger,
-            signals: [&[], &[]],
-            lags,
-            front: &Front::default(),
-            preflight: None,
-            around,
-            now: at(200),
-            telling: false,
-        };
-        view.exposure(Direction::ToStandby).end_of_writes
+        let app = App::new(sim::policy().into(), ledger, 1);
+        app.view(&Around::default(), at(200)).exposure(Direction::ToStandby).end_of_writes
     };
     assert_eq!(end_of_writes(59 * SECOND), 59 * SECOND);
     assert_eq!(end_of_writes(59 * SECOND - 1), 60 * SECOND + 800_000, "the first failed look and its time limit");

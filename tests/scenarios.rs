@@ -86,9 +86,10 @@ fn replay(script: &str, name: &str) -> String {
             // One of the AWS kinds: looked at every 15 s, also in doubt.
             "slow_signal" => {
                 let (interval, timeout) = (Duration::from_secs(15), Duration::from_secs(5));
-                let slow = &policy.primary.signals[0];
-                let slow = SignalPolicy { interval, fast_interval: interval, timeout, fall: 2, rise: 1, window: None, ..slow.clone() };
-                policy.primary.signals.push(SignalPolicy { name: value.into(), kind: "elb-target-health".into(), ..slow });
+                let (name, kind) = (value.into(), "elb-target-health".into());
+                let (fall, rise, window, quick) = (2, 1, None, policy.primary.signals[0].clone());
+                let slow = SignalPolicy { name, kind, interval, fast_interval: interval, timeout, fall, rise, window, ..quick };
+                policy.primary.signals.push(slow);
             }
             "without" => {
                 policy.failover.steps.retain(|one| one.name != value);

@@ -36,8 +36,7 @@ pub(super) fn app(judge: &Judge<'_>, table: &Table, policy: &AppPolicy, primary:
         );
     }
     for (key, plan) in [("failover", &policy.failover), ("failback", &policy.failback)] {
-        data_of_every_move(table, key, plan);
-        users_of_every_move(table, key, plan, policy.traffic_is_autonomous);
+        data_and_users_of_every_move(table, key, plan, policy.traffic_is_autonomous);
         let longest = [false, true].map(|graceful| longest_chain(&plan.for_move(graceful))).into_iter().max().unwrap_or_default();
         if longest > policy.move_timeout {
             judge.warnings.add(
@@ -52,25 +51,19 @@ pub(super) fn app(judge: &Judge<'_>, table: &Table, policy: &AppPolicy, primary:
     }
 }
 
-/// A data step that sits out some moves leaves them to send users to data that did not come with them.
-fn data_of_every_move(table: &Table, key: &str, plan: &Plan) {
-    let of = |graceful: bool, class: Class| plan.for_move(graceful).steps.into_iter().filter(move |step| step.class == class).count();
+/// A data step that sits out some moves leaves them to send users to data that did not come with them; a traffic step, to move
+/// the data away from the users.
+fn data_and_users_of_every_move(table: &Table, key: &str, plan: &Plan, traffic_is_autonomous: bool) {
+    let has = |graceful: bool, class: Class| plan.steps.iter().any(|step| step.takes_part(graceful) && step.class == class);
     for (graceful, only) in [(false, "graceful"), (true, "forced")] {
-        if of(graceful, Class::Data) == 0 && of(!graceful, Class::Data) > 0 && of(graceful, Class::Traffic) > 0 {
+        let sits_out = |class: Class| !has(graceful, class) && has(!graceful, class);
+        if sits_out(Class::Data) && has(graceful, Class::Traffic) {
             let words = format!(
                 "the only data step has only = \"{only}\": every other move would send users on without their data; leave it out, or give the traffic step only = \"{only}\" too"
             );
             table.fault(key, words);
         }
-    }
-}
-
-/// A traffic step that sits out some moves leaves them to move the data away from the users.
-fn users_of_every_move(table: &Table, key: &str, plan: &Plan, traffic_is_autonomous: bool) {
-    let has = |graceful: bool, class: Class| plan.steps.iter().any(|step| step.takes_part(graceful) && step.class == class);
-    for (graceful, only) in [(false, "graceful"), (true, "forced")] {
-        let left = !has(graceful, Class::Traffic) && has(!graceful, Class::Traffic);
-        if left && has(graceful, Class::Data) && !traffic_is_autonomous {
+        if sits_out(Class::Traffic) && has(graceful, Class::Data) && !traffic_is_autonomous {
             let words = format!(
                 "the only traffic step has only = \"{only}\": every other move would move the data and leave the users; leave it out, or give the data step only = \"{only}\" too"
             );

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::gates::{Around, Found, NAMES, View};
+use super::gates::{Around, Found, NAMES};
 use super::ledger::{Entry, Figures, Incident, Ruling};
 use super::model::{Actor, Direction, Health, Moment, Outcome, SiteName, State, Trigger};
 use super::moving::{self, Work};
@@ -304,21 +304,10 @@ impl App {
             ("execute", execute),
             ("prove", total - detect - hold - approve - execute),
         ];
-        let view = View {
-            policy: &self.policy,
-            ledger: &self.ledger,
-            signals: [&self.signals[0], &self.signals[1]],
-            lags: &self.lags,
-            front: &self.front,
-            preflight: None,
-            around: &Around::default(),
-            now: first,
-            telling: false,
-        };
         Figures {
             rto_seconds: Some(total),
             phases: phases.into_iter().map(|(name, seconds)| (name.to_owned(), whole_micros(seconds.max(0.0)))).collect(),
-            rpo: Some(view.exposure(incident.direction)),
+            rpo: Some(self.view(&Around::default(), first).exposure(incident.direction)),
             authority_seconds: incident.authority_moved.map(|at| seconds(at.since(start))),
             // ntpd and chrony slew below their step threshold of 128 ms; on either side of a boot.
             uncertainty_seconds: if incident.crossed_boot { 0.256 } else { 0.0 },

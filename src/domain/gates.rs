@@ -260,8 +260,8 @@ impl View<'_> {
         let incident = self.ledger.incident.as_ref();
         // A program may move the data without waiting for the last of it: what that loses is judged as for any move.
         let by_program = |plan: &Plan| plan.steps.iter().any(|step| step.class == Class::Data && step.kind == "command");
-        let waits = incident.is_some_and(|incident| !by_program(self.policy.plan_to(incident.direction.target())));
-        if waits && incident.is_some_and(Incident::graceful) && exposure.assumption != Assumption::DataStays {
+        let drains = |incident: &Incident| incident.graceful() && !by_program(self.policy.plan_to(incident.direction.target()));
+        if incident.is_some_and(drains) && exposure.assumption != Assumption::DataStays {
             return self.open(|| format!("graceful: fenced and drained before the promotion; now {}", words()));
         }
         if exposure.seconds.is_some_and(|seconds| seconds <= objective) {

@@ -24,30 +24,43 @@ fn counting<'a>(policy: &'a SitePolicy, signals: &'a [SignalHealth]) -> impl Ite
     policy.signals.iter().zip(signals).filter(|(policy, _)| policy.counts)
 }
 
-/// Judges a site by its own rule.
-pub fn site(policy: &SitePolicy, signals: &[SignalHealth], now: Moment) -> SiteView {
-    let of = |health: Health| counting(policy, signals).filter(move |(policy, signal)| signal.health(policy, now) == health);
-    let (down, up) = (of(Health::Down).count(), of(Health::Up).count());
+/// Those of them whose health is this one.
+fn of<'a>(
+    policy: &'a SitePolicy,
+    signals: &'a [SignalHealth],
+    health: Health,
+    now: Moment,
+) -> impl Iterator<Item = (&'a SignalPolicy, &'a SignalHealth)> {
+    counting(policy, signals).filter(move |(policy, signal)| signal.health(policy, now) == health)
+}
+
+/// What the site's rule makes of so many signals that are down and up.
+fn ruled(policy: &SitePolicy, down: usize, up: usize) -> Health {
     let known = down + up;
-    let health = if known < policy.min_known.max(1) {
+    if known < policy.min_known.max(1) {
         Health::Unknown
     } else if trips(policy, down, known) {
         Health::Down
     } else {
         Health::Up
-    };
-    let taken = took(policy, of(Health::Down).filter_map(|(_, signal)| signal.first_failed()).collect());
+    }
+}
+
+/// Judges a site by its own rule.
+pub fn site(policy: &SitePolicy, signals: &[SignalHealth], now: Moment) -> SiteView {
+    let down = || of(policy, signals, Health::Down, now);
+    let up = of(policy, signals, Health::Up, now).count();
+    let taken = took(policy, down().filter_map(|(_, signal)| signal.first_failed()).collect());
     let doubted = || counting(policy, signals).filter_map(|(_, signal)| signal.first_failed()).min_by_key(|at| at.mono);
-    SiteView { health, known, down, first_failed: taken.or_else(doubted) }
+    let count = down().count();
+    SiteView { health: ruled(policy, count, up), known: count + up, down: count, first_failed: taken.or_else(doubted) }
 }
 
 /// True if the site is down by its rule for those signals as well that have seen it for so long: who was blind until a moment
 /// ago says nothing of the time before.
 pub fn is_down_as_seen(policy: &SitePolicy, signals: &[SignalHealth], length: Duration, now: Moment) -> bool {
-    let of = |health: Health| counting(policy, signals).filter(move |(policy, signal)| signal.health(policy, now) == health);
-    let down = of(Health::Down).filter(|(_, signal)| !signal.has_just_seen(length, now)).count();
-    let known = down + of(Health::Up).count();
-    known >= policy.min_known.max(1) && trips(policy, down, known)
+    let down = of(policy, signals, Health::Down, now).filter(|(_, signal)| !signal.has_just_seen(length, now)).count();
+    ruled(policy, down, of(policy, signals, Health::Up, now).count()) == Health::Down
 }
 
 /// True while a signal that counts was not heard since `awake`, and may yet be: what was known of it is forgotten, and a
@@ -105,8 +118,7 @@ fn slowest(policy: &SitePolicy) -> Duration {
 /// The first failed look of what is down now, if users have not been served since `lost`: some eyes see an outage minutes
 /// after the quickest has, and what that one saw was its beginning.
 pub fn began(policy: &SitePolicy, signals: &[SignalHealth], lost: Moment, now: Moment) -> Option<Moment> {
-    let down = counting(policy, signals).filter(|(policy, signal)| signal.health(policy, now) == Health::Down);
-    let starts = down.filter_map(|(_, signal)| signal.first_failed());
+    let starts = of(policy, signals, Health::Down, now).filter_map(|(_, signal)| signal.first_failed());
     starts.filter(|at| lost.since(*at) <= slowest(policy)).min_by_key(|at| at.mono)
 }
 
@@ -222,13 +234,12 @@ pub fn second_look(policy: &SitePolicy, signals: &[SignalHealth], since: Moment,
 /// True if the latest look that told contradicts a run that has brought a counting signal down. A rate that still
 /// stands is not contradicted by one look.
 pub fn wavers(policy: &SitePolicy, signals: &[SignalHealth], now: Moment) -> bool {
-    counting(policy, signals).any(|(policy, signal)| signal.wavers(policy) && signal.health(policy, now) == Health::Down)
+    of(policy, signals, Health::Down, now).any(|(policy, signal)| signal.wavers(policy))
 }
 
 /// True if what is down now was seen up at `since` or after.
 pub fn answered(policy: &SitePolicy, signals: &[SignalHealth], since: Moment, now: Moment) -> bool {
-    let mut down = counting(policy, signals).filter(|(policy, signal)| signal.health(policy, now) == Health::Down);
-    down.any(|(_, signal)| signal.last_up().is_some_and(|up| up.mono >= since.mono))
+    of(policy, signals, Health::Down, now).any(|(_, signal)| signal.last_up().is_some_and(|up| up.mono >= since.mono))
 }
 
 /// `alb down (refused: …)`, or `alb up, last look down (timed-out: …)`: the settled health, and the latest look where it differs.

@@ -27,6 +27,13 @@ pub struct Change {
     pub desired: Option<i32>,
 }
 
+impl Sizes {
+    /// True if no instance is wanted.
+    pub fn are_nothing(&self) -> bool {
+        self.min == 0 && self.desired == 0
+    }
+}
+
 impl From<Sizes> for Change {
     fn from(all: Sizes) -> Change {
         Change { min: Some(all.min), max: Some(all.max), desired: Some(all.desired) }
@@ -89,6 +96,9 @@ impl Group {
         self.suspended.iter().find(|(name, _)| name == process).map(|(_, why)| why.as_str())
     }
 }
+
+/// States of a warm pool's instances that do not run.
+const ASLEEP: [&str; 2] = ["Warmed:Stopped", "Warmed:Hibernated"];
 
 /// Pages of 50 instances that a warm pool may have.
 const POOL_PAGES: usize = 100;
@@ -186,7 +196,7 @@ impl Whereabouts {
             let answer = aws.call(&op, call.send()).await.map_err(|failure| failure.step())?;
             for one in answer.instances() {
                 let state = one.lifecycle_state().map_or("in no known state", |state| state.as_str());
-                if !matches!(state, "Warmed:Stopped" | "Warmed:Hibernated") {
+                if !ASLEEP.contains(&state) {
                     awake.push(format!("{} {state}", one.instance_id().unwrap_or_default()));
                 }
             }
@@ -248,13 +258,13 @@ impl Whereabouts {
 
     /// A line of a person's script: waits until nothing of the warm pool may run.
     pub fn pool_wait_line(&self, limit: Duration) -> String {
+        let awake = ASLEEP.map(|state| format!("LifecycleState!='{state}'")).join(" && ");
         // As JSON: as text the command line answers the query once for each page.
         format!(
-            "wait_for {} is 0 aws autoscaling describe-warm-pool --region {} --auto-scaling-group-name {} --query {} --output json",
+            "wait_for {} is 0 aws autoscaling describe-warm-pool --region {} --auto-scaling-group-name {} --query \"length(Instances[?{awake}])\" --output json",
             limit.as_secs(),
             self.region,
             shell_word(&self.group),
-            "\"length(Instances[?LifecycleState!='Warmed:Stopped' && LifecycleState!='Warmed:Hibernated'])\""
         )
     }
 

@@ -81,27 +81,22 @@ impl Fence {
             Err(StepError::new(ErrorClass::Retry, "timeout", message))
         })
     }
-}
 
-impl Fence {
-    /// What may still write, each with its state.
-    async fn writers(&self, group: &Group) -> Result<Vec<String>, StepError> {
-        let member = |one: &Member| format!("{} {}{}", one.id, one.state, if one.protected { " (scale-in protected)" } else { "" });
-        let mut left: Vec<String> = group.members.iter().map(member).collect();
-        // What is not sized to nothing is no fence, whatever its pool: one that may not be read must not keep it from being sized.
-        if group.warm_pool && left.is_empty() && group.sizes.min == 0 && group.sizes.desired == 0 {
-            left = self.place.awake_in_warm_pool(&self.aws).await?;
-        }
-        Ok(left)
-    }
-
-    /// The group, and what of it may still write once it is sized to nothing.
+    /// The group, and what of it may still write, each with its state.
     async fn look(&self) -> Result<(Group, Vec<String>), StepError> {
         let group = self.place.group(&self.aws).await?;
-        let writers = self.writers(&group).await?;
+        let member = |one: &Member| format!("{} {}{}", one.id, one.state, if one.protected { " (scale-in protected)" } else { "" });
+        let mut writers: Vec<String> = group.members.iter().map(member).collect();
+        // What is not sized to nothing is no fence, whatever its pool: one that may not be read must not keep it from being sized.
+        if group.warm_pool && writers.is_empty() && group.sizes.are_nothing() {
+            writers = self.place.awake_in_warm_pool(&self.aws).await?;
+        }
         Ok((group, writers))
     }
 }
+
+/// What the fence asks for. The maximum stays: it is what undo needs least and what others hang alarms on.
+const NOTHING: Change = Change { min: Some(0), max: None, desired: Some(0) };
 
 /// Facts of a proven fence. `at` is when the answer that proves it was in: the last moment at which a write can have
 /// been taken is not later, and a fence must never be dated too early.
@@ -117,7 +112,7 @@ fn sizes_of(value: &Value) -> Option<Sizes> {
 #[async_trait]
 impl Step for Fence {
     fn describe(&self, _found: &Inspection) -> Vec<Call> {
-        vec![self.place.resize_call(Change { min: Some(0), max: None, desired: Some(0) })]
+        vec![self.place.resize_call(NOTHING)]
     }
 
     fn script(&self, found: &Inspection, limit: Duration) -> Vec<String> {
@@ -136,7 +131,7 @@ impl Step for Fence {
         let (group, writers) = self.within(cx, self.look()).await?;
         // After a restart the sizes are ours already: what stood there before is what the first inspection found.
         let was = sizes_of(&cx.before).unwrap_or(group.sizes);
-        let down = group.sizes.min == 0 && group.sizes.desired == 0;
+        let down = group.sizes.are_nothing();
         if down && writers.is_empty() {
             return Ok(Inspection::AlreadySo(proven(cx, start, was)));
         }
@@ -149,12 +144,7 @@ impl Step for Fence {
     }
 
     async fn apply(&self, cx: &StepContext) -> Result<Value, StepError> {
-        self.within(cx, async {
-            // The maximum stays: it is what undo needs least and what others hang alarms on.
-            let nothing = Change { min: Some(0), max: None, desired: Some(0) };
-            self.place.resize(&self.aws, nothing, Purpose::Change).await
-        })
-        .await?;
+        self.within(cx, self.place.resize(&self.aws, NOTHING, Purpose::Change)).await?;
         Ok(json!({ "asked": { "min": 0, "desired": 0 } }))
     }
 
@@ -162,7 +152,7 @@ impl Step for Fence {
         let start = Instant::now();
         let (group, writers) = self.within(cx, self.look()).await?;
         let was = sizes_of(&cx.before).unwrap_or(group.sizes);
-        if group.sizes.desired > 0 || group.sizes.min > 0 {
+        if !group.sizes.are_nothing() {
             return Ok(Verification::NotYet(format!("group {} is sized to {} again or still", self.place.group, group.sizes.desired)));
         }
         if writers.is_empty() {

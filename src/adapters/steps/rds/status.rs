@@ -3,6 +3,7 @@
 use std::sync::PoisonError;
 
 use super::Promote;
+use crate::adapters::aws::rds::SETTLED;
 use crate::ports::StepError;
 
 /// States that nothing leads out of by itself.
@@ -26,8 +27,7 @@ pub(super) fn lost(status: &str) -> bool {
 /// these the instance is in full use (user guide, "DB instance status"), in those of its storage for hours or days. Whether
 /// RDS promotes there is for RDS to say.
 pub(super) fn is_usable(status: &str) -> bool {
-    matches!(status, "available" | "storage-optimization" | "storage-initialization" | "storage-config-upgrade")
-        || status.starts_with("configuring-")
+    (SETTLED.contains(&status) && status != "backing-up") || status.starts_with("configuring-")
 }
 
 /// The status at the last inspection.
