@@ -242,7 +242,7 @@ fn the_phases_say_where_the_time_went() {
         sim.run_until(100 * SECOND);
         order(&mut sim);
         assert!(sim.run_till(60.0, |sim| sim.state() == State::Watching), "{}", sim.log().join("\n"));
-        let figures = sim.app().ledger().last_figures.clone().unwrap().2;
+        let figures = sim.app().ledger().last_figures.last().unwrap().2.clone();
         let sum: f64 = figures.phases.values().sum();
         assert!((sum - figures.rto_seconds.unwrap()).abs() < 1e-6, "{figures:?}");
         figures.phases

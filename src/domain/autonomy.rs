@@ -59,7 +59,7 @@ impl View<'_> {
         let open = |words: String| (GateState::Open, words);
         match (others.is_empty(), self.policy.traffic_is_autonomous) {
             (false, false) => {
-                (GateState::Asks, format!("automatic, capped at approval: others can move its traffic (R53-AUTONOMOUS): {}", words(others)))
+                self.asks(|| format!("automatic, capped at approval: others can move its traffic (R53-AUTONOMOUS): {}", words(others)))
             }
             (false, true) => open(format!("automatic; others can move its traffic, and the config knows it: {}", words(others))),
             (true, false) => match unread {

@@ -187,7 +187,7 @@ impl App {
         let (site, signals) = (self.policy.site(source), self.signals(source));
         let well = view.health == Health::Up && quorum::risen(site, signals, now);
         if well && !incident.commanded() {
-            let outcome = if incident.declined { Outcome::Declined } else { Outcome::CalledOff };
+            let outcome = if incident.declined || incident.unanswered { Outcome::Declined } else { Outcome::CalledOff };
             return Some(self.close(outcome, None));
         }
         let (mut ruling, states) = self.view(around, now).states(incident.direction, Point::Start);
@@ -195,7 +195,8 @@ impl App {
         let asks = state == State::AwaitingApproval && (!incident.approved || ruling == Ruling::Ask);
         if asks && now.since(self.ledger.since) >= self.policy.approval_timeout {
             let reason = format!("nobody answered within {}", humantime::format_duration(self.policy.approval_timeout));
-            return Some(Decision::entry(Entry::Declined { by: Actor { who: "watchover".into(), reason } }));
+            let by = Actor { who: "watchover".into(), reason };
+            return Some(Decision::entry(Entry::Declined { by, unanswered: true }));
         }
         if view.health != Health::Down && !incident.commanded() && ruling != Ruling::Hold {
             // Confirmed once, but unknown now: never on ignorance.

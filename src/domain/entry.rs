@@ -124,7 +124,12 @@ pub enum Entry {
     /// A person said yes to the figures shown.
     Approved { wish: Wish },
     /// A person said no, or nobody answered in time.
-    Declined { by: Actor },
+    Declined {
+        by: Actor,
+        /// Nobody answered: a no to what was asked, and to nothing else.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        unanswered: bool,
+    },
     /// The front door stopped answering from the old site (the end of its first failed look).
     FrontDoorLost { at: Moment },
     /// It answers from the old site again.

@@ -24,7 +24,7 @@ pub(super) fn incident(incident: &mut Incident, entry: &Entry, epoch: u64, at: M
             }
             incident.commanded = Some(at);
             incident.wish = Some(wish.clone());
-            incident.approved = false;
+            (incident.approved, incident.unanswered) = (false, false);
             incident.trigger = Trigger::Operator;
             // What went before the clock is no phase of it.
             if incident.graceful() || incident.confirmed.is_none() {
@@ -42,10 +42,11 @@ pub(super) fn incident(incident: &mut Incident, entry: &Entry, epoch: u64, at: M
         Entry::Approved { wish } => {
             incident.approved = !incident.commanded();
             incident.wish = Some(wish.clone());
-            incident.declined = false;
+            (incident.declined, incident.unanswered) = (false, false);
         }
-        Entry::Declined { .. } => {
-            incident.declined = true;
+        Entry::Declined { unanswered, .. } => {
+            incident.declined |= !unanswered;
+            incident.unanswered |= unanswered;
             // A no takes back the yes before it; a command is not a yes, and stands.
             if std::mem::take(&mut incident.approved) {
                 incident.wish = None;

@@ -80,6 +80,9 @@ impl View<'_> {
     }
 
     pub(super) fn asks(&self, words: impl FnOnce() -> String) -> (GateState, String) {
+        if self.ledger.incident.as_ref().is_some_and(|incident| incident.unanswered) {
+            return self.shut(|| format!("{}; nobody answered in time, and it is not asked again", words()));
+        }
         (GateState::Asks, self.say(words))
     }
 

@@ -37,6 +37,8 @@ pub struct Incident {
     pub approved: bool,
     /// Someone said no; until a new outage.
     pub declined: bool,
+    /// Nobody answered what was asked: it is not asked again, and what asks nothing any more may go on.
+    pub unanswered: bool,
     /// The latest evaluation of all gates.
     pub gates: Vec<Gate>,
     /// The latest evaluation of the loss.
@@ -85,6 +87,7 @@ impl Incident {
             wish: None,
             approved: false,
             declined: false,
+            unanswered: false,
             gates: Vec::new(),
             exposure: None,
             front_door_lost: None,
@@ -232,8 +235,8 @@ pub struct Ledger {
     pub last_move: Option<Moment>,
     /// The open incident.
     pub incident: Option<Incident>,
-    /// The last closed move: direction, trigger, figures.
-    pub last_figures: Option<(Direction, Trigger, Figures)>,
+    /// The figures of the last finished move of each direction and trigger, the latest last.
+    pub last_figures: Vec<(Direction, Trigger, Figures)>,
     /// The site that the last move left unfenced, until it is seen alive or another move ends.
     pub left: Option<Left>,
 }
@@ -248,7 +251,7 @@ impl Default for Ledger {
             others: Others::new(),
             last_move: None,
             incident: None,
-            last_figures: None,
+            last_figures: Vec::new(),
             left: None,
         }
     }
@@ -315,7 +318,9 @@ impl Ledger {
                         let site = incident.direction.source();
                         let since = incident.strays_since();
                         self.left = since.map(|since| Left { incident: incident.id.clone(), site, since, closed: at });
-                        self.last_figures = Some((incident.direction, incident.trigger, (**figures).clone()));
+                        let of = (incident.direction, incident.trigger);
+                        self.last_figures.retain(|(direction, trigger, _)| (*direction, *trigger) != of);
+                        self.last_figures.push((of.0, of.1, (**figures).clone()));
                     }
                 }
             }
@@ -323,7 +328,7 @@ impl Ledger {
                 if let Some(open) = self.incident.as_mut().filter(|open| open.id == *incident) {
                     open.old_site_seen = Some(*at);
                 } else if self.left.take_if(|left| left.incident == *incident).is_some()
-                    && let Some((_, _, figures)) = &mut self.last_figures
+                    && let Some((_, _, figures)) = self.last_figures.last_mut()
                 {
                     figures.rpo = Some(super::rpo::no_bound(figures.rpo.as_ref().and_then(|rpo| rpo.sample), at.wall));
                 }
@@ -374,7 +379,7 @@ mod tests {
             Entry::Commanded { wish: wish(), first_failed: None },
             Entry::Confirmed { first_failed: at, words: words() },
             Entry::Approved { wish: wish() },
-            Entry::Declined { by: by() },
+            Entry::Declined { by: by(), unanswered: false },
             Entry::FrontDoorLost { at },
             Entry::FrontDoorBack { at },
             Entry::Autonomous { found: Others::from([(step(), vec![words()])]) },
@@ -572,15 +577,55 @@ mod tests {
     }
 
     #[test]
+    fn the_last_figures_of_each_direction_and_trigger_are_kept() {
+        let mut ledger = Ledger::default();
+        let moves = [
+            (Direction::ToStandby, Trigger::Outage, 1.0),
+            (Direction::ToPrimary, Trigger::Operator, 2.0),
+            (Direction::ToStandby, Trigger::Operator, 3.0),
+            (Direction::ToStandby, Trigger::Outage, 4.0),
+        ];
+        for (direction, trigger, rto) in moves {
+            let opened = Entry::Opened { trigger, direction, first_failed: None, words: String::new() };
+            let planned = Entry::Planned { plan: Plan { direction, steps: Vec::new() } };
+            let figures = Box::new(Figures { rto_seconds: Some(rto), ..Figures::default() });
+            let closed = Entry::Closed { outcome: Outcome::Moved, active: None, figures, by: None };
+            [opened, planned, closed].into_iter().for_each(|entry| ledger.apply(&record(entry, 1)).unwrap());
+        }
+        let kept: Vec<_> = ledger.last_figures.iter().map(|(way, by, figures)| (*way, *by, figures.rto_seconds.unwrap())).collect();
+        assert_eq!(kept, moves[1..]);
+    }
+
+    #[test]
+    fn what_nobody_answered_is_no_persons_no_and_a_yes_or_a_command_ends_it() {
+        let wish = Wish { by: by(), accept_loss: None, shown: None, force: false, graceful: false };
+        let after = |entries: Vec<Entry>| {
+            let mut ledger = ledger_in(State::AwaitingApproval);
+            entries.into_iter().for_each(|entry| ledger.apply(&record(entry, 2)).unwrap());
+            ledger.incident.map(|incident| (incident.declined, incident.unanswered)).unwrap()
+        };
+        let ran_out = || Entry::Declined { by: by(), unanswered: true };
+        let no = || Entry::Declined { by: by(), unanswered: false };
+        assert_eq!(after(vec![ran_out()]), (false, true));
+        assert_eq!(after(vec![no(), ran_out()]), (true, true));
+        assert_eq!(after(vec![ran_out(), no()]), (true, true));
+        assert_eq!(after(vec![ran_out(), no(), Entry::Approved { wish: wish.clone() }]), (false, false));
+        assert_eq!(after(vec![ran_out(), Entry::Commanded { wish, first_failed: None }]), (false, false));
+        // A journal of before tells them apart by nothing, and a no stands.
+        let of_old = r#"{"kind":"declined","by":{"who":"watchover","reason":"nobody answered within 1m"}}"#;
+        assert_eq!(after(vec![serde_json::from_str(of_old).unwrap()]), (true, false));
+    }
+
+    #[test]
     fn a_no_takes_back_a_yes_and_leaves_a_command() {
         let wish = Wish { by: by(), accept_loss: None, shown: Some(1.0), force: false, graceful: false };
         let mut ledger = ledger_in(State::Held);
         ledger.apply(&record(Entry::Approved { wish: wish.clone() }, 2)).unwrap();
-        ledger.apply(&record(Entry::Declined { by: by() }, 3)).unwrap();
+        ledger.apply(&record(Entry::Declined { by: by(), unanswered: false }, 3)).unwrap();
         let incident = ledger.incident.as_ref().unwrap();
         assert!(incident.declined && !incident.approved && incident.wish.is_none());
         ledger.apply(&record(Entry::Commanded { wish: wish.clone(), first_failed: None }, 4)).unwrap();
-        ledger.apply(&record(Entry::Declined { by: by() }, 5)).unwrap();
+        ledger.apply(&record(Entry::Declined { by: by(), unanswered: false }, 5)).unwrap();
         assert_eq!(ledger.incident.unwrap().wish, Some(wish));
     }
 }

@@ -19,7 +19,7 @@ impl Entry {
             Entry::Reloaded { ok: false, words } => format!("the new config was refused, the old one stays: {words}"),
             Entry::Active { site, by } => format!("the {site} is active, says {} ({})", by.who, by.reason),
             Entry::Paused { until, by } => format!("until {} by {} ({})", rfc3339(*until), by.who, by.reason),
-            Entry::Resumed { by } | Entry::Retried { by } | Entry::AbortedBy { by } | Entry::Declined { by } => {
+            Entry::Resumed { by } | Entry::Retried { by } | Entry::AbortedBy { by } | Entry::Declined { by, .. } => {
                 format!("by {} ({})", by.who, by.reason)
             }
             Entry::Autonomous { found } if found.is_empty() => "nothing moves its traffic without us any more".to_owned(),

@@ -103,7 +103,7 @@ impl Metrics {
         set(&all.incident_active, &[name], flag(ledger.incident.is_some()));
         let elapsed = ledger.incident.as_ref().map_or(0.0, |incident| now.since(incident.clock_start()).as_secs_f64());
         set(&all.incident_elapsed, &[name], elapsed);
-        if let Some((direction, trigger, figures)) = &ledger.last_figures {
+        for (direction, trigger, figures) in &ledger.last_figures {
             self.show_last(&[name, direction.as_str(), trigger.as_str()], figures);
         }
     }

@@ -104,12 +104,12 @@ fn app(app: &App, Judged { ruling, gates, exposure }: &Judged, around: &Around, 
             "stuck": incident.stuck.as_ref().map(|(words, waits_for)| json!({"words": words, "waits_for": waits_for})),
             "waits_for": waits_for(incident),
             "moved_by_others": incident.moved_by_others.map(Moment::rfc3339),
-            "declined": incident.declined, "calling_off": incident.calling_off, "steps": steps,
+            "declined": incident.declined, "unanswered": incident.unanswered, "calling_off": incident.calling_off, "steps": steps,
         })
     });
     // Alarming, not inviting: it gets users again only by a person's command.
     let returned = ledger.active.filter(|_| ledger.incident.is_none()).map(SiteName::other).filter(|site| {
-        ledger.last_figures.as_ref().is_some_and(|(last, ..)| last.source() == *site)
+        ledger.last_figures.last().is_some_and(|(last, ..)| last.source() == *site)
             && app.site(*site, now).health == crate::domain::model::Health::Up
     });
     json!({
@@ -125,7 +125,7 @@ fn app(app: &App, Judged { ruling, gates, exposure }: &Judged, around: &Around, 
             "at": look.done.rfc3339(), "detail": look.finding.detail,
         })),
         "incident": incident,
-        "last_move": ledger.last_figures.as_ref().map(|(direction, trigger, figures)| json!({"direction": direction, "trigger": trigger, "figures": figures})),
+        "last_move": ledger.last_figures.last().map(|(direction, trigger, figures)| json!({"direction": direction, "trigger": trigger, "figures": figures})),
     })
 }
 

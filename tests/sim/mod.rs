@@ -919,7 +919,7 @@ fn line(record: &Record) -> Option<String> {
             let accepts = wish.accept_loss.map(|seconds| format!(", accepts a loss of {seconds:.0}")).unwrap_or_default();
             format!("{} by {} ({}){accepts}", entry_kind(record), wish.by.who, wish.by.reason)
         }
-        Entry::Declined { by } | Entry::Resumed { by } | Entry::Paused { by, .. } | Entry::Retried { by } | Entry::AbortedBy { by } => {
+        Entry::Declined { by, .. } | Entry::Resumed { by } | Entry::Paused { by, .. } | Entry::Retried { by } | Entry::AbortedBy { by } => {
             format!("{} by {} ({})", entry_kind(record), by.who, by.reason)
         }
         Entry::StepSkipped { step, by } => format!("step-skipped {step} by {} ({})", by.who, by.reason),

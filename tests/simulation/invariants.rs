@@ -123,14 +123,16 @@ fn no_way_back(stage: &Stage) -> Checked {
     Ok(())
 }
 
-/// A no stands until a person says yes, or the outage is another.
+/// A no stands until a person says yes, or the outage is another; what nobody answered is not asked again.
 fn a_no_holds(rows: &[Record]) -> Checked {
-    let mut declined = false;
+    let (mut declined, mut unheard) = (false, false);
     for row in rows {
         match &row.entry {
+            Entry::Declined { unanswered: true, .. } => unheard = true,
             Entry::Declined { .. } => declined = true,
-            Entry::Approved { .. } | Entry::Commanded { .. } | Entry::Closed { .. } => declined = false,
+            Entry::Approved { .. } | Entry::Commanded { .. } | Entry::Closed { .. } => (declined, unheard) = (false, false),
             Entry::Planned { .. } => holds!(!declined, "a-no-holds: a declined move went on"),
+            Entry::Gated { ruling: Ruling::Ask, .. } => holds!(!unheard, "a-no-holds: what nobody answered was asked again"),
             _ => {}
         }
     }

@@ -146,7 +146,11 @@ pub fn of(spot: &Spot, grain: Grain) -> Key {
         }
         State::Confirmed | State::Held | State::AwaitingApproval => {
             let gates = gates(spot, direction);
-            key.extend([u8::from(open.declined), source(spot, direction), u8::from(spot.work.get("") == Some(&"permit"))]);
+            key.extend([
+                u8::from(open.declined) + 2 * u8::from(open.unanswered),
+                source(spot, direction),
+                u8::from(spot.work.get("") == Some(&"permit")),
+            ]);
             key.push(if gates[0] < 2 { door } else { 0 });
             // A state that is only passed through, unless the journal refuses what follows: its few situations are told apart.
             key.push(u8::from(ledger.state == State::Confirmed && ledger.paused.is_some()));

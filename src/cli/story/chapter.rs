@@ -108,7 +108,7 @@ impl Chapter<'_> {
             _ => (None, None),
         };
         // What was seen after the end changes the figures, not the end.
-        let figures = ledger.last_figures.take().map(|(_, _, figures)| figures).or(figures);
+        let figures = ledger.last_figures.pop().map(|(_, _, figures)| figures).or(figures);
         let mut epochs: Vec<u64> = self.records.iter().map(|record| record.epoch).collect();
         epochs.dedup();
         let first_failed = incident.first_failed.map(|at| clock.when(at, &anchor.boot_id));
@@ -216,7 +216,7 @@ impl Chapter<'_> {
                     on = shut.iter().map(|gate| format!("{} ({}): {}", gate.name, gate.state, gate.words)).collect();
                     names = shut.iter().map(|gate| gate.name.clone()).collect();
                 }
-                Entry::Declined { by } => (on, names) = one(format!("a new outage, or a command: {} declined ({})", by.who, by.reason)),
+                Entry::Declined { by, .. } => (on, names) = one(format!("a new outage, or a command: {} declined ({})", by.who, by.reason)),
                 Entry::Stuck { words, waits_for } => (on, names) = one(format!("{waits_for}: {words}")),
                 Entry::AbortedBy { by } => (on, names) = one(format!("`watchover adopt`: {} aborted it ({})", by.who, by.reason)),
                 _ => {}
@@ -288,7 +288,7 @@ fn deed(record: &Record, clock: &Clock<'_>) -> Option<Deed> {
     match &record.entry {
         Entry::Commanded { wish, .. } => by(&wish.by, format!("asked for this move{}", lines::terms(wish))),
         Entry::Approved { wish } => by(&wish.by, format!("approved{}", lines::terms(wish))),
-        Entry::Declined { by: actor } => by(actor, "declined".into()),
+        Entry::Declined { by: actor, .. } => by(actor, "declined".into()),
         Entry::StepSkipped { step, by: actor } => by(actor, format!("skipped the step {step}")),
         Entry::Retried { by: actor } => by(actor, "had the failed steps tried again".into()),
         Entry::AbortedBy { by: actor } => by(actor, "aborted the move".into()),

@@ -33,7 +33,7 @@ pub(super) fn words(entry: &Entry) -> String {
             }
         }
         Entry::Approved { wish } => format!("Approved by {}{}: {}", wish.by.who, terms(wish), wish.by.reason),
-        Entry::Declined { by } => format!("Declined by {}: {}", by.who, by.reason),
+        Entry::Declined { by, .. } => format!("Declined by {}: {}", by.who, by.reason),
         Entry::FrontDoorLost { at } => format!("The front door no longer answers from the old site, since {}", at.rfc3339()),
         Entry::MovedByOthers { at } => {
             format!(
