@@ -31,6 +31,8 @@ pub struct SignalHealth {
     unwell: u32,
     /// The first failed look of the window in which the rate tripped: that window moves on, and the outage does not.
     rated_since: Option<Moment>,
+    /// When the last outage that was one run was over: single bad looks behind it are not weighed with those of before.
+    well_since: Option<Moment>,
     run_started: Option<Moment>,
     last_down: Option<Moment>,
     doubted: bool,
@@ -74,6 +76,7 @@ impl Default for SignalHealth {
             unknowns: 0,
             unwell: 0,
             rated_since: None,
+            well_since: None,
             run_started: None,
             last_down: None,
             doubted: false,
@@ -163,14 +166,18 @@ impl SignalHealth {
         self.last_down = Some(sent);
         self.doubted = true;
         // A site that goes on failing between good looks is lost by its rate, though each of its runs is broken before an
-        // outage is old enough; a run that nothing breaks is over with its first `rise` good looks.
-        let tripped = if self.trip == Some(Trip::Rate) || (self.downs < policy.fall && self.rate_trips(policy.window)) {
+        // outage is old enough; a run that nothing breaks is over with its first `rise` good looks. One that comes back soon
+        // is weighed with those before it, whatever was good in between.
+        let again = self.downs == policy.fall && self.trip.is_none() && self.rate_trips(policy.window, None);
+        let broken = self.downs < policy.fall && self.rate_trips(policy.window, self.well_since);
+        let tripped = if self.trip == Some(Trip::Rate) || again || broken {
             Some(Trip::Rate)
         } else {
             Some(Trip::Run).filter(|_| self.downs >= policy.fall)
         };
         if tripped == Some(Trip::Rate) && self.trip != tripped {
-            let rated = self.window.iter().find(|look| look.down).map(|look| look.sent);
+            let since = self.well_since.filter(|_| !again);
+            let rated = self.weighed(since).find(|look| look.down).map(|look| look.sent);
             self.rated_since = rated.into_iter().chain(self.run_started).min_by_key(|at| at.mono);
         }
         if tripped.is_some() {
@@ -193,9 +200,9 @@ impl SignalHealth {
         }
         match self.trip {
             // A rate is only outvoted by time: a lucky run of good looks is what a half-dead site shows, too.
-            Some(Trip::Rate) if self.rate_trips(policy.window) => {}
+            Some(Trip::Rate) if self.rate_trips(policy.window, None) => {}
             Some(Trip::Run) => {
-                self.window.clear();
+                self.well_since = self.last_up;
                 self.recover();
             }
             Some(Trip::Rate) | None => self.recover(),
@@ -221,14 +228,23 @@ impl SignalHealth {
         }
     }
 
-    fn rate_trips(&self, window: Option<Window>) -> bool {
-        window.is_some_and(|window| self.window.len() >= window.min_looks && self.rate() >= window.down_rate)
+    /// The looks of the window that were sent behind that moment.
+    fn weighed(&self, since: Option<Moment>) -> impl Iterator<Item = &Weighted> {
+        self.window.iter().filter(move |look| since.is_none_or(|since| look.sent.mono > since.mono))
+    }
+
+    fn rate_trips(&self, window: Option<Window>, since: Option<Moment>) -> bool {
+        window.is_some_and(|window| self.weighed(since).count() >= window.min_looks && self.rate_since(since) >= window.down_rate)
     }
 
     /// Share of the looked-at time within the window that was down, 0 to 1.
     pub fn rate(&self) -> f64 {
-        let all: f64 = self.window.iter().map(|look| look.weight.as_secs_f64()).sum();
-        let down: f64 = self.window.iter().filter(|look| look.down).map(|look| look.weight.as_secs_f64()).sum();
+        self.rate_since(None)
+    }
+
+    fn rate_since(&self, since: Option<Moment>) -> f64 {
+        let all: f64 = self.weighed(since).map(|look| look.weight.as_secs_f64()).sum();
+        let down: f64 = self.weighed(since).filter(|look| look.down).map(|look| look.weight.as_secs_f64()).sum();
         if all > 0.0 { down / all } else { 0.0 }
     }
 
@@ -261,7 +277,7 @@ impl SignalHealth {
         let contradicted = match self.trip {
             None => false,
             Some(Trip::Run) => true,
-            Some(Trip::Rate) => !self.rate_trips(policy.window),
+            Some(Trip::Rate) => !self.rate_trips(policy.window, None),
         };
         contradicted && self.run_started.is_none()
     }
@@ -431,6 +447,31 @@ mod tests {
         let (_, now) = feed(&mut signal, now, "xxxxx");
         assert_eq!(signal.trip, Some(Trip::Rate));
         assert_eq!(feed(&mut signal, now, &".".repeat(80)).0, Health::Up);
+    }
+
+    #[test]
+    fn runs_that_come_back_again_and_again_are_weighed_together_and_a_blip_behind_an_outage_is_not() {
+        let mut signal = SignalHealth::default();
+        let (_, mut now) = feed(&mut signal, 0, &".".repeat(30));
+        let mut trips = Vec::new();
+        for _ in 0..5 {
+            now = feed(&mut signal, now, "xxxxxxxxxxxx").1;
+            trips.push((signal.trip, signal.first_failed()));
+            now = feed(&mut signal, now, ".....").1;
+        }
+        let run = |second: i64| (Some(Trip::Run), Some(at(second * 1000)));
+        let rate = (Some(Trip::Rate), Some(at(30_000)));
+        assert_eq!(trips, [run(30), run(47), run(64), run(81), rate], "and the last is as old as the first");
+        assert_eq!(signal.health(&policy(), at(now - 900)), Health::Down, "five good looks do not outvote a rate");
+
+        let mut signal = SignalHealth::default();
+        let (_, now) = feed(&mut signal, 0, &"x".repeat(60));
+        let (health, now) = feed(&mut signal, now, &".".repeat(22));
+        assert_eq!(health, Health::Up, "a run is over with its good looks");
+        assert_eq!(feed(&mut signal, now, "xx").0, Health::Up, "though most of the window was down");
+        let (health, now) = feed(&mut signal, now + 2000, "x");
+        assert_eq!((health, signal.trip, signal.first_failed()), (Health::Down, Some(Trip::Rate), Some(at(0))));
+        assert_eq!(feed(&mut signal, now, &".".repeat(60)).0, Health::Up);
     }
 
     #[test]
