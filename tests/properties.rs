@@ -321,7 +321,7 @@ fn a_no_holds(rows: &[Record]) {
     let mut declined = false;
     for row in rows {
         match &row.entry {
-            Entry::Declined { unanswered, .. } => declined |= !unanswered,
+            Entry::Declined { unanswered, .. } => declined |= unanswered.is_empty(),
             Entry::Approved { .. } | Entry::Commanded { .. } | Entry::Closed { .. } => declined = false,
             Entry::Planned { .. } => assert!(!declined, "a-no-holds: a declined move went on"),
             _ => {}

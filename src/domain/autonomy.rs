@@ -58,9 +58,8 @@ impl View<'_> {
         });
         let open = |words: String| (GateState::Open, words);
         match (others.is_empty(), self.policy.traffic_is_autonomous) {
-            (false, false) => {
-                self.asks(|| format!("automatic, capped at approval: others can move its traffic (R53-AUTONOMOUS): {}", words(others)))
-            }
+            (false, false) => self
+                .asks("mode", || format!("automatic, capped at approval: others can move its traffic (R53-AUTONOMOUS): {}", words(others))),
             (false, true) => open(format!("automatic; others can move its traffic, and the config knows it: {}", words(others))),
             (true, false) => match unread {
                 Some(why) => open(format!("automatic; whether others can move its traffic could not be read: {why}")),

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::gates::{Around, Found, NAMES};
-use super::ledger::{Entry, Figures, Incident, Ruling};
+use super::ledger::{Entry, Figures, GateState, Incident, Ruling};
 use super::model::{Actor, Direction, Health, Moment, Outcome, SiteName, State, Trigger};
 use super::moving::{self, Work};
 use super::plan::{Class, Plan};
@@ -48,7 +48,7 @@ impl App {
             State::Suspect => self.suspect(around, now),
             State::Confirmed | State::Held | State::AwaitingApproval => self.deciding(around, now),
             State::Moving => moving::next(self, around, now),
-            State::Proving => self.proving(now),
+            State::Proving => self.proving(around, now),
             State::Stuck => moving::settle_stuck(self),
         })
     }
@@ -150,6 +150,7 @@ impl App {
         let (site, signals) = (self.policy.site(source), self.signals(source));
         if view.health == Health::Down
             && !quorum::wavers(site, signals, now)
+            && !self.is_taken_by_blindness(source, now)
             && !quorum::is_unheard(site, signals, around.awake, now)
             && quorum::is_down_as_seen(site, signals, self.policy.min_outage, now)
             && let Some(seen) = view.first_failed
@@ -178,6 +179,13 @@ impl App {
         earlier.filter(|at| at.mono < seen.mono).unwrap_or(seen)
     }
 
+    /// True of a site that is down by its rule only because an eye that saw it well sees nothing any more, while the front door
+    /// does not say for as long as an outage lasts that it is lost: what took it would be our own ignorance.
+    pub(super) fn is_taken_by_blindness(&self, site: SiteName, now: Moment) -> bool {
+        quorum::rests_on_blindness(self.policy.site(site), self.signals(site), now)
+            && !self.front.is_lost_to(site, self.policy.min_outage, now)
+    }
+
     /// Confirmed, held or waiting for a person: all gates, on every event.
     fn deciding(&self, around: &Around, now: Moment) -> Option<Decision> {
         let incident = self.ledger.incident.as_ref()?;
@@ -187,18 +195,22 @@ impl App {
         let (site, signals) = (self.policy.site(source), self.signals(source));
         let well = view.health == Health::Up && quorum::risen(site, signals, now);
         if well && !incident.commanded() {
-            let outcome = if incident.declined || incident.unanswered { Outcome::Declined } else { Outcome::CalledOff };
+            let outcome = if incident.declined || !incident.unanswered.is_empty() { Outcome::Declined } else { Outcome::CalledOff };
             return Some(self.close(outcome, None));
         }
         let (mut ruling, states) = self.view(around, now).states(incident.direction, Point::Start);
-        // An approval that no longer covers the figures is asked for again, and that question ends by its time, too.
-        let asks = state == State::AwaitingApproval && (!incident.approved || ruling == Ruling::Ask);
-        if asks && now.since(self.ledger.since) >= self.policy.approval_timeout {
+        let asking = || NAMES.iter().zip(&states).filter(|(_, state)| **state == GateState::Asks).map(|(name, _)| (*name).to_owned());
+        // An approval that no longer covers the figures is asked for again, and that question ends by its time, too. A pause
+        // costs it none of that: a yes could not have set anything going.
+        let waits = state == State::AwaitingApproval && (!incident.approved || ruling == Ruling::Ask) && self.ledger.paused.is_none();
+        let since = self.ledger.since.max(incident.resumed.unwrap_or_default());
+        if waits && asking().next().is_some() && now.since(since) >= self.policy.approval_timeout {
             let reason = format!("nobody answered within {}", humantime::format_duration(self.policy.approval_timeout));
             let by = Actor { who: "watchover".into(), reason };
-            return Some(Decision::entry(Entry::Declined { by, unanswered: true }));
+            return Some(Decision::entry(Entry::Declined { by, unanswered: asking().collect() }));
         }
-        if view.health != Health::Down && !incident.commanded() && ruling != Ruling::Hold {
+        let lost = view.health == Health::Down && !self.is_taken_by_blindness(source, now);
+        if !lost && !incident.commanded() && ruling != Ruling::Hold {
             // Confirmed once, but unknown now: never on ignorance.
             ruling = Ruling::Hold;
         }
@@ -222,7 +234,8 @@ impl App {
         let entered = match (state, ruling) {
             (_, Ruling::Go) => true,
             (State::Held, Ruling::Ask) | (State::Suspect | State::Confirmed, _) => true,
-            (State::AwaitingApproval, Ruling::Hold) => incident.approved,
+            // Where nothing asks any more it waits for what is shut.
+            (State::AwaitingApproval, Ruling::Hold) => incident.approved || asking().next().is_none(),
             (State::AwaitingApproval, Ruling::Ask) => false,
             (State::Held, Ruling::Hold) => {
                 let written = incident.gates.iter().map(|gate| (gate.name.as_str(), gate.state));
@@ -244,7 +257,7 @@ impl App {
         })
     }
 
-    fn proving(&self, now: Moment) -> Option<Decision> {
+    fn proving(&self, around: &Around, now: Moment) -> Option<Decision> {
         let incident = self.ledger.incident.as_ref()?;
         let target = incident.direction.target();
         if incident.authority_moved.is_none()
@@ -270,7 +283,8 @@ impl App {
             let closed = Entry::Closed { outcome, active: Some(target), figures: Box::new(figures), by: None };
             return Some(Decision::entry(Entry::Proven { first }).then(closed));
         }
-        if now.since(self.ledger.since) >= self.policy.prove_timeout {
+        // Whether it answered while we were away nobody knows.
+        if now.since(self.ledger.since.max(around.awake)) >= self.policy.prove_timeout {
             let seen = self.front.last.as_ref().map_or_else(|| "no answer yet".to_owned(), |last| last.finding.detail.clone());
             let words = format!(
                 "every step is verified, but the front door was not seen to answer from the {target} within {}: {seen}",

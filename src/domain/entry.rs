@@ -126,9 +126,9 @@ pub enum Entry {
     /// A person said no, or nobody answered in time.
     Declined {
         by: Actor,
-        /// Nobody answered: a no to what was asked, and to nothing else.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        unanswered: bool,
+        /// Nobody answered: the gates that asked. A no to them, and to nothing else; empty: a person's.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        unanswered: Vec<String>,
     },
     /// The front door stopped answering from the old site (the end of its first failed look).
     FrontDoorLost { at: Moment },

@@ -24,7 +24,8 @@ pub(super) fn incident(incident: &mut Incident, entry: &Entry, epoch: u64, at: M
             }
             incident.commanded = Some(at);
             incident.wish = Some(wish.clone());
-            (incident.approved, incident.unanswered) = (false, false);
+            incident.approved = false;
+            incident.unanswered.clear();
             incident.trigger = Trigger::Operator;
             // What went before the clock is no phase of it.
             if incident.graceful() || incident.confirmed.is_none() {
@@ -42,11 +43,12 @@ pub(super) fn incident(incident: &mut Incident, entry: &Entry, epoch: u64, at: M
         Entry::Approved { wish } => {
             incident.approved = !incident.commanded();
             incident.wish = Some(wish.clone());
-            (incident.declined, incident.unanswered) = (false, false);
+            incident.declined = false;
+            incident.unanswered.clear();
         }
         Entry::Declined { unanswered, .. } => {
-            incident.declined |= !unanswered;
-            incident.unanswered |= unanswered;
+            incident.declined |= unanswered.is_empty();
+            incident.unanswered.extend(unanswered.iter().cloned());
             // A no takes back the yes before it; a command is not a yes, and stands.
             if std::mem::take(&mut incident.approved) {
                 incident.wish = None;

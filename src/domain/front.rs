@@ -1,5 +1,7 @@
 //! What is seen of the front door: when it was lost and came back, and from which site it answers.
 
+use std::time::Duration;
+
 use super::model::{Look, Moment, SiteName, Verdict};
 
 /// Consecutive front-door answers from the target that prove a move.
@@ -50,6 +52,12 @@ impl Front {
     /// True if what it does has not been seen for a while.
     pub(super) fn is_blind(&self) -> bool {
         self.unseen >= BLIND
+    }
+
+    /// True if it is seen, and has not answered from this site for so long, or answers from the other.
+    pub(super) fn is_lost_to(&self, site: SiteName, length: Duration, now: Moment) -> bool {
+        let elsewhere = || self.run.last().is_some_and(|(from, ..)| *from != site);
+        !self.is_blind() && (self.lost.is_some_and(|lost| now.since(lost) >= length) || elsewhere())
     }
 
     /// Our own loop had a gap: whether it answered meanwhile nobody knows.
@@ -153,6 +161,19 @@ mod tests {
         };
         assert_eq!(seen(2), (false, Some(at(11)), false));
         assert_eq!(seen(3), (true, Some(at(31)), false));
+    }
+
+    #[test]
+    fn it_is_lost_to_a_site_once_it_has_failed_for_so_long_or_answers_from_the_other() {
+        let (up, down, blind) = (Verdict::Up, Verdict::Down(Cause::Refused), Verdict::Unknown(Cause::ResolverTimeout));
+        let (primary, standby) = (SiteName::Primary, SiteName::Standby);
+        let lost = |looks: &[Look], now: i64| front(looks).is_lost_to(primary, Duration::from_micros(5), at(now));
+        assert!(!lost(&[look(10, up, Some(primary))], 20));
+        assert!(!lost(&[look(10, down, None)], 15) && lost(&[look(10, down, None)], 16));
+        assert!(lost(&[look(10, up, Some(standby))], 11));
+        assert!(!lost(&[look(10, up, None)], 20), "it answers, and nobody says from where");
+        let unseen = [look(10, down, None), look(11, blind, None), look(12, blind, None), look(13, blind, None)];
+        assert!(lost(&unseen[..3], 20) && !lost(&unseen, 20), "what is not seen says nothing");
     }
 
     #[test]

@@ -79,8 +79,9 @@ impl View<'_> {
         (GateState::Open, self.say(words))
     }
 
-    pub(super) fn asks(&self, words: impl FnOnce() -> String) -> (GateState, String) {
-        if self.ledger.incident.as_ref().is_some_and(|incident| incident.unanswered) {
+    /// The gate of that name asks a person, unless it has and nobody answered.
+    pub(super) fn asks(&self, gate: &str, words: impl FnOnce() -> String) -> (GateState, String) {
+        if self.ledger.incident.as_ref().is_some_and(|incident| incident.unanswered.contains(gate)) {
             return self.shut(|| format!("{}; nobody answered in time, and it is not asked again", words()));
         }
         (GateState::Asks, self.say(words))
@@ -192,7 +193,7 @@ impl View<'_> {
             _ if self.approved() => self.open(|| "approved".to_owned()),
             _ if declined => self.shut(|| "declined, until a new outage".to_owned()),
             Mode::Automatic => self.automatic(),
-            Mode::Approval => self.asks(|| "approval: a person must say yes".to_owned()),
+            Mode::Approval => self.asks("mode", || "approval: a person must say yes".to_owned()),
             Mode::Observe => self.shut(|| "observe: nothing is moved without a command".to_owned()),
         }
     }
@@ -283,7 +284,7 @@ impl View<'_> {
         }
         match self.policy.on_rpo_exceeded {
             OnRpoExceeded::Proceed => self.open(|| format!("{}; the config says proceed", words())),
-            OnRpoExceeded::Approve => self.asks(|| format!("{}; a person must accept the loss", words())),
+            OnRpoExceeded::Approve => self.asks("data-loss", || format!("{}; a person must accept the loss", words())),
             OnRpoExceeded::Hold => self.shut(words),
         }
     }
@@ -297,7 +298,7 @@ impl View<'_> {
         } else if self.commanded() {
             self.shut(|| format!("{}; --force overrides", words()))
         } else {
-            self.asks(words)
+            self.asks("cooldown", words)
         }
     }
 

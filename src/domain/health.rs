@@ -303,6 +303,13 @@ impl SignalHealth {
         self.last_up
     }
 
+    /// True of one that was well, and has not failed often enough since to be down: behind a standstill of ours, if its last
+    /// look that told anything was good.
+    pub fn was_well(&self) -> bool {
+        let good = || self.last_up.is_some_and(|up| self.last_down.is_none_or(|down| down.mono < up.mono));
+        self.settled == Health::Up || (self.settled == Health::Unknown && good())
+    }
+
     /// True if the last look before `at` was good: what went wrong since may be what went wrong there.
     pub fn was_up_until(&self, policy: &SignalPolicy, at: Moment) -> bool {
         self.last_up.is_some_and(|up| up.mono >= at.mono || at.since(up) <= policy.interval * 2 + policy.timeout)

@@ -3,7 +3,7 @@
 //! The live daemon and the recovery after a crash fold the same entries through the same [`Ledger::apply`]: a journal
 //! that could not have been written live is refused when it is read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::autonomy::Others;
@@ -37,8 +37,8 @@ pub struct Incident {
     pub approved: bool,
     /// Someone said no; until a new outage.
     pub declined: bool,
-    /// Nobody answered what was asked: it is not asked again, and what asks nothing any more may go on.
-    pub unanswered: bool,
+    /// Gates that asked, and nobody answered: they do not ask again, and once nothing else is in its way it goes on.
+    pub unanswered: BTreeSet<String>,
     /// The latest evaluation of all gates.
     pub gates: Vec<Gate>,
     /// The latest evaluation of the loss.
@@ -87,7 +87,7 @@ impl Incident {
             wish: None,
             approved: false,
             declined: false,
-            unanswered: false,
+            unanswered: BTreeSet::new(),
             gates: Vec::new(),
             exposure: None,
             front_door_lost: None,
@@ -135,6 +135,11 @@ impl Incident {
         fences.collect::<Option<Vec<i64>>>()?.into_iter().max()
     }
 
+    /// When the last of its fences was read back as proven, if every one of them was.
+    pub fn fence_ended(&self) -> Option<Moment> {
+        self.fenced_at().and_then(|_| self.runs(PlannedStep::is_fence).filter_map(|run| run.ended).max_by_key(|at| at.mono))
+    }
+
     /// What became of those of the plan's steps.
     fn runs(&self, which: impl Fn(&PlannedStep) -> bool) -> impl Iterator<Item = &StepRun> {
         let steps = self.plan.iter().flat_map(|plan| &plan.steps);
@@ -163,7 +168,7 @@ impl Incident {
         if self.old_site_seen.is_some() {
             return None;
         }
-        let fence = self.fenced_at().and_then(|_| self.runs(PlannedStep::is_fence).filter_map(|run| run.ended).max_by_key(|at| at.mono));
+        let fence = self.fence_ended();
         // One that was skipped a person may have done by hand.
         let data = self.runs(|step| step.class == Class::Data).filter(|run| run.touched || run.state == StepState::Skipped);
         let moved = data.filter_map(|run| run.permitted.or(run.started).or(run.ended)).min_by_key(|at| at.mono)?;
@@ -288,7 +293,11 @@ impl Ledger {
     fn fold(&mut self, record: &Record) {
         let at = record.at;
         match &record.entry {
-            Entry::Active { site, .. } => self.active = Some(*site),
+            Entry::Active { site, .. } => {
+                self.active = Some(*site);
+                // A person says that it serves: that it answers from here on is as it should be.
+                self.left.take_if(|left| left.site == *site);
+            }
             Entry::Paused { until, by } => {
                 self.paused = Some(Pause { until: *until, by: by.clone() });
                 self.incident.iter_mut().for_each(|incident| incident.despite_pause = false);
@@ -352,8 +361,6 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use serde_json::Value;
 
     use super::*;
@@ -379,7 +386,7 @@ mod tests {
             Entry::Commanded { wish: wish(), first_failed: None },
             Entry::Confirmed { first_failed: at, words: words() },
             Entry::Approved { wish: wish() },
-            Entry::Declined { by: by(), unanswered: false },
+            Entry::Declined { by: by(), unanswered: Vec::new() },
             Entry::FrontDoorLost { at },
             Entry::FrontDoorBack { at },
             Entry::Autonomous { found: Others::from([(step(), vec![words()])]) },
@@ -602,10 +609,10 @@ mod tests {
         let after = |entries: Vec<Entry>| {
             let mut ledger = ledger_in(State::AwaitingApproval);
             entries.into_iter().for_each(|entry| ledger.apply(&record(entry, 2)).unwrap());
-            ledger.incident.map(|incident| (incident.declined, incident.unanswered)).unwrap()
+            ledger.incident.map(|incident| (incident.declined, !incident.unanswered.is_empty())).unwrap()
         };
-        let ran_out = || Entry::Declined { by: by(), unanswered: true };
-        let no = || Entry::Declined { by: by(), unanswered: false };
+        let ran_out = || Entry::Declined { by: by(), unanswered: vec!["cooldown".into()] };
+        let no = || Entry::Declined { by: by(), unanswered: Vec::new() };
         assert_eq!(after(vec![ran_out()]), (false, true));
         assert_eq!(after(vec![no(), ran_out()]), (true, true));
         assert_eq!(after(vec![ran_out(), no()]), (true, true));
@@ -621,11 +628,11 @@ mod tests {
         let wish = Wish { by: by(), accept_loss: None, shown: Some(1.0), force: false, graceful: false };
         let mut ledger = ledger_in(State::Held);
         ledger.apply(&record(Entry::Approved { wish: wish.clone() }, 2)).unwrap();
-        ledger.apply(&record(Entry::Declined { by: by(), unanswered: false }, 3)).unwrap();
+        ledger.apply(&record(Entry::Declined { by: by(), unanswered: Vec::new() }, 3)).unwrap();
         let incident = ledger.incident.as_ref().unwrap();
         assert!(incident.declined && !incident.approved && incident.wish.is_none());
         ledger.apply(&record(Entry::Commanded { wish: wish.clone(), first_failed: None }, 4)).unwrap();
-        ledger.apply(&record(Entry::Declined { by: by(), unanswered: false }, 5)).unwrap();
+        ledger.apply(&record(Entry::Declined { by: by(), unanswered: Vec::new() }, 5)).unwrap();
         assert_eq!(ledger.incident.unwrap().wish, Some(wish));
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn old_site_seen(app: &App, now: Moment) -> Option<Decision> {
 
 /// The latest sign of life at or after `since`, and which signal saw it. A site whose database is a replica again takes no
 /// writes, however its link is; what it is has to be read first, and one reading that fails changes nothing.
-fn alive(app: &App, site: SiteName, since: Moment) -> Option<(Moment, String)> {
+pub(super) fn alive(app: &App, site: SiteName, since: Moment) -> Option<(Moment, String)> {
     let policies = &app.policy.site(site).signals;
     let stands_alone = |at: usize| app.link.get(&(site, at)) == Some(&ReplicaState::NotAReplica);
     if (0..policies.len()).any(|at| policies[at].replica && !stands_alone(at)) {

@@ -236,7 +236,7 @@ mod tests {
         let mut notices = Notices::default();
         let mut told = |entry: Entry| notices.news(&record(entry, 1)).map(|notice| (notice.event, notice.waits_for.is_some()));
         assert_eq!(told(gated(Ruling::Ask)), Some((Event::AwaitingApproval, true)));
-        assert_eq!(told(Entry::Declined { by: by(), unanswered: false }), Some((Event::Held, false)));
+        assert_eq!(told(Entry::Declined { by: by(), unanswered: Vec::new() }), Some((Event::Held, false)));
         assert_eq!(told(gated(Ruling::Hold)), None, "it is the same");
         assert_eq!(told(gated(Ruling::Ask)), Some((Event::AwaitingApproval, true)), "asked anew");
         assert_eq!(told(Entry::AbortedBy { by: by() }), Some((Event::Stuck, true)));

@@ -56,7 +56,7 @@ impl App {
             Order::Approve { incident, by, accept_loss } => self.order_approval(&incident, by, accept_loss, around, now),
             Order::Decline { incident, by } => {
                 let open = self.open_incident(&incident, &[State::AwaitingApproval, State::Held, State::Confirmed, State::Moving])?;
-                let no = || Decision::entry(Entry::Declined { by: by.clone(), unanswered: false });
+                let no = || Decision::entry(Entry::Declined { by: by.clone(), unanswered: Vec::new() });
                 if self.ledger.state == State::Moving { refuse_steps(open, &by) } else { Ok(no()) }
             }
             Order::Retry { incident, by } => {
@@ -240,7 +240,7 @@ impl App {
         )?;
         if open.plan.is_none() {
             // Nothing was done yet: saying no is all there is to abort, and it holds for as long as this outage does.
-            return Ok(Decision::entry(Entry::Declined { by, unanswered: false }));
+            return Ok(Decision::entry(Entry::Declined { by, unanswered: Vec::new() }));
         }
         let mut decision = Decision::entry(Entry::AbortedBy { by });
         for step in open.steps.keys() {

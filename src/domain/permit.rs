@@ -7,10 +7,13 @@ use serde_json::Value;
 
 use super::decide::{App, Decision, Effect};
 use super::gates::{self, Around};
+use super::health::SignalHealth;
 use super::ledger::{Entry, Gate, GateState, Incident, Ruling, StepRun};
-use super::model::{Moment, Trigger};
+use super::left;
+use super::model::{Health, Moment, Trigger};
 use super::moving::{Work, intend, is_paused};
 use super::plan::{Class, PlannedStep};
+use super::policy::SitePolicy;
 use super::quorum::{self, Point, Problem};
 use super::rpo::Exposure;
 
@@ -25,6 +28,9 @@ pub(super) fn needs_permit(app: &App, incident: &Incident, step: &PlannedStep, n
 
 /// How long a decision is fresh: as long as its own looks were on their way, and a bit.
 const FRESH: Duration = Duration::from_secs(2);
+
+/// How soon a look that did not do is repeated.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// True of a step at the site that is left, when what was seen of that site is old: the move waited for a hook or a
 /// person, was paused, or we were not running; or when what was seen since is no longer what was decided on. A site that
@@ -70,11 +76,21 @@ pub(super) fn permit(
         let source = app.policy.site(direction.source());
         match quorum::second_look(source, app.signals(direction.source()), asked, now) {
             None | Some(Problem::Wavers | Problem::Unclear) => return None,
+            Some(Problem::Persists) if app.is_taken_by_blindness(direction.source(), now) => return None,
             Some(Problem::Gone) => {
                 let words = format!("before {name}: the {} is up again: {}", direction.source(), app.site_words(direction.source(), now));
                 return Some(Decision::entry(Entry::CallingOff { words }).doing(name, Work::default()));
             }
             Some(Problem::Persists) => {}
+        }
+    }
+    if let Some(fenced) = incident.fence_ended().filter(|_| incident.graceful() && !committed && step.class == Class::Data) {
+        let source = direction.source();
+        quorum::second_look(app.policy.site(source), app.signals(source), asked, now)?;
+        // Behind its fence nobody should answer there: what is written by whoever does, the new one lacks.
+        if let Some((_, seen)) = left::alive(app, source, fenced) {
+            let words = format!("before {name}: the writers of the {source} are fenced off, and it is alive: {seen}");
+            return Some(Decision::entry(Entry::CallingOff { words }).doing(name, Work::default()));
         }
     }
     let (_, gates, exposure) = app.view(around, now).gates(direction, point);
@@ -85,6 +101,11 @@ pub(super) fn permit(
     let binding = binding.into_iter().map(|gate| tolerate(incident, &exposure, gate, passed)).collect::<Vec<Gate>>();
     match gates::ruling(binding.iter().map(|gate| gate.state)) {
         Ruling::Go if is_paused(app, incident) => None,
+        // Up by count, and its last look failed: before it is left to that alone it is looked at once more.
+        Ruling::Go if !committed && required.iter().any(|at| is_failing(target, signals, *at)) => {
+            let again = || Decision::default().and(Effect::LookNow).doing(name, Work::Permit { asked: now, found: found.clone() });
+            (now.since(asked) > AGAIN).then(again)
+        }
         Ruling::Go => {
             let permitted = Entry::StepPermitted { step: name.clone(), gates: binding };
             let mut decision = intend(step, run, found, now);
@@ -100,7 +121,7 @@ pub(super) fn permit(
                 return Some(Decision::entry(failed).then(Entry::Stuck { words, waits_for }).doing(name, Work::default()));
             }
             let words = format!("held before {name}: {}", gates::closed_words(&binding));
-            if now.since(asked) <= Duration::from_secs(1) {
+            if now.since(asked) <= AGAIN {
                 return None;
             }
             let again = Decision::default().and(Effect::LookNow).doing(name, Work::Permit { asked: now, found: found.clone() });
@@ -112,6 +133,11 @@ pub(super) fn permit(
             })
         }
     }
+}
+
+/// True of a signal whose latest look failed. A replica whose source is gone may say so all the while.
+fn is_failing(site: &SitePolicy, signals: &[SignalHealth], at: usize) -> bool {
+    !site.signals[at].replica && signals[at].last().is_some_and(|last| last.verdict.health() == Health::Down)
 }
 
 /// How long the move's steps have been at work since its plan, the last pause, and `since`: when it was last set going by

@@ -63,6 +63,13 @@ pub fn is_down_as_seen(policy: &SitePolicy, signals: &[SignalHealth], length: Du
     ruled(policy, down, of(policy, signals, Health::Up, now).count()) == Health::Down
 }
 
+/// True if the site is down by its rule only as long as those signals tell nothing that were well until then.
+pub fn rests_on_blindness(policy: &SitePolicy, signals: &[SignalHealth], now: Moment) -> bool {
+    let (down, up) = (of(policy, signals, Health::Down, now).count(), of(policy, signals, Health::Up, now).count());
+    let blind = of(policy, signals, Health::Unknown, now).filter(|(_, signal)| signal.was_well()).count();
+    blind > 0 && ruled(policy, down, up) == Health::Down && ruled(policy, down, up + blind) != Health::Down
+}
+
 /// True while a signal that counts was not heard since `awake`, and may yet be: what was known of it is forgotten, and a
 /// site that needs all of its signals must not be down by the quickest of them alone.
 pub fn is_unheard(policy: &SitePolicy, signals: &[SignalHealth], awake: Moment, now: Moment) -> bool {
@@ -326,6 +333,35 @@ mod tests {
             let view = site(&policy, &three(&policy, verdicts), at(6));
             assert_eq!(view.health, expected, "{rule:?} {min_known} {verdicts:?}: {view:?}");
         }
+    }
+
+    #[test]
+    fn a_site_that_only_the_blindness_of_a_well_signal_takes_is_told_apart() {
+        let went_blind = [UP, UP, BLIND, BLIND, BLIND, BLIND];
+        let cases: [(DownWhen, [&[Verdict]; 3], bool); 6] = [
+            (DownWhen::All, [&[DOWN; 6], &went_blind, &went_blind], true),
+            (DownWhen::All, [&[DOWN; 6], &went_blind, &[DOWN; 6]], true),
+            (DownWhen::All, [&[DOWN; 6], &[BLIND; 6], &[BLIND; 6]], false),
+            (DownWhen::All, [&[DOWN; 6], &went_blind, &[UP; 6]], false),
+            (DownWhen::Any, [&[DOWN; 6], &went_blind, &[UP; 6]], false),
+            (DownWhen::AtLeast(2), [&[DOWN; 6], &went_blind, &[DOWN; 6]], false),
+        ];
+        for (rule, verdicts, expected) in cases {
+            let policy = sites(rule, 1);
+            let signals: Vec<SignalHealth> = policy.signals.iter().zip(verdicts).map(|(policy, looks)| health(policy, looks)).collect();
+            assert_eq!(rests_on_blindness(&policy, &signals, at(6)), expected, "{rule:?} {verdicts:?}");
+        }
+        // One bad look more of what saw nothing for a while is not enough to count it among those that failed.
+        let policy = sites(DownWhen::All, 1);
+        let mut signals = three(&policy, [DOWN, DOWN, DOWN]);
+        signals[2] = health(&policy.signals[2], &[UP, BLIND, BLIND, BLIND, BLIND, DOWN]);
+        assert!(rests_on_blindness(&policy, &signals, at(6)));
+        // Behind a standstill of ours what was settled is forgotten, and the last good look is not.
+        let mut signals = three(&policy, [DOWN, UP, DOWN]);
+        signals[1].forget();
+        assert!(rests_on_blindness(&policy, &signals, at(6)));
+        signals[1].observe(&policy.signals[1], at(7), at(7), DOWN, "test");
+        assert!(!rests_on_blindness(&policy, &signals, at(7)));
     }
 
     #[test]

@@ -81,7 +81,7 @@ impl<H: Hands> Control<H> {
         Ok(())
     }
 
-    fn refused(&mut self, error: &JournalError) {
+    pub(super) fn refused(&mut self, error: &JournalError) {
         if self.fleet.around.journal_fault.is_none() {
             tracing::error!(%error, "nothing is done until the journal takes it; watching goes on");
         }

@@ -45,6 +45,8 @@ pub struct Control<H: Hands> {
     pub(super) turns: Turns,
     /// Apps that the config no longer names, and whose open incident goes on until it ends.
     pub(super) leaving: BTreeSet<AppName>,
+    /// The latest entry of the daemon itself that the journal did not take, and when that was.
+    unnoted: Option<(Entry, Moment)>,
 }
 
 impl<H: Hands> Control<H> {
@@ -91,7 +93,8 @@ impl<H: Hands> Control<H> {
         }
         let fleet = Fleet { apps, around };
         let (stirred, leaving, turns) = (BTreeSet::new(), BTreeSet::new(), Turns::default());
-        let mut control = Control { fleet, journal, hands, clock, boot_id, epoch, beat: None, stirred, wake: None, turns, leaving };
+        let mut control =
+            Control { fleet, journal, hands, clock, boot_id, epoch, beat: None, stirred, wake: None, turns, leaving, unnoted: None };
         // What an earlier life left open is looked at as fast as it was then.
         for (name, app) in control.fleet.apps.iter().filter(|(_, app)| app.tempo() > Tempo::Calm) {
             control.hands.pace(name, app.tempo());
@@ -199,6 +202,10 @@ impl<H: Hands> Control<H> {
         }
         self.beat = Some(now);
         if all {
+            // On a quiet day nothing else would tell that the disk takes something again.
+            if let Some((entry, _)) = self.unnoted.take_if(|(_, at)| now.since(*at) >= PULSE) {
+                self.note(entry, now);
+            }
             self.settle_all(now);
         } else {
             let stirred = std::mem::take(&mut self.stirred);
@@ -282,15 +289,17 @@ impl<H: Hands> Control<H> {
 
     fn order(&mut self, name: &AppName, order: Order, now: Moment) -> Result<Followed, Refusal> {
         self.survey(name, now);
-        // What the journal refused earlier says nothing of now: the order's own row will tell, before anything is done.
-        self.fleet.around.journal_fault = None;
         let id = self.incident_id(name, now);
         let refuse = |words: String| Refusal { words, gates: Vec::new() };
         let app = self.fleet.apps.get(name).ok_or_else(|| refuse(format!("no app {name} is configured")))?;
+        // What the journal refused earlier says nothing of now: the order's own row will tell, before anything is done.
+        let fault = self.fleet.around.journal_fault.take();
         let open = app.ledger().incident.as_ref().map(|open| open.id.clone());
         let decision = match app.order(order, &id, &self.fleet.around, now) {
             Ok(decision) => decision,
             Err(refusal) => {
+                // Nothing was written, so nothing is known anew.
+                self.fleet.around.journal_fault = fault;
                 self.reconsider(name, now);
                 return Err(refusal);
             }
@@ -319,7 +328,10 @@ impl<H: Hands> Control<H> {
                 record.seq = seq;
                 self.hands.written(&[record]);
             }
-            Err(error) => self.fleet.around.journal_fault = Some(error.to_string()),
+            Err(error) => {
+                self.refused(&error);
+                self.unnoted = Some((record.entry, now));
+            }
         }
     }
 

@@ -2,6 +2,8 @@
 //!
 //! Each is named after what it guards; a violation names it first.
 
+use std::collections::BTreeSet;
+
 use watchover::domain::gates;
 use watchover::domain::ledger::{Entry, GateState, Record, Ruling};
 use watchover::domain::model::{Direction, Moment, Outcome, SiteName, Subject, Verdict};
@@ -125,14 +127,19 @@ fn no_way_back(stage: &Stage) -> Checked {
 
 /// A no stands until a person says yes, or the outage is another; what nobody answered is not asked again.
 fn a_no_holds(rows: &[Record]) -> Checked {
-    let (mut declined, mut unheard) = (false, false);
+    let (mut declined, mut unheard) = (false, BTreeSet::new());
     for row in rows {
         match &row.entry {
-            Entry::Declined { unanswered: true, .. } => unheard = true,
-            Entry::Declined { .. } => declined = true,
-            Entry::Approved { .. } | Entry::Commanded { .. } | Entry::Closed { .. } => (declined, unheard) = (false, false),
+            Entry::Declined { unanswered, .. } => {
+                declined |= unanswered.is_empty();
+                unheard.extend(unanswered);
+            }
+            Entry::Approved { .. } | Entry::Commanded { .. } | Entry::Closed { .. } => (declined, unheard) = (false, BTreeSet::new()),
             Entry::Planned { .. } => holds!(!declined, "a-no-holds: a declined move went on"),
-            Entry::Gated { ruling: Ruling::Ask, .. } => holds!(!unheard, "a-no-holds: what nobody answered was asked again"),
+            Entry::Gated { ruling: Ruling::Ask, gates, .. } => {
+                let again = gates.iter().find(|gate| gate.state == GateState::Asks && unheard.contains(&gate.name));
+                holds!(again.is_none(), "a-no-holds: what nobody answered was asked again: {again:?}");
+            }
             _ => {}
         }
     }

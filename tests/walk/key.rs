@@ -146,11 +146,9 @@ pub fn of(spot: &Spot, grain: Grain) -> Key {
         }
         State::Confirmed | State::Held | State::AwaitingApproval => {
             let gates = gates(spot, direction);
-            key.extend([
-                u8::from(open.declined) + 2 * u8::from(open.unanswered),
-                source(spot, direction),
-                u8::from(spot.work.get("") == Some(&"permit")),
-            ]);
+            let bits = [("mode", 2), ("data-loss", 4), ("cooldown", 8)];
+            let unanswered: u8 = bits.iter().filter(|(gate, _)| open.unanswered.contains(*gate)).map(|(_, bit)| bit).sum();
+            key.extend([u8::from(open.declined) + unanswered, source(spot, direction), u8::from(spot.work.get("") == Some(&"permit"))]);
             key.push(if gates[0] < 2 { door } else { 0 });
             // A state that is only passed through, unless the journal refuses what follows: its few situations are told apart.
             key.push(u8::from(ledger.state == State::Confirmed && ledger.paused.is_some()));
