@@ -713,15 +713,19 @@ fn a_drill_moves_and_is_told_afterwards_without_the_daemon() {
     daemon.stop();
 }
 
-/// Starts a move, ends the daemon by that signal once the promotion was accepted, and starts it again.
+/// Somebody who starts a move, and follows it into that file.
+fn follower(world: &World, log: &Path) -> Process {
+    let mut start = watchover();
+    start.arg("--config").arg(&world.config).args(["failover", "shop", "--reason", "drill", "--accept-data-loss", "any"]);
+    Process::start(start, log)
+}
+
 #[test]
 fn whoever_follows_a_move_and_leaves_is_told_that_it_goes_on() {
     let world = World::start();
     let daemon = Daemon::steady(&world.config);
-    let mut start = watchover();
-    start.arg("--config").arg(&world.config).args(["failover", "shop", "--reason", "drill", "--accept-data-loss", "any"]);
     let log = world.dir.path().join("follower.log");
-    let mut follower = Process::start(start, &log);
+    let mut follower = follower(&world, &log);
     let said = || std::fs::read_to_string(&log).unwrap();
     until("it follows", || said().contains("step-asked").then_some(()));
     follower.signal(Signal::INT);
@@ -737,10 +741,13 @@ fn whoever_follows_a_move_and_leaves_is_told_that_it_goes_on() {
     daemon.stop();
 }
 
+/// Starts a move, ends the daemon by that signal once the promotion was accepted, and starts it again. Whoever follows the
+/// move follows it to its end.
 fn interrupted(signal: Signal) {
     let world = World::start();
     let mut daemon = Daemon::steady(&world.config);
-    holds(&world.command(&["failover", "shop", "--reason", "drill", "--no-follow"]), 0, &["shop-"]);
+    let log = world.dir.path().join("follower.log");
+    let mut follower = follower(&world, &log);
     until("the promotion is accepted", || (world.count("promotion-accepted") == 1).then_some(()));
     daemon.process.signal(signal);
     let (status, took) = daemon.process.end();
@@ -754,6 +761,10 @@ fn interrupted(signal: Signal) {
 
     let daemon = Daemon::start(&world.config);
     moved(&daemon);
+    let (status, _) = follower.end();
+    let said = std::fs::read_to_string(&log).unwrap();
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert!(said.contains("the daemon does not answer") && said.contains("closed"), "{said}");
     let labels = [("direction", "to-standby"), ("trigger", "operator"), ("outcome", "moved")];
     until("it is counted after all", || (daemon.metrics().value("watchover_incidents_total", &labels) == 1.0).then_some(()));
     assert_eq!(world.count("promotion-accepted"), 1);

@@ -89,6 +89,9 @@ enum Command {
         app: String,
         #[command(flatten)]
         wish: WishArgs,
+        /// Planned: off a well standby, fenced and drained first.
+        #[arg(long)]
+        graceful: bool,
     },
     /// Says yes to an incident and the figures it shows.
     Approve {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
@@ -17,6 +17,8 @@ use crate::domain::model::Outcome;
 
 /// How often a followed move is asked for news.
 const FOLLOW: Duration = Duration::from_millis(200);
+/// How long a daemon that does not answer is waited for: it may be restarting, or its disk may hang, and it takes the move up.
+const ABSENT: Duration = Duration::from_secs(60);
 
 /// `status` and everything that steers.
 pub(super) fn command(command: Command, config: Option<&Path>, look: Look) -> u8 {
@@ -259,7 +261,7 @@ async fn order(client: &Client, command: Command) -> Result<(Value, bool), u8> {
     };
     match command {
         Command::Failover { app, wish, graceful } => wished("failover", app, wish, graceful),
-        Command::Failback { app, wish } => wished("failback", app, wish, false),
+        Command::Failback { app, wish, graceful } => wished("failback", app, wish, graceful),
         Command::Approve { incident, why, accept_data_loss } => {
             let incident = meant(client, incident, For::Answer).await?;
             Ok((body("approve", &why, json!({"incident": incident, "accept_data_loss": loss(accept_data_loss)})), false))
@@ -350,12 +352,32 @@ async fn ask(client: &Client, body: &Value, followed: &Mutex<Option<String>>, fo
     self::follow(client, incident, look).await
 }
 
-/// Prints a move's entries until it ends, or until it waits for a person.
+/// Prints a move's entries until it ends, or until it waits for a person. That the daemon does not answer for a while says
+/// nothing of the move, and it has failed by that never.
 async fn follow(client: &Client, incident: &str, look: Look) -> u8 {
-    let mut since = 0;
+    let (mut since, mut silent) = (0, None);
     loop {
         let document = match client.get(&format!("/api/v1/incidents/{incident}?since={since}")).await {
-            Ok(document) => document,
+            Ok(document) => {
+                silent = None;
+                document
+            }
+            Err(error @ (ClientError::Unreachable { .. } | ClientError::Failed(_))) => {
+                let begun: &mut Instant = silent.get_or_insert_with(|| {
+                    complain!(
+                        "watchover: the daemon does not answer; waiting up to {} for it to go on",
+                        humantime::format_duration(ABSENT)
+                    );
+                    Instant::now()
+                });
+                if begun.elapsed() >= ABSENT {
+                    fail(&error, look);
+                    complain!("watchover: how {incident} stands is not known; look at it with `watchover report {incident}`");
+                    return exit::UNREACHABLE;
+                }
+                tokio::time::sleep(FOLLOW).await;
+                continue;
+            }
             Err(error) => return fail(&error, look),
         };
         for row in document["records"].as_array().into_iter().flatten() {
