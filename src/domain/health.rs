@@ -49,6 +49,8 @@ pub struct SignalHealth {
 #[derive(Debug, Clone, Copy)]
 struct Weighted {
     sent: Moment,
+    /// When the run was begun that it belongs to, which may lie before the window.
+    run: Moment,
     down: bool,
     weight: Duration,
 }
@@ -177,7 +179,7 @@ impl SignalHealth {
         };
         if tripped == Some(Trip::Rate) && self.trip != tripped {
             let since = self.well_since.filter(|_| !again);
-            let rated = self.weighed(since).find(|look| look.down).map(|look| look.sent);
+            let rated = self.weighed(since).find(|look| look.down).map(|look| look.run);
             self.rated_since = rated.into_iter().chain(self.run_started).min_by_key(|at| at.mono);
         }
         if tripped.is_some() {
@@ -221,7 +223,8 @@ impl SignalHealth {
         let longest = policy.interval + policy.timeout;
         let weight = self.last.as_ref().map_or(policy.interval, |last| sent.since(last.sent)).min(longest);
         if verdict.health() != Health::Unknown {
-            self.window.push_back(Weighted { sent, down: verdict.health() == Health::Down, weight });
+            let run = self.run_started.unwrap_or(sent);
+            self.window.push_back(Weighted { sent, run, down: verdict.health() == Health::Down, weight });
         }
         while self.window.front().is_some_and(|old| sent.since(old.sent) > window.span) {
             self.window.pop_front();
@@ -479,6 +482,14 @@ mod tests {
         let (health, now) = feed(&mut signal, now + 2000, "x");
         assert_eq!((health, signal.trip, signal.first_failed()), (Health::Down, Some(Trip::Rate), Some(at(0))));
         assert_eq!(feed(&mut signal, now, &".".repeat(60)).0, Health::Up);
+    }
+
+    #[test]
+    fn a_rate_begins_with_the_run_in_whose_middle_its_window_does() {
+        let mut signal = SignalHealth::default();
+        let (_, now) = feed(&mut signal, 0, &format!("..{}.....xxx", "x".repeat(85)));
+        assert_eq!((signal.trip, now), (Some(Trip::Rate), 95_000));
+        assert_eq!(signal.first_failed(), Some(at(2000)), "two of its looks are older than the window");
     }
 
     #[test]

@@ -45,8 +45,8 @@ pub struct Control<H: Hands> {
     pub(super) turns: Turns,
     /// Apps that the config no longer names, and whose open incident goes on until it ends.
     pub(super) leaving: BTreeSet<AppName>,
-    /// The latest entry of the daemon itself that the journal did not take, and when that was.
-    unnoted: Option<(Entry, Moment)>,
+    /// The latest entry of the daemon itself that the journal did not take, when it happened, and when that was last tried.
+    unnoted: Option<(Entry, Moment, Moment)>,
 }
 
 impl<H: Hands> Control<H> {
@@ -203,8 +203,8 @@ impl<H: Hands> Control<H> {
         self.beat = Some(now);
         if all {
             // On a quiet day nothing else would tell that the disk takes something again.
-            if let Some((entry, _)) = self.unnoted.take_if(|(_, at)| now.since(*at) >= PULSE) {
-                self.note(entry, now);
+            if let Some((entry, at, _)) = self.unnoted.take_if(|(.., tried)| now.since(*tried) >= PULSE) {
+                self.note(entry, at);
             }
             self.settle_all(now);
         } else {
@@ -319,9 +319,10 @@ impl<H: Hands> Control<H> {
         }
     }
 
-    /// Writes an entry of the daemon itself. That it cannot be written is seen by the gates; there is nothing to undo.
-    pub fn note(&mut self, entry: Entry, now: Moment) {
-        let mut record = self.record(None, None, entry, now);
+    /// Writes an entry of the daemon itself, as of when it happened. That it cannot be written is seen by the gates; there is
+    /// nothing to undo, and the latest is tried again.
+    pub fn note(&mut self, entry: Entry, at: Moment) {
+        let mut record = self.record(None, None, entry, at);
         match self.journal.append(std::slice::from_ref(&record)) {
             Ok(seq) => {
                 self.fleet.around.journal_fault = None;
@@ -330,7 +331,7 @@ impl<H: Hands> Control<H> {
             }
             Err(error) => {
                 self.refused(&error);
-                self.unnoted = Some((record.entry, now));
+                self.unnoted = Some((record.entry, at, self.clock.now()));
             }
         }
     }
