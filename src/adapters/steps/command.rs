@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::adapters::Adapters;
-use crate::adapters::aws::shell_word;
 use crate::adapters::process::{Ended, GRACE, Program, Run, is_name, wrong_argv, wrong_names};
 use crate::adapters::registry::{KeyDoc, Place, StepKind, StepTraits};
+use crate::adapters::shell::shell_word;
 use crate::config::judge::Table;
 use crate::domain::model::words;
 use crate::domain::plan::{Class, PlannedStep, Repeat, Reversibility};

@@ -14,9 +14,9 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
 use crate::adapters::Adapters;
-use crate::adapters::aws::shell_word;
 use crate::adapters::http::{Client, Expect, HttpSpec, Target, check_ca_file};
 use crate::adapters::registry::{KeyDoc, Place, StepKind, StepTraits};
+use crate::adapters::shell::shell_word;
 use crate::adapters::web::looks_random;
 use crate::config::judge::Table;
 use crate::domain::model::Verdict;

@@ -9,13 +9,14 @@ use serde_json::{Value, json};
 
 use crate::adapters::Adapters;
 use crate::adapters::aws::rds::{self, Instance};
-use crate::adapters::aws::{Aws, Op, Purpose, shell_word};
+use crate::adapters::aws::{Aws, Op, Purpose};
 use crate::adapters::cloudwatch::{self, LagHistory};
 use crate::adapters::followup::Followups;
 use crate::adapters::registry::{KeyDoc, Place, StepKind};
+use crate::adapters::shell::shell_word;
 use crate::config::judge::Table;
 use crate::domain::plan::{Class, PlannedStep, Repeat, Reversibility, seconds};
-use crate::ports::{Call, ErrorClass, Inspection, Permission, Step, StepContext, StepError, Verification};
+use crate::ports::{Call, ErrorClass, Inspection, Permission, ScriptContext, Step, StepContext, StepError, Verification};
 
 /// How long Multi-AZ is tried for after the promotion, and how often: a promoted instance may first make a backup.
 const FOLLOWUP_LIMIT: Duration = Duration::from_secs(20 * 60);
@@ -283,7 +284,8 @@ impl Step for Promote {
         }]
     }
 
-    fn script(&self, found: &Inspection, limit: Duration) -> Vec<String> {
+    fn script(&self, found: &Inspection, cx: &ScriptContext) -> Vec<String> {
+        let limit = cx.limit;
         let calls = self.describe(found);
         let at = format!("--region {} --db-instance-identifier {}", self.region, shell_word(&self.keys.db_instance));
         let mut lines = Vec::new();

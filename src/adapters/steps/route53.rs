@@ -15,13 +15,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::adapters::Adapters;
-use crate::adapters::aws::{Aws, partition, shell_word};
+use crate::adapters::aws::{Aws, partition};
 use crate::adapters::dns::Dns;
 use crate::adapters::registry::{KeyDoc, Place, StepKind};
 use crate::adapters::route53_owner::{Alias, Found, Owner, Pick, Record, RecordValue, Survey, Zone, canonical};
+use crate::adapters::shell::shell_word;
 use crate::config::judge::Table;
 use crate::domain::plan::{Class, PlannedStep, Repeat, Reversibility};
-use crate::ports::{Call, ErrorClass, Inspection, Permission, Step, StepContext, StepError, Verification};
+use crate::ports::{Call, ErrorClass, Inspection, Permission, ScriptContext, Step, StepContext, StepError, Verification};
 
 /// The kind's entry in the registry.
 pub static KIND: StepKind<Adapters> = StepKind {
@@ -262,7 +263,8 @@ impl Step for Records {
         }]
     }
 
-    fn script(&self, found: &Inspection, limit: Duration) -> Vec<String> {
+    fn script(&self, found: &Inspection, cx: &ScriptContext) -> Vec<String> {
+        let limit = cx.limit;
         let calls = self.describe(found);
         let zone = shell_word(&self.zone.id);
         let becomes = match found {

@@ -23,14 +23,15 @@ use self::proof::{Settling, addresses, moved};
 use self::roles::Swap;
 use super::Authority;
 use crate::adapters::Adapters;
-use crate::adapters::aws::{Aws, Kind, Op, Purpose, partition, shell_word};
+use crate::adapters::aws::{Aws, Kind, Op, Purpose, partition};
 use crate::adapters::followup::Followups;
 use crate::adapters::registry::{KeyDoc, Place, StepKind};
 use crate::adapters::route53_owner::{self, Owner, Record, Survey, Zone};
+use crate::adapters::shell::shell_word;
 use crate::config::judge::Table;
 use crate::domain::model::Direction;
 use crate::domain::plan::{Class, PlannedStep, Repeat, Reversibility};
-use crate::ports::{Call, ErrorClass, Inspection, Permission, Step, StepContext, StepError, Verification};
+use crate::ports::{Call, ErrorClass, Inspection, Permission, ScriptContext, Step, StepContext, StepError, Verification};
 
 /// The kind's entry in the registry.
 pub static KIND: StepKind<Adapters> = StepKind {
@@ -206,7 +207,7 @@ impl Step for Switch {
         vec![Call { service: "s3".to_owned(), operation: operation.to_owned(), region: region.clone(), parameters, shell }]
     }
 
-    fn script(&self, found: &Inspection, _limit: Duration) -> Vec<String> {
+    fn script(&self, found: &Inspection, _cx: &ScriptContext) -> Vec<String> {
         let Keys { bucket, key, region, health_check_id, record, .. } = &self.core.keys;
         let mut lines: Vec<String> = self.describe(found).into_iter().map(|call| call.shell).collect();
         if lines.iter().any(|line| line.contains(" put-object ")) {

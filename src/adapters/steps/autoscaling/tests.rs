@@ -1,6 +1,6 @@
 use super::*;
 use crate::adapters::aws::scripted::fleet::Fleet;
-use crate::adapters::aws::scripted::{Script, TARGET, Trouble, context, step};
+use crate::adapters::aws::scripted::{Script, TARGET, Trouble, context, scripting, step};
 
 const ARN: &str = "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/shop/1";
 
@@ -123,7 +123,7 @@ async fn instances_with_weights_count_by_their_units() {
     // A person's script counts the same way, with nothing in the group yet.
     script.world(|fleet| (fleet.sizes, fleet.members) = ((0, 24, 0), Vec::new()));
     let found = step.inspect(&context()).await.unwrap();
-    let lines = step.script(&found, Duration::from_secs(9)).join("\n");
+    let lines = step.script(&found, &scripting(9)).join("\n");
     assert!(lines.contains("wait_for 9 ge 18 aws") && lines.contains(".to_number(WeightedCapacity || "), "{lines}");
     assert!(lines.contains("wait_for 9 ge 1 healthy us-east-1 shop-group"), "{lines}");
 }

@@ -2,7 +2,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::adapters::aws::scripted::db::Db;
-use crate::adapters::aws::scripted::{NOW, Script, TARGET, Trouble, context, step};
+use crate::adapters::aws::scripted::{NOW, Script, TARGET, Trouble, context, scripting, step};
 
 const SECOND: i64 = 1_000_000;
 
@@ -139,7 +139,7 @@ async fn a_member_of_a_cluster_is_refused_and_what_replicates_from_one_is_a_repl
     let found = step.inspect(&context()).await.unwrap();
     assert!(matches!(found, Inspection::Possible(_)));
     // Such a one never has a source instance: a person's script must not take that for its promotion.
-    let script = step.script(&found, Duration::from_secs(60)).join("\n");
+    let script = step.script(&found, &scripting(60)).join("\n");
     let both = "'DBInstances[0].ReadReplicaSourceDBInstanceIdentifier || DBInstances[0].ReadReplicaSourceDBClusterIdentifier'";
     assert!(script.contains(&format!("--query {both} --output text")), "{script}");
 }
