@@ -189,6 +189,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_program_is_told_as_much_as_by_the_daemon() {
+        let keys = serde_json::json!({ "argv": ["/usr/bin/env"], "phase": "main", "idempotent": false, "class": "other" });
+        let hook = |name: &str| PlannedStep { kind: "command".into(), keys: keys.clone(), ..told(name, None) };
+        let text = printed(&[], vec![hook("warm"), hook("it's")], None);
+        let ran = Bench::new(&[("aws", "exit 1")]).script(&text, &[]);
+        assert_eq!(ran.code, Some(0), "{}", ran.said);
+        let said =
+            |name: &str| -> Vec<&str> { ran.said.lines().filter_map(|line| line.strip_prefix(&format!("WATCHOVER_{name}="))).collect() };
+        for (name, value) in
+            [("ACTION", "apply"), ("APP", "shop"), ("DIRECTION", "to-standby"), ("TARGET", "standby"), ("GRACEFUL", "false")]
+        {
+            assert_eq!(said(name), [value, value], "{name}");
+        }
+        assert_eq!((said("STEP"), said("REGION")), (vec!["warm", "it's"], vec!["us-east-1", "us-east-1"]));
+        let incident = said("INCIDENT")[0];
+        assert!(incident.starts_with("break-glass-20") && said("INCIDENT")[1] == incident, "{incident}");
+        assert_eq!(said("STEP_ID"), [format!("{incident}/warm"), format!("{incident}/it's")]);
+        let again = Bench::new(&[("aws", "exit 1")]).script(&text, &[("WATCHOVER_INCIDENT", incident)]);
+        assert!(again.said.contains(&format!("WATCHOVER_STEP_ID={incident}/warm\n")), "{}", again.said);
+    }
+
+    #[tokio::test]
     async fn nothing_of_the_config_is_run() {
         let name = "a'; touch taken; '\ntouch taken $(touch taken)";
         let mut step = told(name, Some(name));
