@@ -237,8 +237,9 @@ impl Step for Capacity {
 
     fn script(&self, found: &Inspection, cx: &ScriptContext) -> Vec<String> {
         let limit = cx.limit;
-        let Whereabouts { region, group, .. } = &self.place;
-        let mut lines: Vec<String> = self.describe(found).into_iter().map(|call| call.shell).collect();
+        let (region, group) = (shell_word(&self.place.region), shell_word(&self.place.group));
+        // By the sizes of then: the group may have grown or shrunk since.
+        let mut lines = vec![format!("grow {region} {group} {}", self.desired)];
         let weighted = match found {
             Inspection::AlreadySo(facts) | Inspection::UnderWay(facts) | Inspection::Possible(facts) => {
                 facts["weighted"].as_bool() == Some(true)
@@ -256,7 +257,6 @@ impl Step for Capacity {
         if weighted {
             lines.push("# The group weighs its instances: see yourself that enough of its targets are healthy.".to_owned());
         }
-        let group = shell_word(group);
         lines.push(format!("wait_for {} ge {targets} healthy {region} {group}", limit.as_secs()));
         lines
     }
