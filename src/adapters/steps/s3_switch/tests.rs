@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::roles::swapped;
 use super::*;
 use crate::adapters::aws::scripted::zone::{Zone as World, text};
