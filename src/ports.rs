@@ -121,17 +121,27 @@ pub struct Permission {
     pub account: Option<String>,
 }
 
+/// What a person's script is written for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScriptContext {
+    /// Where the plan leads.
+    pub direction: Direction,
+    /// What a wait may take, at most.
+    pub limit: Duration,
+}
+
 /// One change in the world.
 #[async_trait]
 pub trait Step: Send + Sync {
     /// The exact calls that `apply` would make, given what `inspect` found.
     fn describe(&self, found: &Inspection) -> Vec<Call>;
 
-    /// The same for a person's bash script: one line each to ask for it, to wait until it is so for `limit` at most, and to
-    /// read it back. Lines that begin with `#` are comments; `wait_for` and `healthy` are the script's own (`cli/script.rs`).
+    /// The same for a person's bash script: one line each to ask for it, to wait until it is so, and to read it back. It is
+    /// run later than it is written, and perhaps twice: what can be asked for then is asked for then. Lines that begin with
+    /// `#` are comments; `wait_for` and its like are the script's own (`adapters/shell.rs`).
     ///
     /// The default is for kinds that cannot read back what they did: they have nothing to wait for.
-    fn script(&self, found: &Inspection, _limit: Duration) -> Vec<String> {
+    fn script(&self, found: &Inspection, _cx: &ScriptContext) -> Vec<String> {
         self.describe(found).into_iter().map(|call| call.shell).collect()
     }
 

@@ -220,7 +220,7 @@ fn commands_answer_with_their_exit_codes() {
             "is True aws rds describe-db-instances --region us-east-1",
         ],
     );
-    holds(&script, 0, &["is INSYNC aws route53 get-change --id", "\"SetIdentifier\":\"standby\"", "AWS_ENDPOINT_URL:=http://127.0.0.1"]);
+    holds(&script, 0, &["is INSYNC aws route53 get-change --id", "\"SetIdentifier\":\"standby\"", "AWS_ENDPOINT_URL=http://127.0.0.1"]);
     let file = world.dir.path().join("break-glass.sh");
     std::fs::write(&file, &script.out).unwrap();
     assert!(std::process::Command::new("bash").arg("-n").arg(&file).status().unwrap().success(), "{}", script.out);

@@ -17,6 +17,7 @@ pub mod process;
 pub mod registry;
 #[cfg(feature = "route53")]
 pub mod route53_owner;
+pub mod shell;
 pub mod signals;
 #[cfg(feature = "sns")]
 pub mod sns_topic;

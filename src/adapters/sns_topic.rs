@@ -6,7 +6,8 @@ use aws_sdk_sns::types::MessageAttributeValue;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::aws::{Aws, Failure, Op, Purpose, shell_word};
+use super::aws::{Aws, Failure, Op, Purpose};
+use super::shell::shell_word;
 use crate::ports::{Call, Permission};
 
 /// What a deduplication or group id may hold at the most, and what a subject may.
@@ -116,7 +117,7 @@ impl Topic {
             parameters: json!({ "TopicArn": self.arn }) as Value,
             shell: format!(
                 "aws sns publish --region {} --topic-arn {} --message {}{fifo}",
-                self.region(),
+                shell_word(self.region()),
                 shell_word(&self.arn),
                 shell_word(text)
             ),

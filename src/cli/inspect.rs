@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +16,7 @@ use crate::adapters::{Adapters, Kinds, notify, registry, signals, steps};
 use crate::config::{self, AppConfig, Config, ConfigErrors, Reach};
 use crate::domain::model::{SiteName, counted};
 use crate::domain::plan::{Plan, PlannedStep};
-use crate::ports::{Call, Inspection, Step, StepError};
+use crate::ports::{Call, Inspection, ScriptContext, Step, StepError};
 use crate::runtime::{daemon, executor, metrics};
 
 /// The judged config, or the exit code after every problem was said.
@@ -107,12 +106,20 @@ pub(super) struct Inspected<'a> {
 
 impl Inspected<'_> {
     /// Its part of a person's script; where nothing could be seen, as it would be without a look.
-    pub fn script(&self, limit: Duration) -> Vec<String> {
+    pub fn script(&self, cx: &ScriptContext) -> Vec<String> {
         match (&self.built, &self.found) {
-            (Some(built), Ok(found)) => built.script(found, limit),
-            (Some(built), Err(_)) => built.script(&Inspection::CannotTell, limit),
+            (Some(built), Ok(found)) => built.script(found, cx),
+            (Some(built), Err(_)) => built.script(&Inspection::CannotTell, cx),
             (None, _) => vec!["false".to_owned()],
         }
+    }
+}
+
+#[cfg(test)]
+impl<'a> Inspected<'a> {
+    /// A step that nothing is known of but what its plan says.
+    pub fn unseen(step: &'a PlannedStep, adapters: &Adapters) -> Inspected<'a> {
+        Inspected { step, found: Ok(Inspection::CannotTell), calls: Vec::new(), built: steps::build(step, adapters).ok() }
     }
 }
 
@@ -320,6 +327,8 @@ pub(super) fn metrics(look: Look) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::domain::fixtures;
     use crate::domain::model::Direction;

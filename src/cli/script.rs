@@ -7,73 +7,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::inspect::{Inspected, said};
-use crate::adapters::aws::shell_word;
+use crate::adapters::shell::{PRELUDE, joined, one_line, shell_word};
 use crate::config::{AccountConfig, Config};
 use crate::domain::plan::{OnFailure, Plan, PlannedStep};
 use crate::domain::policy::AppPolicy;
+use crate::ports::ScriptContext;
 
 /// A step's wait in the script, at least: a deadline that suits a daemon is short for a command line that takes a second
 /// for each call.
 const LEAST_WAIT: Duration = Duration::from_secs(60);
-
-/// What every script begins with. Time limits stand on each call, because the region that is left may not answer.
-const PRELUDE: &str = r#"set -euo pipefail
-command -v aws >/dev/null || { echo "the aws command is not installed" >&2; exit 2; }
-export AWS_PAGER= AWS_MAX_ATTEMPTS="${AWS_MAX_ATTEMPTS:-3}"
-# By option too: for some services in us-east-1 the command line does not look at AWS_ENDPOINT_URL.
-aws() { command aws --cli-connect-timeout 5 --cli-read-timeout "${patience:-20}" ${AWS_ENDPOINT_URL:+--endpoint-url "$AWS_ENDPOINT_URL"} "$@"; }
-say() { printf '%s  %s\n' "$(date -u +%H:%M:%S)" "$*" >&2; }
-
-# wait_for SECONDS is|ge WANTED COMMAND...: asks until the answer is WANTED, or at least that number.
-wait_for() {
-  local limit=$((SECONDS + $1)) how=$2 wanted=$3 answer=
-  shift 3
-  while true; do
-    if answer=$("$@"); then
-      case $how in
-        is) if [[ $answer == "$wanted" ]]; then say "it is $answer"; return 0; fi ;;
-        ge) if [[ $answer =~ ^[0-9]+$ ]] && ((answer >= wanted)); then say "it is $answer"; return 0; fi ;;
-      esac
-    fi
-    if ((SECONDS >= limit)); then say "not in time: wanted $how $wanted, last seen ${answer:-no answer}: $*"; return 1; fi
-    sleep 2
-  done
-}
-
-# healthy REGION GROUP: the fewest healthy targets in any target group of an Auto Scaling group; a million if it has none.
-healthy() {
-  local arns arn count least=1000000
-  arns=$(aws autoscaling describe-auto-scaling-groups --region "$1" --auto-scaling-group-names "$2" --query 'AutoScalingGroups[0].TargetGroupARNs' --output text) || return 1
-  for arn in $arns; do
-    [[ $arn == arn:* ]] || continue
-    count=$(aws elbv2 describe-target-health --region "$1" --target-group-arn "$arn" --query "length(TargetHealthDescriptions[?TargetHealth.State=='healthy'])" --output text) || return 1
-    ((count >= least)) || least=$count
-  done
-  echo "$least"
-}
-
-# as_role ARN EXTERNAL_ID COMMAND...: runs a command in another account.
-as_role() {
-  local arn=$1 id=$2 keys
-  shift 2
-  keys=$(aws sts assume-role --role-arn "$arn" --role-session-name break-glass ${id:+--external-id "$id"} --query 'Credentials.[AccessKeyId,SecretAccessKey,SessionToken]' --output text) || return 1
-  read -r AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN <<<"$keys"
-  export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN
-  "$@"
-}
-"#;
 
 /// The steps that could not be inspected, each with why: what the script says of them is written without a look at what
 /// stands there, and may ask for nothing, or for too much.
 pub(super) fn lacks(found: &[Inspected<'_>]) -> Vec<String> {
     found
         .iter()
-        .filter_map(|one| one.found.as_ref().err().map(|error| format!("step {}: {}", one.step.name, line(&error.message))))
+        .filter_map(|one| one.found.as_ref().err().map(|error| one_line(&format!("step {}: {}", one.step.name, error.message))))
         .collect()
-}
-
-fn line(words: &str) -> String {
-    words.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The whole script for the plan as it stands now. `now`: when it was written, for a person.
@@ -90,36 +40,65 @@ pub(super) fn script(config: &Config, app: &AppPolicy, plan: &Plan, found: &[Ins
         )
     };
     let mut out = format!(
-        "#!/usr/bin/env bash\n{warning}# Moves {app} {} without watchover: the calls that it would make, with what it waits for and reads back.\n\
+        "#!/usr/bin/env bash\n{warning}# Moves {} {} without watchover: the calls that it would make, with what it waits for and reads back.\n\
          # Written {now}; what stands there may have changed since. Stop the daemon first, or pause it: one mover at a time.\n\
          # Needs the aws command and credentials that may do what `watchover iam-policy` lists.\n{PRELUDE}",
+        one_line(app),
         plan.direction
     );
     // The command line wants one for global services too, where it is given an endpoint.
-    out.push_str(&format!("export AWS_DEFAULT_REGION=\"${{AWS_DEFAULT_REGION:-${{AWS_REGION:-{region}}}}}\"\n"));
+    out.push_str(&format!("home={}\nexport AWS_DEFAULT_REGION=\"${{AWS_DEFAULT_REGION:-${{AWS_REGION:-$home}}}}\"\n", shell_word(region)));
     if let Some(endpoint) = &config.aws.endpoint_url {
-        out.push_str(&format!(": \"${{AWS_ENDPOINT_URL:={}}}\"\nexport AWS_ENDPOINT_URL\n", endpoint.as_str().trim_end_matches('/')));
+        let endpoint = shell_word(endpoint.as_str().trim_end_matches('/'));
+        out.push_str(&format!("[[ -n ${{AWS_ENDPOINT_URL:-}} ]] || AWS_ENDPOINT_URL={endpoint}\nexport AWS_ENDPOINT_URL\n"));
     }
+    out.push_str(&external_ids(&config.accounts, plan));
+    // The date of the run, not of the writing: each move is one of its own, and told so to the programs that it runs.
+    out.push_str(&format!(
+        "WATCHOVER_APP={} WATCHOVER_DIRECTION={} WATCHOVER_TARGET={target} WATCHOVER_GRACEFUL=false\n\
+         # Whoever runs this again for the same move gives it the first run's name.\n\
+         WATCHOVER_INCIDENT=\"${{WATCHOVER_INCIDENT:-break-glass-$(date -u +%Y%m%dT%H%M%SZ)}}\"\n\
+         say \"this run is WATCHOVER_INCIDENT=$WATCHOVER_INCIDENT\"\n",
+        shell_word(app),
+        plan.direction
+    ));
     let mut done: BTreeSet<&str> = BTreeSet::new();
     let ready = |one: &&Inspected<'_>, done: &BTreeSet<&str>| {
         !done.contains(one.step.name.as_str()) && one.step.after.iter().all(|name| done.contains(name.as_str()))
     };
     while let Some(one) = found.iter().find(|one| ready(one, &done)) {
-        out.push_str(&section(&config.accounts, one.step, &said(&one.found).1, &one.script(one.step.deadline.max(LEAST_WAIT))));
+        let cx = ScriptContext { direction: plan.direction, limit: one.step.deadline.max(LEAST_WAIT) };
+        out.push_str(&section(&config.accounts, region, one.step, &said(&one.found).1, &one.script(&cx)));
         done.insert(&one.step.name);
     }
-    out.push_str(&format!(
-        "\nsay 'every step is done; look at the front door of {app}, then tell the daemon: watchover adopt {app} --active {target} --reason TEXT'\n"
-    ));
+    let last = format!(
+        "every step is done; look at the front door of {app}, then tell the daemon: watchover adopt {app} --active {target} --reason TEXT"
+    );
+    out.push_str(&format!("\nsay {}\n", shell_word(&last)));
     out
 }
 
+/// The variable in which the account's external id is given: a secret, which the script does not hold.
+fn external_id(account: &str) -> String {
+    format!("EXTERNAL_ID_{}", account.to_ascii_uppercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_"))
+}
+
+/// Asks for every external id before anything is changed: without one the first step of that account would end the move in
+/// its middle.
+fn external_ids(accounts: &BTreeMap<String, AccountConfig>, plan: &Plan) -> String {
+    let used: BTreeSet<&String> = plan.steps.iter().filter_map(|step| step.account.as_ref()).collect();
+    let asks = |name: &&&String| accounts.get(**name).is_some_and(|account| account.external_id.is_some());
+    used.iter()
+        .filter(asks)
+        .map(|name| format!(": \"${{{}:?is not set: the external id that the role of this account asks for}}\"\n", external_id(name)))
+        .collect()
+}
+
 /// One step. Its lines are joined by `&&`, so that the first that fails ends the step, whatever bash makes of `set -e`.
-fn section(accounts: &BTreeMap<String, AccountConfig>, step: &PlannedStep, seen: &str, lines: &[String]) -> String {
-    let seen = line(seen);
-    let mut out = format!("\n# {} ({}, {}): when this was written, {seen}\n", step.name, step.kind, step.class);
-    let lines: Vec<&String> = lines.iter().filter(|line| !line.trim().is_empty()).collect();
-    if lines.is_empty() {
+fn section(accounts: &BTreeMap<String, AccountConfig>, region: &str, step: &PlannedStep, seen: &str, lines: &[String]) -> String {
+    let heading = one_line(&format!("{} ({}, {}): when this was written, {seen}", step.name, step.kind, step.class));
+    let mut out = format!("\n# {heading}\n");
+    if lines.iter().all(|line| line.trim().is_empty()) {
         return out + "# nothing to ask for\n";
     }
     let name = format!("step_{}", step.name.replace(|c: char| !c.is_ascii_alphanumeric(), "_"));
@@ -128,36 +107,33 @@ fn section(accounts: &BTreeMap<String, AccountConfig>, step: &PlannedStep, seen:
     if step.on_failure == OnFailure::Continue {
         out.push_str("  local patience=5\n");
     }
-    for (at, line) in lines.iter().enumerate() {
-        // A comment takes no `&&`, and the last command none either.
-        let more = !line.starts_with('#') && lines[at + 1..].iter().any(|line| !line.starts_with('#'));
-        out.push_str(&format!("  {line}{}\n", if more { " &&" } else { "" }));
-    }
-    if lines.iter().all(|line| line.starts_with('#')) {
-        out.push_str("  true\n");
-    }
-    out.push_str(&format!("}}\nsay '{}'\n", step.name));
+    out.push_str(&joined(lines));
+    out.push_str(&format!("}}\nsay {}\n", shell_word(&step.name)));
     let call = match step.account.as_ref().and_then(|account| Some((account, accounts.get(account)?))) {
-        // In a subshell: the keys of the other account end with it. The external id is a secret, and comes by environment.
+        // In a subshell: the keys of the other account end with it.
         Some((account, spec)) => {
-            let id = format!("EXTERNAL_ID_{}", account.to_ascii_uppercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_"));
-            format!("(as_role {} \"${{{id}:-}}\" {name})", shell_word(&spec.role_arn))
+            let id = external_id(account);
+            format!("(as_role {} {} \"${{{id}:-}}\" {name})", shell_word(region), shell_word(&spec.role_arn))
         }
         None => name,
     };
+    let not_done = |what: &str| shell_word(&format!("{}: not done; {what}", step.name));
     let failed = match step.on_failure {
-        OnFailure::Continue => format!("say '{}: not done; the plan goes on without it'", step.name),
-        OnFailure::Halt => format!("{{ say '{}: not done; nothing after it was started'; exit 1; }}", step.name),
+        OnFailure::Continue => format!("say {}", not_done("the plan goes on without it")),
+        OnFailure::Halt => format!("{{ say {}; exit 1; }}", not_done("nothing after it was started")),
     };
     out + &format!("{call} || {failed}\n")
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
 
     use super::*;
+    use crate::adapters::Adapters;
+    use crate::adapters::shell::bench::Bench;
     use crate::domain::fixtures;
+    use crate::domain::model::Direction;
     use crate::domain::plan::Class;
 
     fn step(name: &str, on_failure: OnFailure) -> PlannedStep {
@@ -166,18 +142,87 @@ mod tests {
 
     /// Runs the sections in bash, with an `aws` that always answers 3; answers the exit code and what was said.
     fn run(sections: &[(PlannedStep, &[&str])]) -> (Option<i32>, String) {
-        let dir = tempfile::tempdir().unwrap();
-        let fake = dir.path().join("aws");
-        std::fs::write(&fake, "#!/bin/sh\necho 3\n").unwrap();
-        std::fs::set_permissions(&fake, std::fs::Permissions::from_mode(0o755)).unwrap();
         let mut text = PRELUDE.to_owned();
         for (step, lines) in sections {
             let lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
-            text.push_str(&section(&BTreeMap::new(), step, "it can\nbe done", &lines));
+            text.push_str(&section(&BTreeMap::new(), "us-east-1", step, "it can\nbe done", &lines));
         }
-        let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap_or_default());
-        let said = std::process::Command::new("bash").args(["-c", &text]).env("PATH", path).output().unwrap();
-        (said.status.code(), format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr)))
+        let ran = Bench::new(&[("aws", "echo 3")]).script(&text, &[]);
+        (ran.code, ran.said)
+    }
+
+    /// The committed config with these steps for its failover, none of them inspected, and its script.
+    fn printed(accounts: &[(&str, Option<&str>)], steps: Vec<PlannedStep>, endpoint: Option<&str>) -> String {
+        let mut config = crate::config::load(Path::new("config.toml"), &crate::adapters::Kinds).unwrap();
+        for (name, id) in accounts {
+            let account =
+                AccountConfig { role_arn: "arn:aws:iam::123456789012:role/r".into(), external_id: id.map(crate::config::Secret::new) };
+            config.accounts.insert((*name).to_owned(), account);
+        }
+        config.aws.endpoint_url = endpoint.map(|url| url.parse().unwrap());
+        let plan = Plan { direction: Direction::ToStandby, steps };
+        let found: Vec<Inspected<'_>> = plan.steps.iter().map(|step| Inspected::unseen(step, &Adapters::for_tests())).collect();
+        script(&config, &config.apps[0].policy, &plan, &found, "now")
+    }
+
+    fn told(name: &str, account: Option<&str>) -> PlannedStep {
+        let keys = serde_json::json!({ "topic_arn": "arn:aws:sns:us-east-1:123456789012:moves" });
+        PlannedStep { kind: "sns".into(), account: account.map(Into::into), keys, ..fixtures::step(name, Class::Other, None, &[]) }
+    }
+
+    #[tokio::test]
+    async fn external_ids_are_asked_for_before_anything_is_called() {
+        let accounts = [("net-work", Some("hush")), ("plain", None), ("unused", Some("hush"))];
+        let text = printed(&accounts, vec![told("ours", None), told("far", Some("net-work")), told("near", Some("plain"))], None);
+        assert!(!text.contains("hush") && !text.contains("EXTERNAL_ID_UNUSED") && !text.contains(":?EXTERNAL_ID_PLAIN"), "{text}");
+        let aws = r#"echo "$* by ${AWS_ACCESS_KEY_ID:-us}" >>"$LOG"; echo key secret token"#;
+        let ran = Bench::new(&[("aws", aws)]).script(&text, &[]);
+        assert!(ran.code != Some(0) && ran.said.contains("EXTERNAL_ID_NET_WORK") && ran.log.is_empty(), "{} {}", ran.said, ran.log);
+        let ran = Bench::new(&[("aws", aws)]).script(&text, &[("EXTERNAL_ID_NET_WORK", "it's me")]);
+        assert_eq!(ran.code, Some(0), "{}", ran.said);
+        let calls: Vec<&str> = ran.log.lines().map(|line| line.split_once(" 20 ").unwrap().1).collect();
+        assert!(calls[0].starts_with("sns publish") && calls[0].ends_with("by us"), "{calls:?}");
+        let assumed = "sts assume-role --region us-east-1 --role-arn arn:aws:iam::123456789012:role/r --role-session-name break-glass";
+        assert!(calls[1].starts_with(&format!("{assumed} --external-id it's me --query")), "{calls:?}");
+        assert!(calls[2].starts_with("sns publish") && calls[2].ends_with("by key"), "{calls:?}");
+        assert!(calls[3].starts_with(&format!("{assumed} --query")), "{calls:?}");
+    }
+
+    #[tokio::test]
+    async fn a_program_is_told_as_much_as_by_the_daemon() {
+        let keys = serde_json::json!({ "argv": ["/usr/bin/env"], "phase": "main", "idempotent": false, "class": "other" });
+        let hook = |name: &str| PlannedStep { kind: "command".into(), keys: keys.clone(), ..told(name, None) };
+        let text = printed(&[], vec![hook("warm"), hook("it's")], None);
+        let ran = Bench::new(&[("aws", "exit 1")]).script(&text, &[]);
+        assert_eq!(ran.code, Some(0), "{}", ran.said);
+        let said =
+            |name: &str| -> Vec<&str> { ran.said.lines().filter_map(|line| line.strip_prefix(&format!("WATCHOVER_{name}="))).collect() };
+        for (name, value) in
+            [("ACTION", "apply"), ("APP", "shop"), ("DIRECTION", "to-standby"), ("TARGET", "standby"), ("GRACEFUL", "false")]
+        {
+            assert_eq!(said(name), [value, value], "{name}");
+        }
+        assert_eq!((said("STEP"), said("REGION")), (vec!["warm", "it's"], vec!["us-east-1", "us-east-1"]));
+        let incident = said("INCIDENT")[0];
+        assert!(incident.starts_with("break-glass-20") && said("INCIDENT")[1] == incident, "{incident}");
+        assert_eq!(said("STEP_ID"), [format!("{incident}/warm"), format!("{incident}/it's")]);
+        let again = Bench::new(&[("aws", "exit 1")]).script(&text, &[("WATCHOVER_INCIDENT", incident)]);
+        assert!(again.said.contains(&format!("WATCHOVER_STEP_ID={incident}/warm\n")), "{}", again.said);
+    }
+
+    #[tokio::test]
+    async fn nothing_of_the_config_is_run() {
+        let name = "a'; touch taken; '\ntouch taken $(touch taken)";
+        let mut step = told(name, Some(name));
+        step.keys["topic_arn"] = "arn:aws:sns:us-east-1;touch${IFS}taken:123456789012:moves\ntouch taken".into();
+        for endpoint in ["http://h/$(touch${IFS}taken)", "http://h/`touch${IFS}taken`", "http://h/'\";touch${IFS}taken;\""] {
+            let text = printed(&[(name, Some("hush"))], vec![step.clone()], Some(endpoint));
+            let bench = Bench::new(&[("aws", "echo key secret token")]);
+            let id = external_id(name);
+            let ran = bench.script(&text, &[(&id, "id")]);
+            assert!(!bench.path().join("taken").exists(), "{text}");
+            assert_eq!(ran.code, Some(0), "{}", ran.said);
+        }
     }
 
     #[test]

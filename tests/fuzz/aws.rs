@@ -18,7 +18,7 @@ use watchover::adapters::Adapters;
 use watchover::config::{AwsConfig, Config};
 use watchover::domain::model::Verdict;
 use watchover::lab::{Lab, LabSpec, SESSION_SECRET, SESSION_TOKEN};
-use watchover::ports::{Inspection, StepError, Verification};
+use watchover::ports::{Inspection, ScriptContext, StepError, Verification};
 
 use super::answers::lasting;
 use super::between::{Between, Recorded, Spoilt, replaced, serve, spoilt};
@@ -160,7 +160,7 @@ async fn ask(config: &Config, ground: &Adapters, part: &str, verb: Verb) -> Told
         Verb::Look | Verb::Inspect => {
             let found = step.inspect(&cx).await;
             if let Ok(found) = &found {
-                drop((step.describe(found), step.script(found, CALL)));
+                drop((step.describe(found), step.script(found, &ScriptContext { direction: cx.direction, limit: CALL })));
             }
             told(found, |_| true)
         }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Aws, Failure, Op, Purpose, shell_word};
+use super::{Aws, Failure, Op, Purpose};
+use crate::adapters::shell::shell_word;
 use crate::ports::{Call, ErrorClass, Permission, StepError};
 
 /// The three sizes of a group.
@@ -231,7 +232,7 @@ impl Whereabouts {
         let mut parameters = serde_json::json!({ "AutoScalingGroupName": self.group });
         let mut shell = format!(
             "aws autoscaling update-auto-scaling-group --region {} --auto-scaling-group-name {}",
-            self.region,
+            shell_word(&self.region),
             shell_word(&self.group)
         );
         let sizes =
@@ -250,7 +251,7 @@ impl Whereabouts {
         format!(
             "wait_for {} {how} {wanted} aws autoscaling describe-auto-scaling-groups --region {} --auto-scaling-group-names {} --query {} --output text",
             limit.as_secs(),
-            self.region,
+            shell_word(&self.region),
             shell_word(&self.group),
             shell_word(query)
         )
@@ -263,7 +264,7 @@ impl Whereabouts {
         format!(
             "wait_for {} is 0 aws autoscaling describe-warm-pool --region {} --auto-scaling-group-name {} --query \"length(Instances[?{awake}])\" --output json",
             limit.as_secs(),
-            self.region,
+            shell_word(&self.region),
             shell_word(&self.group),
         )
     }

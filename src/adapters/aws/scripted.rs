@@ -29,7 +29,7 @@ use crate::adapters::registry::{Place, StepKind};
 use crate::config::judge::{Problems, Table};
 use crate::domain::model::Direction;
 use crate::domain::plan::{OnFailure, PlannedStep};
-use crate::ports::{Step, StepContext};
+use crate::ports::{ScriptContext, Step, StepContext};
 
 /// The region that is left in every test, and the one that is moved to.
 pub const SOURCE: &str = "ap-south-1";
@@ -325,6 +325,11 @@ pub fn planned(kind: &StepKind<Adapters>, keys: Value) -> PlannedStep {
 /// A step of that kind, built.
 pub fn step(kind: &StepKind<Adapters>, keys: Value, ground: &Adapters) -> Arc<dyn Step> {
     (kind.build)(&planned(kind, keys), ground).unwrap()
+}
+
+/// What a failover's script is written for, its waits so many seconds long.
+pub fn scripting(seconds: u64) -> ScriptContext {
+    ScriptContext { direction: Direction::ToStandby, limit: Duration::from_secs(seconds) }
 }
 
 /// What a step is told in a failover at [`NOW`].

@@ -5,6 +5,7 @@
 
 pub mod autonomy;
 pub mod batch;
+pub mod by_hand;
 mod calls;
 mod pace;
 pub mod record;

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::adapters::Adapters;
-use crate::adapters::aws::shell_word;
 use crate::adapters::registry::{KeyDoc, Place, StepKind, StepTraits};
+use crate::adapters::shell::shell_word;
 use crate::config::judge::Table;
 use crate::domain::plan::{Class, PlannedStep, Repeat, Reversibility};
 use crate::ports::{Call, ErrorClass, Inspection, Permission, Step, StepContext, StepError, Verification};

@@ -3,7 +3,6 @@
 #[cfg(feature = "elbv2")]
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -13,9 +12,10 @@ use crate::adapters::Adapters;
 use crate::adapters::aws::autoscaling::{Change, Group, Sizes, Whereabouts};
 use crate::adapters::aws::{Aws, Purpose};
 use crate::adapters::registry::{KeyDoc, Place, StepKind};
+use crate::adapters::shell::shell_word;
 use crate::config::judge::Table;
 use crate::domain::plan::{Class, PlannedStep, Repeat, Reversibility};
-use crate::ports::{Call, ErrorClass, Inspection, Permission, Step, StepContext, StepError, Verification};
+use crate::ports::{Call, ErrorClass, Inspection, Permission, ScriptContext, Step, StepContext, StepError, Verification};
 
 /// The kind's entry in the registry.
 pub static KIND: StepKind<Adapters> = StepKind {
@@ -217,7 +217,7 @@ impl Capacity {
             group.suspended(process).unwrap_or_default(),
             effect(process),
             self.place.region,
-            crate::adapters::aws::shell_word(&self.place.group)
+            shell_word(&self.place.group)
         );
         Some(StepError::new(ErrorClass::NeedsPerson, "process-suspended", message))
     }
@@ -235,9 +235,11 @@ impl Step for Capacity {
         vec![self.place.resize_call(was.map_or(unread, |was| self.rise(was)))]
     }
 
-    fn script(&self, found: &Inspection, limit: Duration) -> Vec<String> {
-        let Whereabouts { region, group, .. } = &self.place;
-        let mut lines: Vec<String> = self.describe(found).into_iter().map(|call| call.shell).collect();
+    fn script(&self, found: &Inspection, cx: &ScriptContext) -> Vec<String> {
+        let limit = cx.limit;
+        let (region, group) = (shell_word(&self.place.region), shell_word(&self.place.group));
+        // By the sizes of then: the group may have grown or shrunk since.
+        let mut lines = vec![format!("grow {region} {group} {}", self.desired)];
         let weighted = match found {
             Inspection::AlreadySo(facts) | Inspection::UnderWay(facts) | Inspection::Possible(facts) => {
                 facts["weighted"].as_bool() == Some(true)
@@ -255,7 +257,6 @@ impl Step for Capacity {
         if weighted {
             lines.push("# The group weighs its instances: see yourself that enough of its targets are healthy.".to_owned());
         }
-        let group = crate::adapters::aws::shell_word(group);
         lines.push(format!("wait_for {} ge {targets} healthy {region} {group}", limit.as_secs()));
         lines
     }

@@ -13,13 +13,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::adapters::Adapters;
-use crate::adapters::aws::shell_word;
 use crate::adapters::process::{Ended, GRACE, Program, Run, is_name, wrong_argv, wrong_names};
 use crate::adapters::registry::{KeyDoc, Place, StepKind, StepTraits};
+use crate::adapters::shell::shell_word;
 use crate::config::judge::Table;
 use crate::domain::model::words;
 use crate::domain::plan::{Class, PlannedStep, Repeat, Reversibility};
-use crate::ports::{Call, ErrorClass, Inspection, Permission, Step, StepContext, StepError, Verification};
+use crate::ports::{Call, ErrorClass, Inspection, Permission, ScriptContext, Step, StepContext, StepError, Verification};
 
 words! {
     /// When the program runs.
@@ -259,6 +259,12 @@ impl Step for Command {
         let mut shell: Vec<String> = vec!["env".into(), "-i".into(), "PATH=\"$PATH\"".into()];
         shell.push("WATCHOVER_ACTION=apply".into());
         shell.push(format!("WATCHOVER_STEP={}", shell_word(&self.name)));
+        shell.push(format!("WATCHOVER_STEP_ID=\"${{WATCHOVER_INCIDENT-}}/\"{}", shell_word(&self.name)));
+        shell.push(format!("WATCHOVER_REGION={}", shell_word(&self.region)));
+        // The step does not know its move: the script does, at its head.
+        shell.extend(
+            ["APP", "INCIDENT", "DIRECTION", "TARGET", "GRACEFUL"].map(|name| format!("WATCHOVER_{name}=\"${{WATCHOVER_{name}-}}\"")),
+        );
         shell.extend(self.keys.pass_env.iter().map(|name| format!("{name}=\"${{{name}-}}\"")));
         shell.extend(self.keys.env.iter().map(|(name, value)| format!("{name}={}", shell_word(value))));
         shell.extend(self.keys.argv.iter().map(|word| shell_word(word)));
@@ -269,6 +275,12 @@ impl Step for Command {
             parameters: json!({ "argv": self.keys.argv, "phase": self.keys.phase, "idempotent": self.keys.idempotent }),
             shell: shell.join(" "),
         }]
+    }
+
+    fn script(&self, found: &Inspection, cx: &ScriptContext) -> Vec<String> {
+        // In whole seconds, and never none: to `timeout` that is no limit.
+        let limit = self.timeout.unwrap_or(cx.limit).as_secs_f64().ceil().max(1.0);
+        self.describe(found).into_iter().map(|call| format!("within {limit} {}", call.shell)).collect()
     }
 
     /// What it would do or did, nobody can tell; that it could be run, we can.

@@ -5,7 +5,6 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -14,11 +13,12 @@ use tokio::time::Instant;
 
 use crate::adapters::Adapters;
 use crate::adapters::aws::autoscaling::{Change, Group, Member, Sizes, Whereabouts};
-use crate::adapters::aws::{Aws, Purpose, shell_word};
+use crate::adapters::aws::{Aws, Purpose};
 use crate::adapters::registry::{KeyDoc, Place, StepKind};
+use crate::adapters::shell::shell_word;
 use crate::config::judge::Table;
 use crate::domain::plan::{Class, PlannedStep, Repeat, Reversibility};
-use crate::ports::{Call, ErrorClass, Inspection, Permission, Step, StepContext, StepError, Verification};
+use crate::ports::{Call, ErrorClass, Inspection, Permission, ScriptContext, Step, StepContext, StepError, Verification};
 
 /// The kind's entry in the registry.
 pub static KIND: StepKind<Adapters> = StepKind {
@@ -115,7 +115,8 @@ impl Step for Fence {
         vec![self.place.resize_call(NOTHING)]
     }
 
-    fn script(&self, found: &Inspection, limit: Duration) -> Vec<String> {
+    fn script(&self, found: &Inspection, cx: &ScriptContext) -> Vec<String> {
+        let limit = cx.limit;
         let mut lines: Vec<String> = self.describe(found).into_iter().map(|call| call.shell).collect();
         lines.push(self.place.wait_line(limit, "is", 0, "length(AutoScalingGroups[0].Instances)"));
         if let Inspection::Possible(facts) | Inspection::UnderWay(facts) = found

@@ -14,14 +14,14 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
 use crate::adapters::Adapters;
-use crate::adapters::aws::shell_word;
 use crate::adapters::http::{Client, Expect, HttpSpec, Target, check_ca_file};
 use crate::adapters::registry::{KeyDoc, Place, StepKind, StepTraits};
+use crate::adapters::shell::shell_word;
 use crate::adapters::web::looks_random;
 use crate::config::judge::Table;
 use crate::domain::model::Verdict;
 use crate::domain::plan::{Class, PlannedStep, Repeat, Reversibility};
-use crate::ports::{Call, ErrorClass, Inspection, Permission, Step, StepContext, StepError, Verification};
+use crate::ports::{Call, ErrorClass, Inspection, Permission, ScriptContext, Step, StepContext, StepError, Verification};
 
 /// The kind's entry in the registry.
 pub static KIND: StepKind<Adapters> = StepKind {
@@ -167,24 +167,43 @@ struct Row {
     due: Option<Instant>,
 }
 
+impl HttpCheck {
+    /// Of curl, for one look.
+    fn arguments(&self) -> String {
+        let to = self.spec.connect_to.as_ref().map(|to| format!("--connect-to {} ", shell_word(&format!("::{}:{}", to.host, to.port))));
+        let ca = self.spec.ca_file.as_ref().map(|file| format!("--cacert {} ", shell_word(&file.display().to_string())));
+        let (to, ca, url) = (to.unwrap_or_default(), ca.unwrap_or_default(), shell_word(self.spec.url.as_str()));
+        format!("--max-time {} {to}{ca}{url}", self.timeout.as_secs_f64())
+    }
+}
+
 #[async_trait]
 impl Step for HttpCheck {
     fn describe(&self, _: &Inspection) -> Vec<Call> {
         let url = &self.spec.url;
         let to = self.spec.connect_to.as_ref().map(|to| format!("{}:{}", to.host, to.port));
-        let connect = self.spec.connect_to.as_ref().map(|to| format!(" --connect-to ::{}:{}", to.host, to.port)).unwrap_or_default();
-        let ca =
-            self.spec.ca_file.as_ref().map(|file| format!(" --cacert {}", shell_word(&file.display().to_string()))).unwrap_or_default();
-        let look = format!("curl -fsS -o /dev/null --max-time {}{connect}{ca} {}", self.timeout.as_secs_f64(), shell_word(url.as_str()));
-        let pause = self.interval.as_secs_f64();
         vec![Call {
             service: url.scheme().to_owned(),
             operation: "GET".to_owned(),
             region: String::new(),
             parameters: json!({ "url": url.as_str(), "connect_to": to, "times": self.times }),
-            // A person's check is coarser: curl knows good statuses, and they see the body themselves.
-            shell: format!("for n in $(seq {}); do {look}; sleep {pause}; done", self.times),
+            // A person's look is coarser: curl knows good statuses, and they see the body themselves.
+            shell: format!("curl -fsS -o /dev/null {}", self.arguments()),
         }]
+    }
+
+    fn script(&self, _: &Inspection, cx: &ScriptContext) -> Vec<String> {
+        let Expect { status, body_contains, header } = &self.spec.expect;
+        let headers: String = header.iter().map(|(name, value)| format!("{} {} ", shell_word(name), shell_word(value))).collect();
+        vec![format!(
+            "in_a_row {} {} {} answers {} {} {headers}-- {}",
+            cx.limit.as_secs(),
+            self.times,
+            self.interval.as_secs_f64(),
+            shell_word(&status.to_string()),
+            shell_word(body_contains.as_deref().unwrap_or_default()),
+            self.arguments()
+        )]
     }
 
     async fn inspect(&self, _: &StepContext) -> Result<Inspection, StepError> {

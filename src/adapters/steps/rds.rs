@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 
 use crate::adapters::Adapters;
 use crate::adapters::aws::rds::{self, Instance};
-use crate::adapters::aws::{Aws, Op, Purpose, shell_word};
+use crate::adapters::aws::{Aws, Op, Purpose};
 use crate::adapters::cloudwatch::{self, LagHistory};
 use crate::adapters::followup::Followups;
 use crate::adapters::registry::{KeyDoc, Place, StepKind};
 use crate::config::judge::Table;
 use crate::domain::plan::{Class, PlannedStep, Repeat, Reversibility, seconds};
-use crate::ports::{Call, ErrorClass, Inspection, Permission, Step, StepContext, StepError, Verification};
+use crate::ports::{Call, ErrorClass, Inspection, Permission, ScriptContext, Step, StepContext, StepError, Verification};
 
 /// How long Multi-AZ is tried for after the promotion, and how often: a promoted instance may first make a backup.
 const FOLLOWUP_LIMIT: Duration = Duration::from_secs(20 * 60);
@@ -26,6 +26,7 @@ const LAG_PACE: i64 = 2_000_000;
 /// What a reading at the drain's very end may still take; a silent CloudWatch costs no more than this on top of `drain`.
 const LAST_READING: Duration = Duration::from_secs(1);
 
+mod script;
 mod source;
 mod status;
 use source::Source;
@@ -274,40 +275,12 @@ impl Step for Promote {
             operation: "PromoteReadReplica".into(),
             region: self.region.clone(),
             parameters: json!({ "DBInstanceIdentifier": id, "BackupRetentionPeriod": self.keys.backup_retention }),
-            shell: format!(
-                "aws rds promote-read-replica --region {} --db-instance-identifier {} --backup-retention-period {}",
-                self.region,
-                shell_word(id),
-                self.keys.backup_retention
-            ),
+            shell: script::promotion(&self.region, &self.keys),
         }]
     }
 
-    fn script(&self, found: &Inspection, limit: Duration) -> Vec<String> {
-        let calls = self.describe(found);
-        let at = format!("--region {} --db-instance-identifier {}", self.region, shell_word(&self.keys.db_instance));
-        let mut lines = Vec::new();
-        if !calls.is_empty() {
-            lines.push("# Time for the replica to take over what the fenced writers left; what it lacks after that is lost.".to_owned());
-            lines.push(format!("sleep {}", self.keys.drain.as_secs()));
-        }
-        lines.extend(calls.into_iter().map(|call| call.shell));
-        // The status alone would be the one of before the promotion. AWS's own waiters ask twice a minute: here seconds count.
-        // What replicates from a DB cluster has no source instance before its promotion either.
-        lines.push(format!(
-            "wait_for {} is None aws rds describe-db-instances {at} --query 'DBInstances[0].ReadReplicaSourceDBInstanceIdentifier || DBInstances[0].ReadReplicaSourceDBClusterIdentifier' --output text",
-            limit.as_secs()
-        ));
-        let settled: Vec<String> = rds::SETTLED.iter().map(|status| format!("'{status}'")).collect();
-        let query = shell_word(&format!("contains([{}], DBInstances[0].DBInstanceStatus)", settled.join(",")));
-        lines.push(format!("wait_for {} is True aws rds describe-db-instances {at} --query {query} --output text", limit.as_secs()));
-        lines.push(format!(
-            "aws rds describe-db-instances {at} --query 'DBInstances[0].[DBInstanceIdentifier,DBInstanceStatus,ReadReplicaSourceDBInstanceIdentifier,ReadReplicaSourceDBClusterIdentifier]' --output text"
-        ));
-        if self.keys.multi_az {
-            lines.push(format!("# When users are served again: aws rds modify-db-instance {at} --multi-az --apply-immediately"));
-        }
-        lines
+    fn script(&self, _: &Inspection, cx: &ScriptContext) -> Vec<String> {
+        script::lines(&self.region, &self.keys, cx)
     }
 
     async fn inspect(&self, cx: &StepContext) -> Result<Inspection, StepError> {

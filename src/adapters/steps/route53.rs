@@ -15,13 +15,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::adapters::Adapters;
-use crate::adapters::aws::{Aws, partition, shell_word};
+use crate::adapters::aws::{Aws, partition};
 use crate::adapters::dns::Dns;
 use crate::adapters::registry::{KeyDoc, Place, StepKind};
-use crate::adapters::route53_owner::{Alias, Found, Owner, Pick, Record, RecordValue, Survey, Zone, canonical};
+use crate::adapters::route53_owner::{Alias, Found, Owner, Pick, Record, RecordValue, Survey, Zone, by_hand, canonical};
+use crate::adapters::shell::shell_word;
 use crate::config::judge::Table;
 use crate::domain::plan::{Class, PlannedStep, Repeat, Reversibility};
-use crate::ports::{Call, ErrorClass, Inspection, Permission, Step, StepContext, StepError, Verification};
+use crate::ports::{Call, ErrorClass, Inspection, Permission, ScriptContext, Step, StepContext, StepError, Verification};
 
 /// The kind's entry in the registry.
 pub static KIND: StepKind<Adapters> = StepKind {
@@ -223,11 +224,6 @@ fn recorded(facts: &Value, key: &str) -> Option<Vec<Record>> {
     serde_json::from_value(facts.get(key)?.clone()).ok()
 }
 
-fn upserts(records: &Value) -> Value {
-    let all = records.as_array().map(Vec::as_slice).unwrap_or_default();
-    json!({ "Comment": "watchover", "Changes": all.iter().map(|set| json!({ "Action": "UPSERT", "ResourceRecordSet": set })).collect::<Vec<_>>() })
-}
-
 #[async_trait]
 impl Step for Records {
     fn describe(&self, found: &Inspection) -> Vec<Call> {
@@ -237,15 +233,7 @@ impl Step for Records {
             Inspection::NotYet(_) | Inspection::Asks(_) | Inspection::CannotTell => &Value::Null,
         };
         let (batch, shell) = match facts.get("becomes") {
-            Some(sets) => {
-                let batch = upserts(sets);
-                let line = format!(
-                    "aws route53 change-resource-record-sets --hosted-zone-id {} --change-batch {}",
-                    shell_word(&self.zone.id),
-                    shell_word(&batch.to_string())
-                );
-                (batch, line)
-            }
+            Some(sets) => by_hand::change(&self.zone.id, sets),
             // Without a reading the whole record is not known, and a guessed UPSERT would wipe what is not named.
             None => (
                 json!({ "wanted": self.wishes }),
@@ -262,9 +250,8 @@ impl Step for Records {
         }]
     }
 
-    fn script(&self, found: &Inspection, limit: Duration) -> Vec<String> {
+    fn script(&self, found: &Inspection, cx: &ScriptContext) -> Vec<String> {
         let calls = self.describe(found);
-        let zone = shell_word(&self.zone.id);
         let becomes = match found {
             Inspection::Possible(facts) => recorded(facts, "becomes"),
             Inspection::AlreadySo(_) | Inspection::UnderWay(_) => return Vec::new(),
@@ -274,24 +261,8 @@ impl Step for Records {
             let words = "the records could not be read when this was written; write the batch by hand from this list";
             return calls.into_iter().map(|call| call.shell).chain([format!("say {}", shell_word(words)), "false".to_owned()]).collect();
         };
-        let ask = |call: Call| format!("change=$({} --query ChangeInfo.Id --output text)", call.shell);
-        let mut lines: Vec<String> = calls.into_iter().map(ask).collect();
-        // AWS's own waiter asks twice a minute: here seconds count.
-        let insync = "aws route53 get-change --id \"$change\" --query ChangeInfo.Status --output text";
-        lines.push(format!("wait_for {} is INSYNC {insync}", limit.as_secs()));
-        lines.extend(becomes.iter().map(|set| {
-            let id = set.set_identifier.as_ref().map(|id| format!(" && SetIdentifier=='{id}'")).unwrap_or_default();
-            let (field, value) = match (&set.weight, &set.failover, set.values.iter().flatten().next()) {
-                (Some(weight), ..) => ("Weight", Some(weight.to_string())),
-                (None, Some(role), _) => ("Failover", Some(role.clone())),
-                (None, None, Some(one)) => ("ResourceRecords[0].Value", Some(one.value.clone())),
-                // Route 53 spells an alias's target in its own way: shown, and left to the reader.
-                (None, None, None) => ("AliasTarget.DNSName", None),
-            };
-            let wait = value.map(|value| format!("wait_for {} is {} ", limit.as_secs(), shell_word(&value))).unwrap_or_default();
-            let query = shell_word(&format!("ResourceRecordSets[?Name=='{}' && Type=='{}'{id}] | [0].{field}", set.name, set.kind));
-            format!("{wait}aws route53 list-resource-record-sets --hosted-zone-id {zone} --query {query} --output text")
-        }));
+        let mut lines: Vec<String> = calls.into_iter().flat_map(|call| by_hand::ask_and_wait(&call.shell, cx.limit)).collect();
+        lines.extend(becomes.iter().map(|set| by_hand::read_back(&self.zone.id, set, cx.limit)));
         lines
     }
 

@@ -6,12 +6,12 @@ mod pin;
 mod preconditions;
 mod proof;
 mod roles;
+mod script;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_s3::primitives::ByteStream;
@@ -23,14 +23,14 @@ use self::proof::{Settling, addresses, moved};
 use self::roles::Swap;
 use super::Authority;
 use crate::adapters::Adapters;
-use crate::adapters::aws::{Aws, Kind, Op, Purpose, partition, shell_word};
+use crate::adapters::aws::{Aws, Kind, Op, Purpose, partition};
 use crate::adapters::followup::Followups;
 use crate::adapters::registry::{KeyDoc, Place, StepKind};
-use crate::adapters::route53_owner::{self, Owner, Record, Survey, Zone};
+use crate::adapters::route53_owner::{self, Owner, Record, Survey, Zone, by_hand};
 use crate::config::judge::Table;
 use crate::domain::model::Direction;
 use crate::domain::plan::{Class, PlannedStep, Repeat, Reversibility};
-use crate::ports::{Call, ErrorClass, Inspection, Permission, Step, StepContext, StepError, Verification};
+use crate::ports::{Call, ErrorClass, Inspection, Permission, ScriptContext, Step, StepContext, StepError, Verification};
 
 /// The kind's entry in the registry.
 pub static KIND: StepKind<Adapters> = StepKind {
@@ -199,24 +199,22 @@ impl Step for Switch {
             Inspection::Possible(facts) => facts.get("becomes").and_then(Value::as_bool).unwrap_or(true),
             Inspection::NotYet(_) | Inspection::Asks(_) | Inspection::CannotTell => true,
         };
-        let Keys { bucket, key, region, .. } = &self.core.keys;
-        let (operation, verb) = if wanted { ("PutObject", "put-object") } else { ("DeleteObject", "delete-object") };
-        let shell = format!("aws s3api {verb} --region {} --bucket {} --key {}", shell_word(region), shell_word(bucket), shell_word(key));
+        let Keys { bucket, key, region, zone_id, .. } = &self.core.keys;
+        let operation = if wanted { "PutObject" } else { "DeleteObject" };
         let parameters = json!({ "Bucket": bucket, "Key": key });
-        vec![Call { service: "s3".to_owned(), operation: operation.to_owned(), region: region.clone(), parameters, shell }]
+        let shell = script::object(&self.core.keys, wanted);
+        let object = Call { service: "s3".to_owned(), operation: operation.to_owned(), region: region.clone(), parameters, shell };
+        let roles = script::roles(found).map(|records| {
+            let (batch, shell) = by_hand::change(zone_id, records);
+            let parameters = json!({ "HostedZoneId": zone_id, "ChangeBatch": batch });
+            let (service, operation) = ("route53".to_owned(), "ChangeResourceRecordSets".to_owned());
+            Call { service, operation, region: String::new(), parameters, shell }
+        });
+        roles.into_iter().chain([object]).collect()
     }
 
-    fn script(&self, found: &Inspection, _limit: Duration) -> Vec<String> {
-        let Keys { bucket, key, region, health_check_id, record, .. } = &self.core.keys;
-        let mut lines: Vec<String> = self.describe(found).into_iter().map(|call| call.shell).collect();
-        if lines.iter().any(|line| line.contains(" put-object ")) {
-            let at = format!("--region {} --bucket {} --key {}", shell_word(region), shell_word(bucket), shell_word(key));
-            lines.push(format!("aws s3api head-object {at} --query ContentLength --output text"));
-        }
-        lines.push(format!(
-            "# Users move once health check {health_check_id} sees it: its interval times its threshold, and then the TTL. Watch: dig +short {record}"
-        ));
-        lines
+    fn script(&self, found: &Inspection, cx: &ScriptContext) -> Vec<String> {
+        script::lines(&self.core.keys, found, cx)
     }
 
     async fn inspect(&self, cx: &StepContext) -> Result<Inspection, StepError> {
@@ -224,7 +222,11 @@ impl Step for Switch {
         let (present, answered) = tokio::join!(self.core.present(), self.core.answered());
         let present = present?;
         // Only on the way back, which a person starts, and only if the switch may have been pinned.
-        let pinned = !wanted && self.core.keys.pin && matches!(self.core.swap(false).await?, Swap::Needed(_));
+        let roles = match !wanted && self.core.keys.pin {
+            true => Some(self.core.swap(false).await?),
+            false => None,
+        };
+        let pinned = matches!(roles, Some(Swap::Needed(_)));
         // One that is still to come must be called off, whatever else is so already.
         let pinning = !wanted && self.followups.hold_on(&self.core.place());
         let done = present == wanted && !pinned && !pinning;
@@ -248,7 +250,10 @@ impl Step for Switch {
             Ok(now) => json!(now),
             Err(_) => Value::Null,
         };
-        let facts = json!({ "present": present, "becomes": wanted, "addresses": before, "answered": answered.as_ref().ok() });
+        let mut facts = json!({ "present": present, "becomes": wanted, "addresses": before, "answered": answered.as_ref().ok() });
+        if let Some(Swap::Needed(records)) = roles {
+            facts["roles"] = json!(records);
+        }
         let proven = addresses(&facts).zip(answered.ok()).is_some_and(|(before, now)| moved(&before, &now));
         Ok(match done {
             true if asked && !proven => Inspection::UnderWay(facts),

@@ -191,7 +191,11 @@ impl Webhook {
 #[async_trait]
 impl Step for Webhook {
     fn describe(&self, _: &Inspection) -> Vec<Call> {
-        let post = format!("curl -fsS -X POST -H 'Content-Type: application/json' -H '{STEP_ID}: INCIDENT/{}'", self.name);
+        let post = format!(
+            "curl -fsS --max-time {} -X POST -H 'Content-Type: application/json' -H \"{STEP_ID}: ${{WATCHOVER_INCIDENT-INCIDENT}}/\"{}",
+            web::PATIENCE.as_secs(),
+            quoted(&self.name)
+        );
         let data = quoted(&json!({ "text": format!("watchover: {} by hand", self.name) }).to_string());
         let (to, shell) = match &self.address {
             Address::Given(url) => (web::place(url), format!("{post} --data {data} {}", quoted(url.as_str()))),

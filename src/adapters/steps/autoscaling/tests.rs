@@ -1,6 +1,7 @@
 use super::*;
 use crate::adapters::aws::scripted::fleet::Fleet;
-use crate::adapters::aws::scripted::{Script, TARGET, Trouble, context, step};
+use crate::adapters::aws::scripted::{Script, TARGET, Trouble, context, scripting, step};
+use crate::adapters::shell::bench::Bench;
 
 const ARN: &str = "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/shop/1";
 
@@ -123,7 +124,7 @@ async fn instances_with_weights_count_by_their_units() {
     // A person's script counts the same way, with nothing in the group yet.
     script.world(|fleet| (fleet.sizes, fleet.members) = ((0, 24, 0), Vec::new()));
     let found = step.inspect(&context()).await.unwrap();
-    let lines = step.script(&found, Duration::from_secs(9)).join("\n");
+    let lines = step.script(&found, &scripting(9)).join("\n");
     assert!(lines.contains("wait_for 9 ge 18 aws") && lines.contains(".to_number(WeightedCapacity || "), "{lines}");
     assert!(lines.contains("wait_for 9 ge 1 healthy us-east-1 shop-group"), "{lines}");
 }
@@ -209,4 +210,33 @@ async fn a_move_that_is_called_off_leaves_the_capacity() {
     let words = step.undo(&context()).await.unwrap();
     assert!(words.contains("was left as it is"), "{words}");
     assert_eq!(script.heard().len(), 0);
+}
+
+#[tokio::test]
+async fn the_script_raises_the_sizes_of_then_and_lowers_none() {
+    let (script, step) = capacity(Fleet { sizes: (4, 4, 4), members: Fleet::serving(&["a", "b", "c", "d"]), ..Fleet::default() }).await;
+    let so = step.inspect(&context()).await.unwrap();
+    assert!(matches!(so, Inspection::AlreadySo(_)));
+    script.world(|fleet| (fleet.sizes, fleet.members) = ((0, 4, 0), Vec::new()));
+    let possible = step.inspect(&context()).await.unwrap();
+    let aws = r#"case "$*" in
+        *update-auto-scaling-group*) all="$*"; echo "${all#*--auto-scaling-group-name }" >>"$LOG" ;;
+        *MinSize*) cat sizes ;;
+        *TargetGroupARNs*) echo None ;;
+        *) echo 4 ;;
+    esac"#;
+    for (sizes, code, asked) in [
+        ("0\t2\t0", 0, "shop-group --min-size 4 --max-size 4 --desired-capacity 4\n"),
+        ("0\t9\t8", 0, "shop-group --min-size 4\n"),
+        ("6\t9\t8", 0, ""),
+        ("None", 1, ""),
+        ("", 1, ""),
+    ] {
+        for found in [&so, &possible, &Inspection::CannotTell] {
+            let bench = Bench::new(&[("aws", aws)]);
+            std::fs::write(bench.path().join("sizes"), format!("{sizes}\n")).unwrap();
+            let ran = bench.lines(&step.script(found, &scripting(9)));
+            assert_eq!((ran.code, ran.log.as_str()), (Some(code), asked), "{sizes}: {}", ran.said);
+        }
+    }
 }

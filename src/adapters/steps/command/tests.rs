@@ -1,4 +1,5 @@
 use super::*;
+use crate::adapters::shell::bench::Bench;
 use crate::config::judge::Problems;
 use crate::domain::fixtures;
 use crate::domain::model::Direction;
@@ -155,4 +156,19 @@ async fn the_script_runs_the_same_words() {
     let shell = step(keys).describe(&Inspection::CannotTell).remove(0).shell;
     let ran = std::process::Command::new("/bin/sh").args(["-c", &shell]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&ran.stdout), "it's so and 'more' hook\n", "{shell}");
+}
+
+fn scripted(keys: Value) -> Vec<String> {
+    let cx = ScriptContext { direction: Direction::ToStandby, limit: Duration::from_secs(60) };
+    step(keys).script(&Inspection::CannotTell, &cx)
+}
+
+#[tokio::test]
+async fn the_script_ends_what_does_not_end() {
+    let mut keys = shell("read -r line; echo begun; exec /bin/sleep 30");
+    keys["timeout"] = json!("200ms");
+    let start = std::time::Instant::now();
+    let ran = Bench::new(&[("aws", "exit 1")]).lines(&scripted(keys));
+    assert!(ran.code == Some(1) && ran.said.contains("begun") && start.elapsed().as_secs() < 20, "{}", ran.said);
+    assert!(scripted(shell("true"))[0].starts_with("within 60 env -i "), "the step's deadline, where it has no time-out of its own");
 }

@@ -2,7 +2,7 @@ use super::*;
 use std::time::Duration;
 
 use crate::adapters::aws::scripted::fleet::Fleet;
-use crate::adapters::aws::scripted::{NOW, SOURCE, Script, Trouble, context, step};
+use crate::adapters::aws::scripted::{NOW, SOURCE, Script, Trouble, context, scripting, step};
 
 fn keys() -> Value {
     json!({ "group": "shop-group" })
@@ -133,12 +133,12 @@ async fn a_warm_pool_that_cannot_be_read_keeps_no_group_from_being_sized_to_noth
 #[tokio::test]
 async fn the_script_waits_for_the_warm_pool_where_there_is_one() {
     let (script, step) = fence(three()).await;
-    let lines = step.script(&step.inspect(&context()).await.unwrap(), Duration::from_secs(60));
+    let lines = step.script(&step.inspect(&context()).await.unwrap(), &scripting(60));
     assert!(!lines.iter().any(|line| line.contains("warm-pool")), "{lines:#?}");
     script.world(|fleet| fleet.pool = Some(vec![("i-7", "Warmed:Running")]));
     for members in [Fleet::serving(&["i-1"]), Vec::new()] {
         script.world(|fleet| fleet.members = members);
-        let lines = step.script(&step.inspect(&context()).await.unwrap(), Duration::from_secs(60));
+        let lines = step.script(&step.inspect(&context()).await.unwrap(), &scripting(60));
         let line = lines.last().unwrap();
         assert!(line.starts_with("wait_for 60 is 0 aws autoscaling describe-warm-pool --region ap-south-1 "), "{line}");
         assert!(line.contains("Warmed:Stopped") && line.contains("Warmed:Hibernated"), "{line}");

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::adapters::http::server::Server;
+use crate::adapters::shell::bench::Bench;
 use crate::config::judge::Problems;
 use crate::domain::fixtures;
 use crate::domain::model::Direction;
@@ -97,4 +98,50 @@ fn wrong_keys_are_named() {
         first: false,
     };
     assert_eq!(refine(&keys, traits).class, Class::Capacity);
+}
+
+/// The lines of the script, with a curl that answers so: the first line of each answer is its status.
+fn scripted(keys: Value, answers: &[&str], limit: u64) -> crate::adapters::shell::bench::Ran {
+    let cx = ScriptContext { direction: Direction::ToStandby, limit: Duration::from_secs(limit) };
+    let lines = step(keys).script(&Inspection::UnderWay(Value::Null), &cx);
+    let curl = "echo \"$*\" >>\"$LOG\"; file=answer-$(wc -l <\"$LOG\"); [[ -f $file ]] || file=answer-last; \
+        [[ $(head -1 $file) != gone ]] || exit 7; printf 'HTTP/1.1 %s x\\r\\n' \"$(head -1 $file)\"; tail -n +2 $file; \
+        printf '\\n%s' \"$(head -1 $file)\"";
+    let bench = Bench::new(&[("aws", "exit 1"), ("curl", curl)]);
+    for (at, answer) in answers.iter().enumerate() {
+        std::fs::write(bench.path().join(format!("answer-{}", at + 1)), answer).unwrap();
+        std::fs::write(bench.path().join("answer-last"), answer).unwrap();
+    }
+    bench.lines(&lines)
+}
+
+#[tokio::test]
+async fn the_script_waits_for_a_full_row_and_fails_without_one() {
+    let keys = json!({"url": "https://h/it's", "connect_to": "alb:443", "times": 3, "interval": "50ms", "timeout": "1500ms"});
+    let good = "200\r\n\r\nok";
+    let ran = scripted(keys.clone(), &[good, "500\r\n\r\n", good, "gone", good], 60);
+    assert_eq!((ran.code, ran.log.lines().count()), (Some(0), 7), "{}", ran.said);
+    assert!(ran.log.lines().all(|line| line.ends_with("--max-time 1.5 --connect-to ::alb:443 https://h/it's")), "{}", ran.log);
+    for bad in ["gone", "500\r\n\r\n", "404\r\n\r\nok"] {
+        let ran = scripted(keys.clone(), &[good, good, bad], 0);
+        assert_eq!(ran.code, Some(1), "a dead site is no good one: {}", ran.said);
+    }
+}
+
+#[tokio::test]
+async fn the_script_expects_what_the_step_expects() {
+    let expect = json!({"status": "200,204-206", "body_contains": "it's $ready", "header": {"X-Role": "Primary"}});
+    let keys = json!({"url": "https://h/", "times": 1, "expect": expect});
+    for (answer, code) in [
+        ("205\r\nx-role:  Primary \r\n\r\n<it's $ready>", 0),
+        ("200\r\nA: b\r\nX-ROLE: Primary\r\n\r\n\n\nit's $ready", 0),
+        ("203\r\nx-role: Primary\r\n\r\nit's $ready", 1),
+        ("200\r\nx-role: Primary\r\n\r\nis ready", 1),
+        ("200\r\nx-role: primary\r\n\r\nit's $ready", 1),
+        ("200\r\nx-role2: Primary\r\n\r\nx-role: Primary\nit's $ready", 1),
+        ("200\r\nx-also: it's $ready\r\nx-role: Primary\r\n\r\n", 1),
+    ] {
+        let ran = scripted(keys.clone(), &[answer], 0);
+        assert_eq!(ran.code, Some(code), "{answer:?}: {}", ran.said);
+    }
 }

@@ -2,7 +2,8 @@ use std::time::Instant;
 
 use super::*;
 use crate::adapters::aws::scripted::db::Db;
-use crate::adapters::aws::scripted::{NOW, Script, TARGET, Trouble, context, step};
+use crate::adapters::aws::scripted::{NOW, Script, TARGET, Trouble, context, scripting, step};
+use crate::adapters::shell::bench::Bench;
 
 const SECOND: i64 = 1_000_000;
 
@@ -139,7 +140,7 @@ async fn a_member_of_a_cluster_is_refused_and_what_replicates_from_one_is_a_repl
     let found = step.inspect(&context()).await.unwrap();
     assert!(matches!(found, Inspection::Possible(_)));
     // Such a one never has a source instance: a person's script must not take that for its promotion.
-    let script = step.script(&found, Duration::from_secs(60)).join("\n");
+    let script = step.script(&found, &scripting(60)).join("\n");
     let both = "'DBInstances[0].ReadReplicaSourceDBInstanceIdentifier || DBInstances[0].ReadReplicaSourceDBClusterIdentifier'";
     assert!(script.contains(&format!("--query {both} --output text")), "{script}");
 }
@@ -356,4 +357,37 @@ async fn a_promotion_is_not_taken_back() {
     let error = step.undo(&again()).await.unwrap_err();
     assert_eq!((error.class, error.code.as_str()), (ErrorClass::Refused, "forward-only"));
     assert_eq!(script.heard().len(), 0);
+}
+
+/// A database that leaves its source once it is told to, unless it is busy at first.
+const AWS: &str = r#"
+    case "$*" in
+      *promote-read-replica*)
+        echo promote >>"$LOG"
+        if [[ -f promoted || -f busy ]]; then rm -f busy; touch promoted; echo "An error (InvalidDBInstanceState)" >&2; exit 254; fi
+        if [[ -f denied ]]; then echo "An error (AccessDenied)" >&2; exit 254; fi
+        touch promoted; echo '{"DBInstance": {}}' ;;
+      *contains*) echo True ;;
+      *ReadReplicaSource*) [[ ! -f gone ]] || exit 254; if [[ -f promoted ]]; then echo None; else echo shop; fi ;;
+      *) exit 2 ;;
+    esac"#;
+
+#[tokio::test]
+async fn the_script_promotes_once_however_often_it_is_run() {
+    let (_script, step) = promotion(Db::default()).await;
+    // Written while it was none: it may have become a replica since.
+    for found in [Inspection::CannotTell, step.inspect(&context()).await.unwrap(), Inspection::AlreadySo(Value::Null)] {
+        let lines = step.script(&found, &scripting(0));
+        let bench = Bench::new(&[("aws", AWS)]);
+        for run in 1..=2 {
+            let ran = bench.lines(&lines);
+            assert_eq!((ran.code, ran.log.as_str()), (Some(0), "promote\n"), "run {run}: {}", ran.said);
+        }
+        for (file, code, asked) in [("busy", 0, 1), ("denied", 1, 1), ("gone", 1, 0)] {
+            let bench = Bench::new(&[("aws", AWS)]);
+            std::fs::write(bench.path().join(file), "").unwrap();
+            let ran = bench.lines(&lines);
+            assert_eq!((ran.code, ran.log.lines().count()), (Some(code), asked), "{file}: {}", ran.said);
+        }
+    }
 }

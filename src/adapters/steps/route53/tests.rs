@@ -3,7 +3,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::adapters::aws::scripted::zone::{Zone as World, each, text};
-use crate::adapters::aws::scripted::{Script, Trouble, context, element, step};
+use crate::adapters::aws::scripted::{Script, Trouble, context, element, scripting, step};
+use crate::adapters::shell::bench::Bench;
 use crate::adapters::steps::Authority;
 
 /// A weighted alias with everything that a record can carry beside.
@@ -281,4 +282,30 @@ async fn refusals_name_the_permission() {
     let error = step.apply(&context()).await.unwrap_err();
     assert_eq!(error.class, ErrorClass::NeedsPerson);
     assert!(error.message.contains("allow route53:ChangeResourceRecordSets"), "{error}");
+}
+
+#[tokio::test]
+async fn the_script_reads_records_back_in_a_zone_of_many_pages() {
+    let odd = element("Name", "\\052.example.com.")
+        + "<Type>TXT</Type><SetIdentifier>it's a `b\\</SetIdentifier><Weight>1</Weight><TTL>5</TTL>"
+        + "<ResourceRecords><ResourceRecord><Value>\"v=1; $(x)\"</Value></ResourceRecord></ResourceRecords>";
+    let script = Script::start(World { records: vec![weighted("primary", 100), weighted("standby", 0), odd], ..World::default() }).await;
+    let mut keys = weights();
+    let odd = json!({ "name": "*.example.com", "type": "TXT", "set_identifier": "it's a `b\\", "weight": 7 });
+    keys["records"].as_array_mut().unwrap().push(odd);
+    let step = step(&KIND, keys, &script.ground().await);
+    let lines = step.script(&step.inspect(&context()).await.unwrap(), &scripting(0));
+    // A second page answers each query once more, where pages are followed.
+    let aws = r#"case "$*" in
+        *change-resource-record-sets*) echo /change/C1 ;;
+        *get-change*) echo INSYNC ;;
+        *list-resource-record-sets*)
+          printf '%s\n' "${@: -5}" >>"$LOG"
+          case "$*" in *'Identifier==`"primary"`'*) echo 0 ;; *'Identifier==`"standby"`'*) echo 100 ;; *) echo 7 ;; esac
+          [[ "$*" == *--no-paginate*--start-record-name*--start-record-type*--start-record-identifier* ]] || echo None ;;
+    esac"#;
+    let ran = Bench::new(&[("aws", aws)]).lines(&lines);
+    assert_eq!(ran.code, Some(0), "{}", ran.said);
+    let query = r#"ResourceRecordSets[?Name==`"\\052.example.com."` && Type==`"TXT"` && SetIdentifier==`"it's a \`b\\"`] | [0].Weight"#;
+    assert_eq!(ran.log.lines().skip(10).collect::<Vec<_>>(), ["it's a `b\\", "--query", query, "--output", "text"]);
 }

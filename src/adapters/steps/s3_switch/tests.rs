@@ -1,7 +1,10 @@
+use std::time::Duration;
+
 use super::roles::swapped;
 use super::*;
 use crate::adapters::aws::scripted::zone::{Zone as World, text};
-use crate::adapters::aws::scripted::{KEY, Script, Trouble, context, element, step};
+use crate::adapters::aws::scripted::{KEY, Script, Trouble, context, element, scripting, step};
+use crate::adapters::shell::bench::Bench as Shell;
 
 fn record(id: &str, role: &str, check: Option<&str>) -> Record {
     let mut value = json!({"Name": "shop.example.com.", "Type": "A", "SetIdentifier": id, "Failover": role, "TTL": 60, "ResourceRecords": [{"Value": "192.0.2.1"}]});
@@ -474,5 +477,70 @@ async fn a_move_that_was_over_before_the_first_answer_waits_for_the_check_and_no
         pass(3).await;
         assert!(!bench.waits(&cx).await, "{seconds}");
         assert_eq!(bench.script.calls("GetHealthCheck").len(), heard, "a move asks no control plane");
+    }
+}
+
+/// A bucket and a zone: what is put is there, and a batch of roles makes them right. `pinned` is a file.
+const AWS: &str = r#"
+    case "$*" in
+      *put-object*) echo put >>"$LOG"; touch object; echo '{}' ;;
+      *delete-object*) echo delete >>"$LOG"; rm -f object ;;
+      *head-object*) [[ -f object ]] || { echo "404" >&2; exit 254; }; echo 30 ;;
+      *change-resource-record-sets*) echo roles >>"$LOG"; rm -f pinned; echo /change/C1 ;;
+      *get-change*) echo INSYNC ;;
+      *'HealthCheckId=='*) if [[ -f pinned ]]; then echo 0; else echo 1; fi ;;
+      *'HealthCheckId!='*) if [[ -f pinned ]]; then echo 1; else echo 0; fi ;;
+      *) exit 2 ;;
+    esac"#;
+
+#[tokio::test]
+async fn the_script_goes_where_the_plan_goes_whatever_was_seen() {
+    let bench = bench(true).await;
+    let there = bench.step.inspect(&context()).await.unwrap();
+    for found in [Inspection::CannotTell, Inspection::AlreadySo(Value::Null), there] {
+        for (direction, log, left) in [(Direction::ToStandby, "put\n", true), (Direction::ToPrimary, "delete\n", false)] {
+            let lines = bench.step.script(&found, &ScriptContext { direction, ..scripting(0) });
+            let shell = Shell::new(&[("aws", AWS)]);
+            std::fs::write(shell.path().join("object"), "").unwrap();
+            let ran = shell.lines(&lines);
+            assert_eq!((ran.code, ran.log.as_str()), (Some(0), log), "{found:?}: {}", ran.said);
+            assert_eq!(shell.path().join("object").exists(), left);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_script_swaps_pinned_roles_back_or_says_that_it_cannot() {
+    let bench = bench(true).await;
+    let cx = ScriptContext { direction: Direction::ToPrimary, ..scripting(0) };
+    let before = bench.step.script(&bench.step.inspect(&back()).await.unwrap_or(Inspection::CannotTell), &cx);
+    bench.script.world(|world| (world.object, world.records) = (true, vec![inside("p", "SECONDARY", ""), inside("s", "PRIMARY", "")]));
+    let found = bench.step.inspect(&back()).await.unwrap();
+    let described: Vec<String> = bench.step.describe(&found).into_iter().map(|call| call.operation).collect();
+    assert_eq!(described, ["ChangeResourceRecordSets", "DeleteObject"]);
+    for (lines, code, log) in [(bench.step.script(&found, &cx), 0, "roles\ndelete\n"), (before, 1, "")] {
+        let shell = Shell::new(&[("aws", AWS)]);
+        for file in ["object", "pinned"] {
+            std::fs::write(shell.path().join(file), "").unwrap();
+        }
+        let ran = shell.lines(&lines);
+        assert_eq!((ran.code, ran.log.as_str()), (Some(code), log), "{}", ran.said);
+        assert_eq!(ran.said.contains("a pin has swapped the roles since this was written"), code == 1, "{}", ran.said);
+    }
+}
+
+#[tokio::test]
+async fn a_record_with_a_command_in_its_name_runs_none() {
+    let bench = Script::start(World::default()).await;
+    let keys = json!({
+        "bucket": "a'b $(touch taken)", "key": "k\ntouch taken", "region": "eu-west-1;touch taken", "health_check_id": "hc\ntouch taken\n#",
+        "zone_id": "Z`touch taken`", "record": "shop\ntouch taken\n# $(touch taken).example.com", "pin": true,
+    });
+    let step = step(&KIND, keys, &bench.ground().await);
+    for direction in [Direction::ToStandby, Direction::ToPrimary] {
+        let shell = Shell::new(&[("aws", AWS)]);
+        let ran = shell.lines(&step.script(&Inspection::CannotTell, &ScriptContext { direction, ..scripting(0) }));
+        assert_eq!(ran.code, Some(0), "{}", ran.said);
+        assert!(!shell.path().join("taken").exists(), "{}", ran.said);
     }
 }

@@ -261,3 +261,13 @@ async fn the_shell_line_runs() {
     let asked = told.recv().unwrap();
     assert!(asked.starts_with("POST /services/token ") && asked.contains("INCIDENT/tell"), "{asked}");
 }
+
+#[tokio::test]
+async fn the_script_does_not_wait_for_a_receiver_that_says_nothing() {
+    use crate::adapters::shell::bench::Bench;
+    let lines =
+        [step(json!({ "url": "https://relay.example.net/v1/tell", "format": "json" })).describe(&Inspection::CannotTell).remove(0).shell];
+    let ran = Bench::new(&[("aws", "exit 1"), ("curl", "printf '<%s>' \"$@\" >>\"$LOG\"")]).lines(&lines);
+    assert_eq!(ran.code, Some(0), "{}", ran.said);
+    assert!(ran.log.contains("<--max-time><10>") && ran.log.contains(": INCIDENT/tell>"), "{}", ran.log);
+}
