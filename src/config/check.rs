@@ -10,8 +10,8 @@ use url::Url;
 
 use super::judge::{Problem, Problems, Table};
 use super::{
-    AccountConfig, AwsConfig, Catalogue, Config, DaemonConfig, DeadManConfig, DnsConfig, LogConfig, LogFormat, Secret, WitnessConfig, app,
-    notify, sense, signals,
+    AccountConfig, AwsConfig, Catalogue, Config, DaemonConfig, DeadManConfig, DnsConfig, LogConfig, LogFormat, Secret, WitnessConfig, aims,
+    app, notify, sense, signals,
 };
 use crate::domain::policy::{FleetPolicy, Pace};
 
@@ -87,6 +87,7 @@ pub(super) fn config(path: &Path, tree: Map<String, Value>, catalogue: &dyn Cata
         apps.push(found);
     }
     sense::witness(&judge, &witness, apps.iter().map(|app| &app.policy));
+    aims::witness(&judge, &root, &witness, &aws, &tables);
     root.finish();
     let fleet = FleetPolicy { need_up: witness.need_up, witnesses: witness.urls.len(), max_concurrent_groups };
     let apps: Option<Vec<_>> = apps.into_iter().map(app::Judged::complete).collect();
