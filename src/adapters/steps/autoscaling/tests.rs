@@ -210,3 +210,18 @@ async fn a_move_that_is_called_off_leaves_the_capacity() {
     assert!(words.contains("was left as it is"), "{words}");
     assert_eq!(script.heard().len(), 0);
 }
+
+#[test]
+fn more_than_a_group_can_have_is_named_at_its_key() {
+    let problems = crate::config::judge::Problems::default();
+    let Value::Object(map) = json!({ "group": "g", "desired": 3_000_000_000_u64 }) else { unreachable!() };
+    let place = Place {
+        app: "shop".into(),
+        direction: crate::domain::model::Direction::ToStandby,
+        source_region: "a".into(),
+        target_region: "b".into(),
+    };
+    assert!(judge(&Table::new("s", map, &problems), &place).is_none());
+    let said: Vec<String> = problems.take().iter().map(ToString::to_string).collect();
+    assert_eq!(said, ["s.desired: 3000000000 is more than a group can have"]);
+}
