@@ -29,6 +29,7 @@ pub mod judge;
 mod kinds;
 mod notify;
 mod plans;
+mod problems;
 mod read;
 mod secret;
 mod sense;

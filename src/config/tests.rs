@@ -242,7 +242,7 @@ fn single_faults_bring_single_problems() {
     only(&[("urls = [\"https://one.example/\"]", "urls = []")], "witness.urls", "our own uplink");
     only(&[("[witness]", "[witness]\nneed_up = 3")], "witness.need_up", "more than can ever be up");
     only(&[("[witness]", "[witness]\nneed_up = 0")], "witness.need_up", "switches the test");
-    only(&[("name = \"replica\"", "name = \"alb\"")], "app.shop.standby.signal.alb.name", "another signal");
+    only(&[("name = \"replica\"", "name = \"alb\"")], "app.shop.standby.signal.alb[1].name", "another signal");
     only(&[("name = \"replica\"", "name = \"Replica 1\"")], "app.shop.standby.signal.Replica 1.name", "a-z, 0-9");
     only(
         &[("kind = \"rds-replica\"", "kind = \"rds-replica\"\nfast_interval = \"1s\"")],
@@ -488,8 +488,8 @@ fn missing_parts_are_named_once_each() {
 fn doubled_apps_and_steps_are_named() {
     let (_, app) = SMALL.split_once("[[app]]").unwrap();
     let errors = judged(&format!("{SMALL}\n[[app]]{app}")).unwrap_err().to_string();
-    assert!(errors.contains("app.shop.name: another app has this name"), "{errors}");
-    only(&[("name = \"traffic\"", "name = \"promote\"")], "app.shop.failover.promote.name", "another step of this plan");
+    assert!(errors.contains("app.shop[1].name: another app has this name"), "{errors}");
+    only(&[("name = \"traffic\"", "name = \"promote\"")], "app.shop.failover.promote[1].name", "another step of this plan");
 }
 
 #[test]
@@ -518,6 +518,40 @@ fn overrides_take_part_and_are_named_where_they_are_wrong() {
     assert_eq!(with("WATCHOVER__WITNESS__URLS", "https://a.example, https://b.example").unwrap().witness.urls.len(), 2);
     let errors = with("WATCHOVER__DAEMON__LISTEN", "nowhere").unwrap_err().to_string();
     assert!(errors.contains("(set by $WATCHOVER__DAEMON__LISTEN)"), "{errors}");
+}
+
+#[test]
+fn one_mistake_is_one_problem_and_hides_no_other() {
+    let said =
+        said(&[("kind = \"http\"", "kind = \"htpp\"\nfall = 0\nrequired = \"neve\"\ntimeout = 3\naccount = \"net\"\nregion = \"x\"")]);
+    for part in ["kind", "fall", "required", "timeout", "account", "region"] {
+        assert!(said.contains(&format!("app.shop.primary.signal.alb.{part}: ")), "{part} is not in {said}");
+    }
+    let (head, _) = SMALL.split_once("[[app.failover]]").unwrap();
+    let errors = judged(&format!("{head}[app.failover]\nname = \"promote\"\n")).unwrap_err();
+    assert!(errors.problems.len() == 1 && errors.to_string().contains("a table is not a list of tables"), "{errors}");
+    only(&[("[witness]", "[daemon]\ndead_man = \"https://hc.example.net/\"\n[witness]")], "daemon.dead_man", "a text is not a table");
+    only(&[("zone_id = \"Z1\"", "zone_id = \"Z1\"\nafter = [\"promot\"]")], "app.shop.failover.traffic.after", "`after` names \"promot\"");
+    warned(&[("name = \"shop\"", "name = \"shop\"\nprobe = { timeout = \"2s\" }")], "app.shop.probe.timeout", "delays the next one");
+    let own = ("kind = \"http\"", "kind = \"http\"\ntimeout = \"2s\"");
+    warned(&[own], "app.shop.primary.signal.alb.timeout", "delays the next one");
+}
+
+#[test]
+fn a_filter_that_would_silence_the_log_is_refused() {
+    let filter = |text: &str| format!("[daemon]\nlog = {{ filter = \"{text}\" }}\n[witness]");
+    only(&[("[witness]", &filter("inof"))], "daemon.log.filter", "did you mean \"info\"?");
+    only(&[("[witness]", &filter("watchover=debug, hyper"))], "daemon.log.filter", "\"hyper\" is not a level");
+    for text in ["INFO", "off", "3", "watchover=debug,info", "watchover", "watchover::runtime,warn", "hyper=debug,[span]=trace", "info,"] {
+        assert_eq!(said(&[("[witness]", &filter(text))]), "[]", "{text}");
+    }
+}
+
+#[test]
+fn a_name_with_a_control_character_is_refused() {
+    only(&[("name = \"shop\"", "name = \"shop\"\ngroup = \"sh\\top\"")], "app.shop.group", "has a control character");
+    only(&[("[witness]", "[daemon]\nstate_dir = \"/var/lib\\n\"\n[witness]")], "daemon.state_dir", "has a control character");
+    only(&[("https://one.example/", "https://one.ex\\nample/")], "witness.urls", "has a control character");
 }
 
 #[test]

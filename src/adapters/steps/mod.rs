@@ -19,13 +19,11 @@ pub mod webhook;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 
 use super::Adapters;
 use super::registry::StepKind;
-use crate::config::judge::Table;
 use crate::domain::plan::PlannedStep;
 use crate::ports::{ErrorClass, Step, StepError};
 
@@ -62,13 +60,6 @@ pub fn kinds() -> Vec<&'static StepKind<Adapters>> {
 /// The kind of that name.
 pub fn kind(name: &str) -> Option<&'static StepKind<Adapters>> {
     kinds().into_iter().find(|kind| kind.name == name)
-}
-
-/// The deadline that a step will have, for keys that must fit into it; what is wrong with it is named by the config's judge.
-fn deadline(table: &Table, kind: &StepKind<Adapters>) -> Duration {
-    let read = |text: &str| humantime::parse_duration(text.trim()).ok();
-    let own = table.raw("deadline").and_then(|value| read(value.as_str()?));
-    own.or_else(|| read(kind.default_deadline)).unwrap_or(Duration::MAX)
 }
 
 /// Builds a step from what a plan stored.

@@ -84,7 +84,7 @@ struct Keys {
 fn judge(table: &Table, _place: &Place) -> Option<Value> {
     let db_instance = table.need_string("db_instance", "the replica's identifier, e.g. \"shop-replica\"");
     let drain = table.duration("drain", Duration::from_secs(20));
-    let deadline = super::deadline(table, &KIND);
+    let deadline = KIND.deadline(table);
     if drain >= deadline {
         table.fault(
             "drain",
