@@ -1,6 +1,7 @@
 //! The doors of a kind: what the registries in `signals` and `steps` list.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -72,6 +73,15 @@ pub struct StepKind<A: ?Sized + 'static> {
     pub build: Build<PlannedStep, A, dyn Step>,
     /// What it needs to be allowed.
     pub permissions: fn(&PlannedStep) -> Vec<Permission>,
+}
+
+impl<A: ?Sized> StepKind<A> {
+    /// The deadline that a step of this kind will have, for keys that must fit into it. What is wrong with it is named elsewhere.
+    pub fn deadline(&self, table: &Table) -> Duration {
+        let read = |text: &str| humantime::parse_duration(text.trim()).ok();
+        let own = table.raw("deadline").and_then(|value| read(value.as_str()?));
+        own.or_else(|| read(self.default_deadline)).unwrap_or(Duration::MAX)
+    }
 }
 
 /// Builds a receiver of messages from what was judged. The error is in words, and never carries a secret.

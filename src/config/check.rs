@@ -8,10 +8,10 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::judge::{Problem, Problems, Table};
+use super::judge::{Problem, Problems, Table, nearest};
 use super::{
-    AccountConfig, AwsConfig, Catalogue, Config, DaemonConfig, DeadManConfig, DnsConfig, LogConfig, LogFormat, Secret, WitnessConfig, app,
-    notify, sense, signals,
+    AccountConfig, AwsConfig, Catalogue, Config, DaemonConfig, DeadManConfig, DnsConfig, LogConfig, LogFormat, Secret, WitnessConfig, aims,
+    app, notify, sense, signals,
 };
 use crate::domain::policy::{FleetPolicy, Pace};
 
@@ -50,7 +50,7 @@ impl Judge<'_> {
         if self.accounts.contains(&name) {
             return Some(name);
         }
-        let hint = match super::judge::nearest(&name, self.accounts.iter().map(String::as_str)) {
+        let hint = match nearest(&name, self.accounts.iter().map(String::as_str)) {
             Some(near) => format!("did you mean {near:?}?"),
             None if self.accounts.is_empty() => format!("no account is configured; write [account.{name}] with its role_arn"),
             None => format!("configured are {}", self.accounts.iter().cloned().collect::<Vec<_>>().join(", ")),
@@ -63,7 +63,7 @@ impl Judge<'_> {
 /// Judges the tree. Every problem is in the list, whether or not a config comes with it.
 pub(super) fn config(path: &Path, tree: Map<String, Value>, catalogue: &dyn Catalogue) -> (Option<Config>, Vec<Problem>) {
     let problems = Problems::default();
-    let root = Table::new("", tree, &problems);
+    let root = Table::new("", tree, &problems).of_one_line();
     let accounts = accounts(&root);
     let judge =
         Judge { catalogue, problems: problems.clone(), warnings: Problems::default(), accounts: accounts.keys().cloned().collect() };
@@ -87,6 +87,7 @@ pub(super) fn config(path: &Path, tree: Map<String, Value>, catalogue: &dyn Cata
         apps.push(found);
     }
     sense::witness(&judge, &witness, apps.iter().map(|app| &app.policy));
+    aims::witness(&judge, &root, &witness, &aws, &tables);
     root.finish();
     let fleet = FleetPolicy { need_up: witness.need_up, witnesses: witness.urls.len(), max_concurrent_groups };
     let apps: Option<Vec<_>> = apps.into_iter().map(app::Judged::complete).collect();
@@ -116,7 +117,7 @@ pub(super) fn config(path: &Path, tree: Map<String, Value>, catalogue: &dyn Cata
 /// The admin socket and the journal's directory, or what is wrong with these two.
 pub(super) fn reach(tree: &Map<String, Value>) -> Result<(PathBuf, PathBuf), Vec<Problem>> {
     let problems = Problems::default();
-    let table = Table::new("", tree.clone(), &problems).table("daemon");
+    let table = Table::new("", tree.clone(), &problems).of_one_line().table("daemon");
     let found = (admin_socket(&table), state_dir(&table));
     let problems = problems.take();
     if problems.is_empty() { Ok(found) } else { Err(problems) }
@@ -138,11 +139,24 @@ fn daemon(judge: &Judge<'_>, table: &Table) -> Option<DaemonConfig> {
     let filter = log.string("filter").unwrap_or_else(|| "info".to_owned());
     if let Err(cause) = tracing_subscriber::EnvFilter::try_new(&filter) {
         log.fault("filter", format!("{filter:?} is not a filter ({cause}); write \"info\", \"debug\" or \"watchover=debug,info\""));
+    } else if let Some(word) = filter.split(',').map(str::trim).find(|word| is_stray(word)) {
+        let hint = nearest(word, LEVELS.into_iter()).map(|near| format!("did you mean {near:?}? ")).unwrap_or_default();
+        log.fault("filter", format!("{word:?} is not a level, and alone it would silence all but a part of that name; {hint}write a part with its level, like \"watchover=debug\""));
     }
     log.finish();
     let dead_man = table.has("dead_man").then(|| dead_man(judge, &table.table("dead_man"))).flatten();
     table.finish();
     Some(DaemonConfig { observer, listen: listen?, admin_socket, state_dir, log: LogConfig { format, filter }, dead_man })
+}
+
+/// The levels of a log's filter.
+const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+
+/// A word of a filter that is neither a level nor a part of this program: most likely a level mistyped, which would silence the log.
+fn is_stray(word: &str) -> bool {
+    let is_level = word.is_empty() || word.parse::<tracing::level_filters::LevelFilter>().is_ok();
+    let is_directive = word.contains(['=', '[', ']', '{', '}']) || word == "watchover" || word.starts_with("watchover::");
+    !is_level && !is_directive
 }
 
 fn admin_socket(table: &Table) -> PathBuf {

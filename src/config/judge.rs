@@ -3,57 +3,11 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::fmt;
-use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-/// One thing that is wrong with a config.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-pub struct Problem {
-    /// `app.shop.primary.signal.alb.fall`: names instead of indices where there are names.
-    pub path: String,
-    /// What is wrong, and what would be right.
-    pub message: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.path.is_empty() { f.write_str(&self.message) } else { write!(f, "{}: {}", self.path, self.message) }
-    }
-}
-
-/// The list that all tables of one config write to.
-#[derive(Debug, Clone, Default)]
-pub struct Problems(Rc<RefCell<Vec<Problem>>>);
-
-impl Problems {
-    /// Notes one.
-    pub fn add(&self, path: impl Into<String>, message: impl Into<String>) {
-        self.0.borrow_mut().push(Problem { path: path.into(), message: message.into() });
-    }
-
-    /// How many there are so far.
-    pub fn len(&self) -> usize {
-        self.0.borrow().len()
-    }
-
-    /// True if something is wrong with that very key.
-    pub fn has_at(&self, path: &str) -> bool {
-        self.0.borrow().iter().any(|problem| problem.path == path)
-    }
-
-    /// True if nothing is wrong so far.
-    pub fn is_empty(&self) -> bool {
-        self.0.borrow().is_empty()
-    }
-
-    /// All of them, in the order found.
-    pub fn take(&self) -> Vec<Problem> {
-        self.0.borrow_mut().drain(..).collect()
-    }
-}
+pub use super::problems::{Problem, Problems};
 
 /// One TOML table on its way through the judge.
 #[derive(Debug)]
@@ -62,12 +16,24 @@ pub struct Table {
     map: Map<String, Value>,
     asked: RefCell<BTreeSet<String>>,
     problems: Problems,
+    one_line: bool,
 }
 
 impl Table {
     /// A table at `path`.
     pub fn new(path: impl Into<String>, map: Map<String, Value>, problems: &Problems) -> Table {
-        Table { path: path.into(), map, asked: RefCell::default(), problems: problems.clone() }
+        Table { path: path.into(), map, asked: RefCell::default(), problems: problems.clone(), one_line: false }
+    }
+
+    /// The same, refusing control characters in its strings and in those of the tables below. What a person says, such as the
+    /// reason of an order, may have lines; names, paths and addresses of a file have none, and one that slipped in is seen
+    /// nowhere and makes another name.
+    pub fn of_one_line(self) -> Table {
+        Table { one_line: true, ..self }
+    }
+
+    fn below(&self, path: String, map: Map<String, Value>, problems: &Problems) -> Table {
+        Table { one_line: self.one_line, ..Table::new(path, map, problems) }
     }
 
     /// Where this table stands.
@@ -112,6 +78,16 @@ impl Table {
 
     /// A string; a number or boolean from the environment arrives as one, so these are taken too.
     pub fn string(&self, key: &str) -> Option<String> {
+        let text = self.prose(key)?;
+        if self.one_line && text.contains(char::is_control) {
+            self.fault(key, "has a control character, such as a line's end or a tab; write it without");
+            return None;
+        }
+        Some(text)
+    }
+
+    /// A string that may have lines.
+    pub fn prose(&self, key: &str) -> Option<String> {
         self.typed(key, "a string", |value| value.as_str().map(str::to_owned))
     }
 
@@ -252,6 +228,11 @@ impl Table {
     /// The same for a text that stands in a list or elsewhere.
     pub fn judge_url(&self, key: &str, text: &str, schemes: &[&str]) -> Option<url::Url> {
         let form = format!("an absolute URL such as {}://shop.example.com/healthz", schemes.last().copied().unwrap_or("https"));
+        // The parser drops some of them without a word.
+        if text.contains(char::is_control) {
+            self.fault(key, "has a control character, such as a line's end or a tab; write it without");
+            return None;
+        }
         let parsed = url::Url::parse(text);
         // What stands before an @ or behind a ? may be a secret, and problems are printed.
         let text = if text.contains(['@', '?']) { "the text (not shown, it may hold a secret)".to_owned() } else { format!("{text:?}") };
@@ -276,20 +257,22 @@ impl Table {
         }
     }
 
-    /// A table below this one; an empty one, and no problem, where it is missing.
+    /// A table below this one; an empty one, and no problem, where it is missing. Where something else stands, that is the
+    /// problem, and what the empty one lacks is none.
     pub fn table(&self, key: &str) -> Table {
-        let map = match self.raw(key) {
-            Some(Value::Object(map)) => map.clone(),
-            None => Map::new(),
+        let (map, problems) = match self.raw(key) {
+            Some(Value::Object(map)) => (map.clone(), self.problems.clone()),
+            None => (Map::new(), self.problems.clone()),
             Some(other) => {
                 self.fault(key, format!("{} is not a table; write [{}] or {{ … }}", kind(other), self.at(key)));
-                Map::new()
+                (Map::new(), Problems::default())
             }
         };
-        Table::new(self.at(key), map, &self.problems)
+        self.below(self.at(key), map, &problems)
     }
 
-    /// A list of tables below this one; each is called by its `name` in paths, else by its place.
+    /// A list of tables below this one; each is called by its `name` in paths, else by its place. Of several with one name each
+    /// has its own path: by its `set_identifier`, or by its place from the second on.
     pub fn tables(&self, key: &str) -> Vec<Table> {
         let items = match self.raw(key) {
             None => return Vec::new(),
@@ -299,14 +282,24 @@ impl Table {
                 return Vec::new();
             }
         };
-        let mut found = Vec::new();
+        let names: Vec<Option<String>> = items.iter().map(|item| Some(item.get("name")?.as_str()?.to_owned())).collect();
+        let mut found: Vec<Table> = Vec::new();
         for (place, item) in items.into_iter().enumerate() {
             let Value::Object(map) = item else {
                 self.fault(key, format!("entry {place} ({}) is not a table", kind(&item)));
                 continue;
             };
-            let name = map.get("name").and_then(Value::as_str).map_or_else(|| place.to_string(), str::to_owned);
-            found.push(Table::new(format!("{}.{name}", self.at(key)), map, &self.problems));
+            let mut path = format!("{}.{}", self.at(key), names[place].clone().unwrap_or_else(|| place.to_string()));
+            if names[place].is_some()
+                && names.iter().filter(|name| **name == names[place]).count() > 1
+                && let Some(id) = map.get("set_identifier").and_then(Value::as_str)
+            {
+                path.push_str(&format!("({id})"));
+            }
+            if found.iter().any(|other| other.path == path) {
+                path.push_str(&format!("[{place}]"));
+            }
+            found.push(self.below(path, map, &self.problems));
         }
         found
     }
@@ -428,6 +421,36 @@ mod tests {
         let said = messages(&problems);
         assert!(said.iter().any(|line| line.contains("did you mean \"interval\"?")), "{said:?}");
         assert!(said.iter().any(|line| line.contains("app.shop.zebra: unknown key; known here: interval")), "{said:?}");
+    }
+
+    #[test]
+    fn each_of_several_tables_of_one_name_has_its_own_path() {
+        let (table, _) = table(serde_json::json!({"a": [
+            {"name": "x", "set_identifier": "p"}, {"name": "x", "set_identifier": "s"}, {"name": "y", "set_identifier": "p"},
+            {"name": "z"}, {"name": "z"}, {}, {},
+        ]}));
+        let paths: Vec<String> = table.tables("a").iter().map(|one| one.path().trim_start_matches("app.shop.a.").to_owned()).collect();
+        assert_eq!(paths, ["x(p)", "x(s)", "y", "z", "z[4]", "5", "6"]);
+    }
+
+    #[test]
+    fn what_is_no_table_is_one_problem() {
+        let (table, problems) = table(serde_json::json!({"a": "text"}));
+        table.table("a").need_string("url", "an address");
+        let said = messages(&problems);
+        assert!(said.len() == 1 && said[0].contains("app.shop.a: a text is not a table"), "{said:?}");
+    }
+
+    #[test]
+    fn names_of_a_file_have_no_control_characters() {
+        let (table, problems) = table(serde_json::json!({"a": {"b": "x\n"}, "c": "x\ty", "d": "one\ntwo"}));
+        assert_eq!(table.string("c").as_deref(), Some("x\ty"), "an order may say more than a line");
+        let table = table.of_one_line();
+        assert_eq!(table.prose("d").as_deref(), Some("one\ntwo"));
+        assert!(table.table("a").need_string("b", "b").is_none() && table.string("c").is_none());
+        assert!(table.judge_url("e", "https://h/a\nb", &["https"]).is_none());
+        let said = messages(&problems);
+        assert!(said.len() == 3 && said.iter().all(|line| line.contains("has a control character")), "{said:?}");
     }
 
     #[test]

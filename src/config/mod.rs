@@ -20,13 +20,16 @@ use url::Url;
 use crate::domain::model::{SiteName, words};
 use crate::domain::policy::{AppPolicy, FleetPolicy, Pace};
 
+mod aims;
 mod app;
 mod check;
 mod depth;
+mod ends;
 pub mod judge;
 mod kinds;
 mod notify;
 mod plans;
+mod problems;
 mod read;
 mod secret;
 mod sense;

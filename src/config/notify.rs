@@ -106,6 +106,14 @@ mod tests {
     }
 
     #[test]
+    fn two_receivers_with_one_mistake_are_two_problems() {
+        let one = "[[notify]]\nname = \"a\"\nkind = \"webhok\"\n";
+        let said = judged(&format!("{one}{one}")).unwrap_err();
+        let at = |path: &str| said.iter().any(|line| line.starts_with(path) && line.contains("did you mean \"webhook\"?"));
+        assert!(said.len() == 2 && at("notify.a.kind: ") && at("notify.a[1].kind: "), "{said:?}");
+    }
+
+    #[test]
     fn every_problem_is_named_and_no_secret_is_quoted() {
         let said = judged(
             r#"

@@ -37,7 +37,11 @@ pub(super) fn plan(judge: &Judge<'_>, app: &Table, key: &str, place: &Place) -> 
     let plan = Plan { direction: place.direction, steps };
     // A doubled name makes the order ambiguous; it is named already, and the order is judged once it is gone.
     if names.len() == plan.steps.len() {
-        for (step, what) in plan.order_faults() {
+        // Behind a name that is none nobody can say what comes before what: until it is mended, users and data are not compared.
+        let unknown = plan.steps.iter().flat_map(|step| &step.after).any(|name| plan.step(name).is_none());
+        let mut ordered = plan.clone();
+        ordered.steps.iter_mut().filter(|_| unknown).for_each(|step| step.class = Class::Other);
+        for (step, what) in ordered.order_faults() {
             match tables.iter().zip(&plan.steps).find(|(_, planned)| planned.name == step) {
                 Some((table, _)) => table.fault("after", what),
                 None => app.fault(key, what),

@@ -70,7 +70,13 @@ pub(super) fn environment() -> Vec<(String, String)> {
 
 /// True for the overrides that say where a daemon is reached and its journal lies.
 pub(super) fn names_a_place(name: &str) -> bool {
-    matches!(key_path(name).as_str(), "daemon.admin_socket" | "daemon.state_dir")
+    is_sound(name) && matches!(key_path(name).as_str(), "daemon.admin_socket" | "daemon.state_dir")
+}
+
+/// True for names of plain letters. The reader below takes dots and brackets for a path of its own: it would lead into lists of
+/// tables, and `[99999999]` would make a list as long as that.
+fn is_sound(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
 }
 
 /// File and overrides as one tree.
@@ -80,8 +86,14 @@ pub(super) fn tree(path: &Path, text: &str, environment: &[(String, String)]) ->
         return Err(fail(vec![Problem { path: String::new(), message: format!("TOML syntax, line {line}: {words}") }]));
     }
     let mut problems = syntax(text);
+    for (name, _) in environment.iter().filter(|(name, _)| !is_sound(name)) {
+        problems.push(Problem {
+            path: String::new(),
+            message: format!("{name:?} is set in the environment, but an override is written in A-Z, a-z, 0-9, - and _ alone, like WATCHOVER__DAEMON__LISTEN; unset it"),
+        });
+    }
     let is_list = |name: &str| matches!(key_path(name).split('.').next(), Some("app" | "notify"));
-    for (name, _) in environment.iter().filter(|(name, _)| is_list(name)) {
+    for (name, _) in environment.iter().filter(|(name, _)| is_sound(name) && is_list(name)) {
         problems.push(Problem {
             path: key_path(name),
             message: format!("{name} is set, but lists of tables are out of reach of the environment; write it into the file"),
@@ -239,6 +251,25 @@ mod tests {
         let mut problems = [judge::Problem { path: "witnes".into(), message: "unknown key".into() }];
         name_overrides(&mut problems, &env("WATCHOVER__WITNES__NEED_UP", "2"));
         assert_eq!(problems[0].message, "unknown key ($WATCHOVER__WITNES__NEED_UP sets a key in it)");
+    }
+
+    #[test]
+    fn an_override_whose_name_is_a_path_is_refused_by_its_name() {
+        let env = |name: &str| vec![(name.to_owned(), "29d".to_owned())];
+        let file = "[[app]]\nname = \"shop\"\n";
+        for name in [
+            "WATCHOVER__APP[0]__RPO_OBJECTIVE",
+            "WATCHOVER__APP[99999999]__NAME",
+            "WATCHOVER__NOTIFY[0].NAME",
+            "WATCHOVER__DAEMON.LISTEN",
+            "WATCHOVER__DAEMON__LISTEN ",
+            "WATCHOVER__D\u{e4}MON__LISTEN",
+        ] {
+            let errors = tree(Path::new("x"), file, &env(name)).unwrap_err();
+            assert!(errors.problems.len() == 1 && errors.problems[0].message.contains(&format!("{name:?} is set in")), "{errors}");
+        }
+        assert!(!names_a_place("WATCHOVER__DAEMON.STATE_DIR"));
+        assert!(tree(Path::new("x"), file, &env("WATCHOVER__ACCOUNT__my-net__ROLE_ARN")).is_ok());
     }
 
     #[test]

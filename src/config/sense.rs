@@ -6,6 +6,7 @@ use super::WitnessConfig;
 use super::app::Site;
 use super::check::{Judge, shown};
 use super::judge::Table;
+use super::{aims, ends};
 use crate::domain::model::Mode;
 use crate::domain::plan::{Class, Plan};
 use crate::domain::policy::{AppPolicy, DownWhen, OnRpoExceeded, Required};
@@ -26,6 +27,7 @@ pub(super) fn app(judge: &Judge<'_>, table: &Table, policy: &AppPolicy, primary:
     }
     objectives(judge, table, policy, standby);
     failover(judge, table, policy, standby);
+    aims::app(judge, table, policy, primary, standby);
     if policy.failback.steps.iter().any(|step| step.class == Class::Data)
         && !policy.primary.signals.iter().any(|signal| signal.replica)
         && primary.doubtful == 0
@@ -36,6 +38,7 @@ pub(super) fn app(judge: &Judge<'_>, table: &Table, policy: &AppPolicy, primary:
         );
     }
     for (key, plan) in [("failover", &policy.failover), ("failback", &policy.failback)] {
+        ends::plan(judge, table, key, plan, primary, standby);
         data_and_users_of_every_move(table, key, plan, policy.traffic_is_autonomous);
         let longest = [false, true].map(|graceful| longest_chain(&plan.for_move(graceful))).into_iter().max().unwrap_or_default();
         if longest > policy.move_timeout {
@@ -162,7 +165,8 @@ fn objectives(judge: &Judge<'_>, table: &Table, policy: &AppPolicy, standby: &Si
 fn failover(judge: &Judge<'_>, table: &Table, policy: &AppPolicy, standby: &Site) {
     let steps = &policy.failover.steps;
     if steps.is_empty() {
-        if !table.has("failover") || table.tables("failover").is_empty() {
+        // What is no list at all is named as that.
+        if table.raw("failover").is_none_or(|steps| steps.as_array().is_some_and(Vec::is_empty)) {
             let path = table.at("failover");
             match policy.mode {
                 Mode::Observe => judge.warnings.add(path, "has no steps: this app is watched, and never moved"),

@@ -68,7 +68,9 @@ impl Looks {
         found.fall = small(table, "fall", self.fall, 1000);
         found.rise = small(table, "rise", self.rise, 1000);
         found.window = window(judge, table, self.window, found.interval);
-        if found.timeout > found.interval {
+        // What is inherited is warned of where it stands.
+        let own = !hasty || table.has("timeout") || table.has("interval");
+        if own && found.timeout > found.interval {
             let (timeout, interval) = (shown(found.timeout), shown(found.interval));
             judge.warnings.add(
                 table.at("timeout"),
@@ -164,8 +166,17 @@ fn signal(
     probe: &Looks,
     aws: &AwsConfig,
 ) -> Option<(SignalPolicy, SignalSpec)> {
-    let kind = known_kind(table, "signal", &judge.catalogue.signal_kinds())?;
-    let SignalTraits { aws: paced_by_aws, replica } = judge.catalogue.signal(&kind)?;
+    let kind = known_kind(table, "signal", &judge.catalogue.signal_kinds());
+    let Some((kind, SignalTraits { aws: paced_by_aws, replica })) =
+        kind.and_then(|kind| Some((kind.clone(), judge.catalogue.signal(&kind)?)))
+    else {
+        // The keys that every kind has are judged all the same, so that they are not the next run's problems.
+        probe.overridden(judge, table, true);
+        table.word("required", Required::ALL, Required::as_str, Required::Start);
+        judge.account(table);
+        region(table, "region");
+        return None;
+    };
     let base = if paced_by_aws { Looks::of_aws(aws) } else { *probe };
     let looks = base.overridden(judge, table, !paced_by_aws);
     let required = table.word("required", Required::ALL, Required::as_str, Required::Start);

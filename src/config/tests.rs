@@ -13,6 +13,8 @@ const SIGNALS: &[(&str, bool, &[&str])] = &[
         &["!url", "connect_to", "server_name", "method", "expect", "ca_file", "verify_tls", "follow_redirects", "max_body", "keep_alive"],
     ),
     ("rds-replica", true, &["!db_instance", "stale_after"]),
+    ("dns", false, &["host", "type", "at", "expect"]),
+    ("tcp", false, &["!connect_to"]),
 ];
 const STEPS: &[(&str, Class, bool, &str, &[&str])] = &[
     ("fence-primary", Class::Other, true, "5s", &["!group"]),
@@ -90,6 +92,7 @@ load_balancer = "p.example.com"
 name = "alb"
 kind = "http"
 url = "https://shop.example.com/"
+connect_to = "p.example.com:443"
 [app.standby]
 region = "us-east-1"
 load_balancer = "s.example.com"
@@ -97,6 +100,7 @@ load_balancer = "s.example.com"
 name = "alb"
 kind = "http"
 url = "https://shop.example.com/"
+connect_to = "s.example.com:443"
 [[app.standby.signal]]
 name = "replica"
 kind = "rds-replica"
@@ -238,7 +242,7 @@ fn single_faults_bring_single_problems() {
     only(&[("urls = [\"https://one.example/\"]", "urls = []")], "witness.urls", "our own uplink");
     only(&[("[witness]", "[witness]\nneed_up = 3")], "witness.need_up", "more than can ever be up");
     only(&[("[witness]", "[witness]\nneed_up = 0")], "witness.need_up", "switches the test");
-    only(&[("name = \"replica\"", "name = \"alb\"")], "app.shop.standby.signal.alb.name", "another signal");
+    only(&[("name = \"replica\"", "name = \"alb\"")], "app.shop.standby.signal.alb[1].name", "another signal");
     only(&[("name = \"replica\"", "name = \"Replica 1\"")], "app.shop.standby.signal.Replica 1.name", "a-z, 0-9");
     only(
         &[("kind = \"rds-replica\"", "kind = \"rds-replica\"\nfast_interval = \"1s\"")],
@@ -274,6 +278,120 @@ fn single_faults_bring_single_problems() {
     );
     only(&[("region = \"us-east-1\"", "region = \"Virginia\"")], "app.shop.standby.region", "like \"eu-west-1\"");
     only(&[("[witness]", "[daemon]\nlog = { filter = \"a=b=c\" }\n[witness]")], "daemon.log.filter", "not a filter");
+}
+
+/// Asserts on the one warning that a change must bring, and that it brings no other and no problem.
+fn warned(changes: &[(&str, &str)], path: &str, words: &str) {
+    let said = said(changes);
+    assert!(said.starts_with("[Problem {") && said.matches("Problem {").count() == 1, "{changes:?}: {said}");
+    assert!(said.contains(&format!("path: {path:?}")), "{path} is not in {said}");
+    assert!(said.contains(words), "{words:?} is not in {said}");
+}
+
+const FAILBACK: &str = "[[app.failback]]\nname = \"back\"\nkind = \"route53-records\"\nzone_id = \"Z1\"\nrecords = []\n[[app.failover]]";
+
+#[test]
+fn a_signal_that_is_up_only_once_users_have_moved_is_refused_where_a_move_would_wait_for_it() {
+    let replica = "[[app.standby.signal]]\nname = \"replica\"";
+    let dns =
+        |site: &str, more: &str| format!("[[app.{site}.signal]]\nname = \"dns\"\nkind = \"dns\"\nexpect = \"load-balancer\"\n{more}\n");
+    let standby = |more: &str| dns("standby", more) + replica;
+    for required in ["", "required = \"start\"", "required = \"traffic\""] {
+        only(&[(replica, &standby(required))], "app.shop.standby.signal.dns.required", "write required = \"never\"");
+    }
+    assert_eq!(said(&[(replica, &standby("required = \"never\""))]), "[]");
+    assert_eq!(said(&[(replica, &(standby("").replace("load-balancer", "any")))]), "[]");
+    // The primary is a target only where there is a way back.
+    let primary = dns("primary", "") + "[app.standby]";
+    assert_eq!(said(&[("[app.standby]", &primary)]), "[]");
+    only(&[("[app.standby]", &primary), ("[[app.failover]]", FAILBACK)], "app.shop.primary.signal.dns.required", "only the move brings");
+}
+
+#[test]
+fn a_signal_that_says_nothing_of_its_site_is_named() {
+    let (p, s) = ("connect_to = \"p.example.com:443\"", "connect_to = \"s.example.com:443\"");
+    let standby = "app.shop.standby.signal.alb";
+    for door in ["", "connect_to = \"Shop.example.com.:8443\""] {
+        let key = if door.is_empty() { "url" } else { "connect_to" };
+        only(&[(s, door)], &format!("{standby}.{key}"), "leads to the front door");
+        warned(&[(p, door)], &format!("app.shop.primary.signal.alb.{key}"), "leads to the front door");
+        assert_eq!(said(&[(s, &format!("{door}\nrequired = \"never\""))]), "[]");
+    }
+    let tcp = "[[app.standby.signal]]\nname = \"port\"\nkind = \"tcp\"\nconnect_to = \"shop.example.com:443\"\n[[app.failover]]";
+    only(&[("[[app.failover]]", tcp)], "app.shop.standby.signal.port.connect_to", "leads to the front door");
+    only(&[(s, p)], &format!("{standby}.connect_to"), "the load_balancer of the other site");
+    only(&[(p, s)], "app.shop.primary.signal.alb.connect_to", "the load_balancer of the other site");
+    let never = format!("{p}\nrequired = \"never\"");
+    only(&[(s, &never)], &format!("{standby}.connect_to"), "the load_balancer of the other site");
+    let marked =
+        |host: &str| (format!("load_balancer = \"{host}.example.com\""), format!("marker = {{ header = \"x\", value = \"{host}\" }}"));
+    let (one, two) = (marked("p"), marked("s"));
+    let marked = [(one.0.as_str(), one.1.as_str()), (two.0.as_str(), two.1.as_str()), (s, p)];
+    only(&marked, &format!("{standby}.connect_to"), "the very look of a signal of the other site");
+    // A place that both sites are asked of, in different words, may know the one from the other.
+    let asked = format!("{p}\nexpect = {{ body_contains = \"us-east-1 ok\" }}");
+    assert_eq!(said(&[marked[0], marked[1], (s, &asked)]), "[]");
+    // One machine of many ports is a rehearsal.
+    let here = "connect_to = \"127.0.0.1:9\"";
+    assert_eq!(said(&[(p, here), (s, here)]), "[]");
+}
+
+#[test]
+fn a_front_door_that_is_a_site_is_refused() {
+    let door = ("url = \"https://shop.example.com/\"\n[app.primary]", "url = \"https://P.example.com/\"\n[app.primary]");
+    only(&[door], "app.shop.front_door.url", "a site's own load_balancer");
+}
+
+#[test]
+fn witnesses_are_neutral_places() {
+    let with = |url: &'static str| ("https://one.example/", url);
+    for url in
+        ["http://localhost/", "http://127.0.0.1:80/", "http://169.254.169.254/", "http://[::1]/", "http://0.0.0.0/", "http://[fe80::1]/"]
+    {
+        only(&[with(url)], "witness.urls", "answered by this machine or its own link");
+        let here = ("connect_to = \"p.example.com:443\"", "connect_to = \"127.0.0.1:9\"");
+        assert_eq!(said(&[with(url), here]), "[]", "a rehearsal on one machine");
+    }
+    warned(&[with("https://p.example.com/x")], "witness.urls", "is the load_balancer of app.shop.primary");
+    warned(&[with("https://shop.example.com/")], "witness.urls", "is the front door of app.shop");
+    assert_eq!(said(&[with("http://10.0.0.1/")]), "[]");
+}
+
+#[test]
+fn steps_that_work_on_the_wrong_side_are_named() {
+    let promote = |more: &str| format!("kind = \"rds-promote-replica\"\n{more}");
+    let kind = "kind = \"rds-promote-replica\"";
+    only(&[(kind, &promote("region = \"ap-south-1\""))], "app.shop.failover.promote.region", "the move goes to, \"us-east-1\"");
+    let more = |kind: &str, region: &str| {
+        let own = if kind == "fence-primary" { "on_failure = \"continue\"" } else { "desired = 2" };
+        format!("[[app.failover]]\nname = \"it\"\nkind = \"{kind}\"\ngroup = \"g\"\n{own}\nregion = \"{region}\"\n[[app.failover]]")
+    };
+    let at = "app.shop.failover.it.region";
+    only(&[("[[app.failover]]", &more("fence-primary", "us-east-1"))], at, "the move leaves, \"ap-south-1\"");
+    only(&[("[[app.failover]]", &more("autoscaling-capacity", "ap-south-1"))], at, "is the wrong side");
+    for kind in ["fence-primary", "autoscaling-capacity"] {
+        warned(&[("[[app.failover]]", &more(kind, "eu-west-1"))], at, "is neither site's region");
+    }
+    assert_eq!(said(&[("[[app.failover]]", &more("fence-primary", "ap-south-1"))]), "[]");
+}
+
+#[test]
+fn the_loss_is_judged_by_the_database_that_is_promoted() {
+    let at = "app.shop.failover.promote.db_instance";
+    let kind = "kind = \"rds-promote-replica\"\ndb_instance = \"shop-replica\"";
+    only(&[(kind, "kind = \"rds-promote-replica\"\ndb_instance = \"other\"")], at, "those there read shop-replica");
+    let signal = "kind = \"rds-replica\"";
+    only(&[(signal, "kind = \"rds-replica\"\nregion = \"eu-west-1\"")], at, "with the same region and account");
+    let net = ("[witness]", "[account.net]\nrole_arn = \"arn:aws:iam::123456789012:role/w\"\n[witness]");
+    only(&[net, (signal, "kind = \"rds-replica\"\naccount = \"net\"")], at, "with the same region and account");
+    only(&[(signal, "kind = \"rds-replica\"\naccount = \"net\"")], "app.shop.standby.signal.replica.account", "write [account.net]");
+    assert_eq!(said(&[(kind, "kind = \"rds-promote-replica\"\ndb_instance = \"Shop-Replica\"")]), "[]", "RDS keeps them in lower case");
+}
+
+#[test]
+fn users_that_are_sent_on_without_their_data_are_warned_of() {
+    let kind = ("kind = \"rds-promote-replica\"", "kind = \"rds-promote-replica\"\non_failure = \"continue\"");
+    warned(&[kind], "app.shop.failover.promote.on_failure", "although their data did not come");
 }
 
 #[test]
@@ -370,8 +488,8 @@ fn missing_parts_are_named_once_each() {
 fn doubled_apps_and_steps_are_named() {
     let (_, app) = SMALL.split_once("[[app]]").unwrap();
     let errors = judged(&format!("{SMALL}\n[[app]]{app}")).unwrap_err().to_string();
-    assert!(errors.contains("app.shop.name: another app has this name"), "{errors}");
-    only(&[("name = \"traffic\"", "name = \"promote\"")], "app.shop.failover.promote.name", "another step of this plan");
+    assert!(errors.contains("app.shop[1].name: another app has this name"), "{errors}");
+    only(&[("name = \"traffic\"", "name = \"promote\"")], "app.shop.failover.promote[1].name", "another step of this plan");
 }
 
 #[test]
@@ -400,6 +518,40 @@ fn overrides_take_part_and_are_named_where_they_are_wrong() {
     assert_eq!(with("WATCHOVER__WITNESS__URLS", "https://a.example, https://b.example").unwrap().witness.urls.len(), 2);
     let errors = with("WATCHOVER__DAEMON__LISTEN", "nowhere").unwrap_err().to_string();
     assert!(errors.contains("(set by $WATCHOVER__DAEMON__LISTEN)"), "{errors}");
+}
+
+#[test]
+fn one_mistake_is_one_problem_and_hides_no_other() {
+    let said =
+        said(&[("kind = \"http\"", "kind = \"htpp\"\nfall = 0\nrequired = \"neve\"\ntimeout = 3\naccount = \"net\"\nregion = \"x\"")]);
+    for part in ["kind", "fall", "required", "timeout", "account", "region"] {
+        assert!(said.contains(&format!("app.shop.primary.signal.alb.{part}: ")), "{part} is not in {said}");
+    }
+    let (head, _) = SMALL.split_once("[[app.failover]]").unwrap();
+    let errors = judged(&format!("{head}[app.failover]\nname = \"promote\"\n")).unwrap_err();
+    assert!(errors.problems.len() == 1 && errors.to_string().contains("a table is not a list of tables"), "{errors}");
+    only(&[("[witness]", "[daemon]\ndead_man = \"https://hc.example.net/\"\n[witness]")], "daemon.dead_man", "a text is not a table");
+    only(&[("zone_id = \"Z1\"", "zone_id = \"Z1\"\nafter = [\"promot\"]")], "app.shop.failover.traffic.after", "`after` names \"promot\"");
+    warned(&[("name = \"shop\"", "name = \"shop\"\nprobe = { timeout = \"2s\" }")], "app.shop.probe.timeout", "delays the next one");
+    let own = ("kind = \"http\"", "kind = \"http\"\ntimeout = \"2s\"");
+    warned(&[own], "app.shop.primary.signal.alb.timeout", "delays the next one");
+}
+
+#[test]
+fn a_filter_that_would_silence_the_log_is_refused() {
+    let filter = |text: &str| format!("[daemon]\nlog = {{ filter = \"{text}\" }}\n[witness]");
+    only(&[("[witness]", &filter("inof"))], "daemon.log.filter", "did you mean \"info\"?");
+    only(&[("[witness]", &filter("watchover=debug, hyper"))], "daemon.log.filter", "\"hyper\" is not a level");
+    for text in ["INFO", "off", "3", "watchover=debug,info", "watchover", "watchover::runtime,warn", "hyper=debug,[span]=trace", "info,"] {
+        assert_eq!(said(&[("[witness]", &filter(text))]), "[]", "{text}");
+    }
+}
+
+#[test]
+fn a_name_with_a_control_character_is_refused() {
+    only(&[("name = \"shop\"", "name = \"shop\"\ngroup = \"sh\\top\"")], "app.shop.group", "has a control character");
+    only(&[("[witness]", "[daemon]\nstate_dir = \"/var/lib\\n\"\n[witness]")], "daemon.state_dir", "has a control character");
+    only(&[("https://one.example/", "https://one.ex\\nample/")], "witness.urls", "has a control character");
 }
 
 #[test]

@@ -96,7 +96,7 @@ impl Expect {
                 None => table.fault("status", "is not a set of status codes; write \"200\", \"200-399\" or \"200,204,300-399\""),
             }
         }
-        expect.body_contains = table.string("body_contains").filter(|text| {
+        expect.body_contains = table.prose("body_contains").filter(|text| {
             if text.is_empty() {
                 table.fault("body_contains", "is empty, which every body contains; give a piece of text or leave the key out");
             }

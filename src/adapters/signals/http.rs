@@ -129,6 +129,9 @@ fn judge(table: &Table, _place: &SignalPlace) -> Option<Value> {
     if max_body > 16 << 20 {
         table.fault("max_body", "is more than 16MiB; a health check's answer is small, and every look would load it");
     }
+    if expect.body_contains.as_ref().is_some_and(|text| text.len() as u64 > max_body) {
+        table.fault("max_body", "is shorter than expect.body_contains, which could never be found; raise it");
+    }
     let keep_alive = table.boolean("keep_alive", false);
     if table.problems().len() > before {
         return None;
@@ -233,6 +236,8 @@ mod tests {
             let (_, said) = judged(serde_json::json!({"url": "http://h/", "connect_to": connect_to}));
             assert!(said.iter().any(|line| line.contains(part)), "{connect_to}: {said:?}");
         }
+        let (_, said) = judged(serde_json::json!({"url": "http://h/", "max_body": 3, "expect": {"body_contains": "well"}}));
+        assert!(said.len() == 1 && said[0].contains("max_body: is shorter than expect.body_contains"), "{said:?}");
         let (_, said) = judged(serde_json::json!({"url": "https://me:s3cr3t@h/"}));
         assert!(said.len() == 1 && !said[0].contains("s3cr3t"), "{said:?}");
         assert!(judged(serde_json::json!({})).1[0].contains("url: is missing"));

@@ -60,6 +60,9 @@ fn judge(table: &Table, _place: &Place) -> Option<Value> {
     if !table.has("desired") {
         table.fault("desired", "is missing; give the number of instances that carries all users");
     }
+    if desired > u64::from(i32::MAX.unsigned_abs()) {
+        table.fault("desired", format!("{desired} is more than a group can have"));
+    }
     let desired = i32::try_from(desired).ok().filter(|number| *number > 0);
     let min_success = match table.string("min_success") {
         None => Some(0.75),

@@ -112,6 +112,15 @@ fn judge(table: &Table, _: &Place) -> Option<Value> {
     }
     let interval = short(table, "interval", Duration::from_secs(1));
     let timeout = short(table, "timeout", Duration::from_secs(2));
+    let (row, deadline) = (interval.saturating_mul(u32::try_from(times.saturating_sub(1)).unwrap_or(u32::MAX)), KIND.deadline(table));
+    if table.problems().len() == before && row >= deadline {
+        table.fault(
+            "times",
+            format!(
+                "{times} answers at that interval take {row:?}, and the step's deadline is {deadline:?}; raise it, or lower one of them"
+            ),
+        );
+    }
     let class = table.word("class", &[Class::Other, Class::Capacity], Class::as_str, Class::Other);
     if table.problems().len() > before {
         return None;

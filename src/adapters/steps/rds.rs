@@ -85,6 +85,14 @@ struct Keys {
 fn judge(table: &Table, _place: &Place) -> Option<Value> {
     let db_instance = table.need_string("db_instance", "the replica's identifier, e.g. \"shop-replica\"");
     let drain = table.duration("drain", Duration::from_secs(20));
+    let deadline = KIND.deadline(table);
+    if drain >= deadline {
+        table.fault(
+            "drain",
+            format!("is as long as the step's deadline of {deadline:?}, which would end before the promotion is asked for"),
+        );
+        return None;
+    }
     let days = table.whole("backup_retention", 0, 7);
     let multi_az = table.boolean("multi_az", true);
     let backup_retention = i32::try_from(days).ok().filter(|days| *days <= 35);

@@ -62,7 +62,7 @@ fn judge(table: &Table, _: &Place) -> Option<Value> {
     if let Some(Err(wrong)) = topic_arn.as_deref().map(sns_topic::region) {
         table.fault("topic_arn", wrong);
     }
-    let message = table.string("message");
+    let message = table.prose("message");
     if message.as_ref().is_some_and(|text| text.trim().is_empty()) {
         table.fault("message", "is empty, which SNS does not take; leave it out for what is known of the move");
     }

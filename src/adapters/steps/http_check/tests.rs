@@ -82,12 +82,15 @@ fn wrong_keys_are_named() {
         (json!({"url": "https://h/", "times": 0}), "s.times"),
         (json!({"url": "https://h/", "times": 101}), "at most 100"),
         (json!({"url": "https://h/", "interval": "10m"}), "between \"50ms\" and \"1m\""),
+        (json!({"url": "https://h/", "times": 11, "interval": "30s"}), "s.times: 11 answers at that interval take 300s"),
+        (json!({"url": "https://h/", "deadline": "2s"}), "deadline is 2s"),
         (json!({"url": "https://h/", "class": "data"}), "s.class"),
         (json!({"url": "https://h/", "connect_to": "h"}), "s.connect_to"),
     ] {
         let said = judged(keys).unwrap_err();
         assert!(said.len() == 1 && said[0].contains(part) && !said[0].contains("a8d7"), "{part}: {said:?}");
     }
+    assert!(judged(json!({"url": "https://h/", "times": 11, "interval": "30s", "deadline": "6m"})).is_ok());
     let keys = judged(json!({"url": "https://h/ready?deep=true", "class": "capacity"})).unwrap();
     let traits = StepTraits {
         class: Class::Other,

@@ -1,6 +1,10 @@
 //! The keys of `route53-records`, judged.
 
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use super::*;
+use crate::adapters::route53_owner::canonical;
 
 const TYPES: &[&str] = &["A", "AAAA", "CNAME", "TXT", "MX", "SRV", "CAA", "HTTPS", "SVCB", "NAPTR", "PTR", "SPF", "DS", "TLSA", "SSHFP"];
 
@@ -62,8 +66,47 @@ pub(super) fn judge(table: &Table, _place: &Place) -> Option<Value> {
         }
         records.push(wish);
     }
+    if table.problems().len() == before {
+        judge_sets(table, &records);
+    }
     let zone_id = zone_id?.trim_start_matches("/hostedzone/").to_owned();
     (table.problems().len() == before).then(|| json!(Keys { zone_id, records }))
+}
+
+/// What Route 53 would refuse of the records of one name and type, or answer otherwise than meant.
+fn judge_sets(table: &Table, records: &[Wish]) {
+    let set = |wish: &Wish| (canonical(&wish.pick.name), wish.pick.kind.clone());
+    let sets: BTreeSet<_> = records.iter().map(set).collect();
+    for (name, kind) in sets {
+        let of: Vec<&Wish> = records.iter().filter(|wish| set(wish) == (name.clone(), kind.clone())).collect();
+        for role in ["PRIMARY", "SECONDARY"] {
+            if of.iter().filter(|wish| wish.failover.as_deref() == Some(role)).count() > 1 {
+                table.fault("records", format!("two records of {name} {kind} are to be {role}; Route 53 takes one of each"));
+            }
+        }
+        if of.len() > 1 && of.iter().all(|wish| wish.weight == Some(0)) {
+            table.fault(
+                "records",
+                format!("every record of {name} {kind} gets weight 0, and then Route 53 answers with all of them alike; give the one that users shall reach more"),
+            );
+        }
+    }
+}
+
+/// Values that are none of that type.
+fn judge_values(table: &Table, kind: &str, values: &[String]) {
+    let is_value = |text: &String| match kind {
+        "A" => text.parse::<Ipv4Addr>().is_ok(),
+        "AAAA" => text.parse::<Ipv6Addr>().is_ok(),
+        _ => true,
+    };
+    let (form, other) = if kind == "A" { ("IPv4", "\"192.0.2.10\"") } else { ("IPv6", "\"2001:db8::10\"") };
+    for text in values.iter().filter(|text| !is_value(text)) {
+        table.fault("values", format!("{text:?} is not an {form} address, as type {kind:?} needs; write it like {other}"));
+    }
+    if kind == "CNAME" && values.len() > 1 {
+        table.fault("values", format!("has {} names, but a CNAME has one", values.len()));
+    }
 }
 
 fn judge_record(table: &Table) -> Option<Wish> {
@@ -92,6 +135,7 @@ fn judge_record(table: &Table) -> Option<Wish> {
     if wish.values.as_ref().is_some_and(Vec::is_empty) {
         table.fault("values", "is empty; a record has at least one value");
     }
+    judge_values(table, &wish.pick.kind, wish.values.as_deref().unwrap_or_default());
     if wish.alias.is_some() && (wish.values.is_some() || wish.ttl.is_some()) {
         table.fault("alias", "an alias has neither `values` nor `ttl`; name one or the others");
     }

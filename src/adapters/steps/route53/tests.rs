@@ -309,3 +309,52 @@ async fn the_script_reads_records_back_in_a_zone_of_many_pages() {
     let query = r#"ResourceRecordSets[?Name==`"\\052.example.com."` && Type==`"TXT"` && SetIdentifier==`"it's a \`b\\"`] | [0].Weight"#;
     assert_eq!(ran.log.lines().skip(10).collect::<Vec<_>>(), ["it's a `b\\", "--query", query, "--output", "text"]);
 }
+
+#[test]
+fn records_that_route53_would_refuse_are_named() {
+    let said = |records: &[Value]| {
+        let problems = crate::config::judge::Problems::default();
+        let Value::Object(map) = json!({ "zone_id": "Z1", "records": records }) else { unreachable!() };
+        let place = Place {
+            app: "shop".into(),
+            direction: crate::domain::model::Direction::ToStandby,
+            source_region: "a".into(),
+            target_region: "b".into(),
+        };
+        judge(&Table::new("s", map, &problems), &place);
+        problems.take().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let one = |kind: &str, more: Value| {
+        let mut record = json!({ "name": "shop.example.com", "type": kind });
+        record.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        record
+    };
+    let of = |id: &str, more: Value| {
+        let mut record = one("A", more);
+        record["set_identifier"] = json!(id);
+        record
+    };
+    for (records, part) in [
+        (vec![one("A", json!({"values": ["192.0.2.1", "shop.example.com"]}))], "\"shop.example.com\" is not an IPv4 address"),
+        (vec![one("A", json!({"values": ["2001:db8::1"]}))], "is not an IPv4 address"),
+        (vec![one("AAAA", json!({"values": ["192.0.2.1"]}))], "is not an IPv6 address"),
+        (vec![one("CNAME", json!({"values": ["a.example.com", "b.example.com"]}))], "a CNAME has one"),
+        (vec![of("a", json!({"failover": "PRIMARY"})), of("b", json!({"failover": "PRIMARY"}))], "are to be PRIMARY"),
+        (vec![of("a", json!({"failover": "SECONDARY"})), of("b", json!({"failover": "SECONDARY"}))], "are to be SECONDARY"),
+        (vec![of("a", json!({"weight": 0})), of("b", json!({"weight": 0}))], "every record of shop.example.com A gets weight 0"),
+        (vec![of("a", json!({"weight": 1, "failover": "PRIMARY"}))], "weighted or failover, not both"),
+    ] {
+        let said = said(&records);
+        assert!(said.len() == 1 && said[0].contains(part), "{part}: {said:?}");
+    }
+    for records in [
+        vec![one("A", json!({"values": ["192.0.2.1"]})), one("AAAA", json!({"values": ["2001:db8::1"]}))],
+        vec![of("a", json!({"failover": "PRIMARY"})), of("b", json!({"failover": "SECONDARY"}))],
+        // The other record keeps the weight that it has.
+        vec![of("a", json!({"weight": 0}))],
+        vec![of("a", json!({"weight": 0})), of("b", json!({"weight": 100}))],
+        vec![of("a", json!({"weight": 0})), of("b", json!({"health_check_id": "x"}))],
+    ] {
+        assert!(said(&records).is_empty(), "{records:?}: {:?}", said(&records));
+    }
+}
