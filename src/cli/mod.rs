@@ -5,6 +5,7 @@ mod check;
 mod choose;
 pub mod client;
 pub mod exit;
+mod follow;
 pub mod inspect;
 pub mod journal;
 pub mod operate;
