@@ -759,12 +759,13 @@ fn interrupted(signal: Signal) {
     let open = only_incident(&world.config);
     assert!(open["outcome"].is_null() && open["closed"].is_null(), "{open:#}");
 
+    let said = || std::fs::read_to_string(&log).unwrap();
+    until("whoever follows is told", || said().contains("the daemon does not answer").then_some(()));
     let daemon = Daemon::start(&world.config);
     moved(&daemon);
     let (status, _) = follower.end();
-    let said = std::fs::read_to_string(&log).unwrap();
-    assert_eq!(status.code(), Some(0), "{said}");
-    assert!(said.contains("the daemon does not answer") && said.contains("closed"), "{said}");
+    assert_eq!(status.code(), Some(0), "{}", said());
+    assert!(said().contains("closed"), "{}", said());
     let labels = [("direction", "to-standby"), ("trigger", "operator"), ("outcome", "moved")];
     until("it is counted after all", || (daemon.metrics().value("watchover_incidents_total", &labels) == 1.0).then_some(()));
     assert_eq!(world.count("promotion-accepted"), 1);
