@@ -166,6 +166,27 @@ fn a10_a_command_opens_the_gates_that_stand_for_a_persons_word() {
     assert_eq!(of_pause(over), "not paused any more");
 }
 
+/// A planned move loses nothing, because the step that moves the data waits for the last of it; a program may not.
+#[test]
+fn a31_a_planned_move_opens_the_data_loss_gate_unless_a_program_moves_the_data() {
+    let gate = |graceful: bool, class: Class| {
+        let mut policy = AppPolicy { rpo_objective: Duration::from_secs(60), ..sim::policy() };
+        policy.failover.steps.iter_mut().filter(|step| step.class == class).for_each(|step| step.kind = "command".into());
+        let mut ledger = Ledger { active: Some(SiteName::Primary), ..Ledger::default() };
+        let (trigger, direction) = (Trigger::Operator, Direction::ToStandby);
+        ledger.apply(&row(5, Entry::Opened { trigger, direction, first_failed: None, words: String::new() })).unwrap();
+        let wish = Wish { by: by("drill"), accept_loss: None, shown: None, force: false, graceful };
+        ledger.apply(&row(5, Entry::Commanded { wish, first_failed: None })).unwrap();
+        let (policy, ledger, around, lags, unseen) = (&policy, &ledger, &Around::default(), &Lags::new(), unseen(&policy));
+        let signals = unseen.each_ref().map(Vec::as_slice);
+        let view = View { policy, ledger, signals, lags, front: &Front::default(), preflight: None, around, now: at(5), telling: true };
+        view.gates(direction, Point::Start).1.into_iter().find(|gate| gate.name == "data-loss").unwrap().state
+    };
+    assert_eq!(gate(true, Class::Other), GateState::Open, "a program that moves no data says nothing of it");
+    assert_eq!(gate(true, Class::Data), GateState::Asks);
+    assert_eq!(gate(false, Class::Other), GateState::Asks);
+}
+
 /// Our own failover has moved the data, and the way back does not: nobody can say what is lost with it, and nothing but a
 /// person's word that names it opens the gate.
 #[test]

@@ -493,6 +493,30 @@ mod tests {
     }
 
     #[test]
+    fn behind_an_outage_single_bad_looks_are_weighed_by_themselves() {
+        let mut signal = SignalHealth::default();
+        let (_, now) = feed(&mut signal, 0, &format!("{}.....", "x".repeat(40)));
+        let (health, now) = feed(&mut signal, now, &"xx.".repeat(6));
+        assert_eq!((health, signal.trip), (Health::Up, None), "eighteen looks are too few, whatever was before");
+        feed(&mut signal, now, "xx.");
+        assert_eq!((signal.trip, signal.first_failed()), (Some(Trip::Rate), Some(at(45_000))), "and the outage before is another");
+    }
+
+    #[test]
+    fn it_was_well_if_it_was_up_and_has_not_failed_often_enough_or_was_good_when_it_was_last_seen() {
+        for (looks, well) in [("...", true), ("..xx", true), ("..xxx", false), ("xxx..", false), ("x.", true), ("x.x", false), ("?", false)]
+        {
+            let mut signal = SignalHealth::default();
+            feed(&mut signal, 0, looks);
+            assert_eq!(signal.was_well(), well, "{looks}");
+        }
+        let mut signal = SignalHealth::default();
+        feed(&mut signal, 0, "..xxx");
+        signal.forget();
+        assert!(signal.was_well(), "what was counted is forgotten, and when it was last good is not");
+    }
+
+    #[test]
     fn a_look_that_was_overtaken_counts_for_nothing_and_one_sent_as_late_does() {
         let mut signal = SignalHealth::default();
         let (_, now) = feed(&mut signal, 0, "..xx");
