@@ -177,10 +177,8 @@ fn a31_a_planned_move_opens_the_data_loss_gate_unless_a_program_moves_the_data()
         ledger.apply(&row(5, Entry::Opened { trigger, direction, first_failed: None, words: String::new() })).unwrap();
         let wish = Wish { by: by("drill"), accept_loss: None, shown: None, force: false, graceful };
         ledger.apply(&row(5, Entry::Commanded { wish, first_failed: None })).unwrap();
-        let (policy, ledger, around, lags, unseen) = (&policy, &ledger, &Around::default(), &Lags::new(), unseen(&policy));
-        let signals = unseen.each_ref().map(Vec::as_slice);
-        let view = View { policy, ledger, signals, lags, front: &Front::default(), preflight: None, around, now: at(5), telling: true };
-        view.gates(direction, Point::Start).1.into_iter().find(|gate| gate.name == "data-loss").unwrap().state
+        let (app, around) = (App::new(policy.into(), ledger, 1), Around::default());
+        app.view(&around, at(5)).gates(direction, Point::Start).1.into_iter().find(|gate| gate.name == "data-loss").unwrap().state
     };
     assert_eq!(gate(true, Class::Other), GateState::Open, "a program that moves no data says nothing of it");
     assert_eq!(gate(true, Class::Data), GateState::Asks);

@@ -84,6 +84,21 @@ impl<A: ?Sized> StepKind<A> {
     }
 }
 
+#[cfg(test)]
+impl<A: ?Sized> StepKind<A> {
+    /// What its judge makes of these keys, in a failover of `shop`, and every problem.
+    pub fn judged(&self, keys: Value) -> (Option<Value>, Vec<String>) {
+        let problems = crate::config::judge::Problems::default();
+        let Value::Object(map) = keys else { unreachable!("keys are a table") };
+        let table = Table::new("s", map, &problems);
+        let direction = crate::domain::model::Direction::ToStandby;
+        let place = Place { app: "shop".into(), direction, source_region: "ap-south-1".into(), target_region: "us-east-1".into() };
+        let found = (self.judge)(&table, &place);
+        table.finish();
+        (found, problems.take().iter().map(ToString::to_string).collect())
+    }
+}
+
 /// Builds a receiver of messages from what was judged. The error is in words, and never carries a secret.
 pub type BuildNotifier<A> = fn(&NotifyConfig, &A) -> Result<Arc<dyn Notifier>, String>;
 

@@ -71,7 +71,7 @@ impl Aim {
 
 /// Checks the signals of both sites, and the front door, against each other.
 pub(super) fn app(judge: &Judge<'_>, table: &Table, policy: &AppPolicy, primary: &Site, standby: &Site) {
-    let door = table.raw("front_door").and_then(|door| Aim::of_url(door.get("url")?.as_str()?));
+    let door = door(table);
     let balancer = |site: &Site| site.config.load_balancer.as_deref().map(|name| Aim::new(name, None));
     let balancers = [balancer(primary), balancer(standby)];
     // Named where it stands; what follows from it is not.
@@ -87,7 +87,7 @@ pub(super) fn app(judge: &Judge<'_>, table: &Table, policy: &AppPolicy, primary:
     for (site, other, others, plan, is_standby) in
         [(primary, standby, &balancers[1], home, false), (standby, primary, &balancers[0], away, true)]
     {
-        let own = site.config.load_balancer.as_deref().map(|name| Aim::new(name, None));
+        let own = balancer(site);
         for (signal, raw) in signals(site) {
             let required = raw.get("required").and_then(Value::as_str).unwrap_or(Required::Start.as_str());
             leads_to_itself(&signal, &raw, required, plan);
@@ -109,6 +109,11 @@ pub(super) fn app(judge: &Judge<'_>, table: &Table, policy: &AppPolicy, primary:
             }
         }
     }
+}
+
+/// The front door of an app.
+fn door(app: &Table) -> Option<Aim> {
+    app.raw("front_door").and_then(|door| Aim::of_url(door.get("url")?.as_str()?))
 }
 
 /// The signals of a site with their raw tables.
@@ -180,7 +185,6 @@ fn places(app: &Table) -> Vec<(Aim, String)> {
             found.extend(Aim::of_signal(signal).map(|(aim, _)| (aim, format!("where a signal of {} looks", app.at(site)))));
         }
     }
-    let door = app.raw("front_door").and_then(|door| Aim::of_url(door.get("url")?.as_str()?));
-    found.extend(door.map(|aim| (aim, format!("the front door of {}", app.path()))));
+    found.extend(door(app).map(|aim| (aim, format!("the front door of {}", app.path()))));
     found
 }

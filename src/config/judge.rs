@@ -79,11 +79,16 @@ impl Table {
     /// A string; a number or boolean from the environment arrives as one, so these are taken too.
     pub fn string(&self, key: &str) -> Option<String> {
         let text = self.prose(key)?;
-        if self.one_line && text.contains(char::is_control) {
+        (!self.one_line || self.is_one_line(key, &text)).then_some(text)
+    }
+
+    /// True of a text without control characters; those of another are named.
+    fn is_one_line(&self, key: &str, text: &str) -> bool {
+        let hidden = text.contains(char::is_control);
+        if hidden {
             self.fault(key, "has a control character, such as a line's end or a tab; write it without");
-            return None;
         }
-        Some(text)
+        !hidden
     }
 
     /// A string that may have lines.
@@ -229,8 +234,7 @@ impl Table {
     pub fn judge_url(&self, key: &str, text: &str, schemes: &[&str]) -> Option<url::Url> {
         let form = format!("an absolute URL such as {}://shop.example.com/healthz", schemes.last().copied().unwrap_or("https"));
         // The parser drops some of them without a word.
-        if text.contains(char::is_control) {
-            self.fault(key, "has a control character, such as a line's end or a tab; write it without");
+        if !self.is_one_line(key, text) {
             return None;
         }
         let parsed = url::Url::parse(text);

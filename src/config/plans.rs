@@ -37,11 +37,7 @@ pub(super) fn plan(judge: &Judge<'_>, app: &Table, key: &str, place: &Place) -> 
     let plan = Plan { direction: place.direction, steps };
     // A doubled name makes the order ambiguous; it is named already, and the order is judged once it is gone.
     if names.len() == plan.steps.len() {
-        let unsettled = unsettled(&plan);
-        let mut ordered = plan.clone();
-        let traffic = ordered.steps.iter_mut().filter(|step| step.class == Class::Traffic && unsettled.contains(&step.name));
-        traffic.for_each(|step| step.class = Class::Other);
-        for (step, what) in ordered.order_faults() {
+        for (step, what) in plan.order_faults() {
             match tables.iter().zip(&plan.steps).find(|(_, planned)| planned.name == step) {
                 Some((table, _)) => table.fault("after", what),
                 None => app.fault(key, what),
@@ -49,20 +45,6 @@ pub(super) fn plan(judge: &Judge<'_>, app: &Table, key: &str, place: &Place) -> 
         }
     }
     plan
-}
-
-/// The steps that wait for a name that is none, directly or not: what comes before them nobody can say until it is mended.
-fn unsettled(plan: &Plan) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    loop {
-        let waits = |step: &&PlannedStep| step.after.iter().any(|name| plan.step(name).is_none() || found.contains(name));
-        let more: Vec<String> =
-            plan.steps.iter().filter(waits).map(|step| step.name.clone()).filter(|name| !found.contains(name)).collect();
-        if more.is_empty() {
-            return found;
-        }
-        found.extend(more);
-    }
 }
 
 /// Lets every step that would start at once wait for those that come first. One of these that waits for another step

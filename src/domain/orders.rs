@@ -56,8 +56,10 @@ impl App {
             Order::Approve { incident, by, accept_loss } => self.order_approval(&incident, by, accept_loss, around, now),
             Order::Decline { incident, by } => {
                 let open = self.open_incident(&incident, &[State::AwaitingApproval, State::Held, State::Confirmed, State::Moving])?;
-                let no = || Decision::entry(Entry::Declined { by: by.clone(), unanswered: Vec::new() });
-                if self.ledger.state == State::Moving { refuse_steps(open, &by) } else { Ok(no()) }
+                if self.ledger.state == State::Moving {
+                    return refuse_steps(open, &by);
+                }
+                Ok(Decision::entry(Entry::Declined { by, unanswered: Vec::new() }))
             }
             Order::Retry { incident, by } => {
                 let open = self.open_incident(&incident, &[State::Stuck])?;

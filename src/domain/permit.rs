@@ -99,13 +99,11 @@ pub(super) fn permit(
     let binding: Vec<Gate> = gates.into_iter().filter(binds).collect();
     let passed = at_work(incident, app.ledger.since.max(around.awake), now).min(app.policy.move_timeout);
     let binding = binding.into_iter().map(|gate| tolerate(incident, &exposure, gate, passed)).collect::<Vec<Gate>>();
+    let again = || Decision::default().and(Effect::LookNow).doing(name, Work::Permit { asked: now, found: found.clone() });
     match gates::ruling(binding.iter().map(|gate| gate.state)) {
         Ruling::Go if is_paused(app, incident) => None,
         // Up by count, and its last look failed: before it is left to that alone it is looked at once more.
-        Ruling::Go if !committed && required.iter().any(|at| is_failing(target, signals, *at)) => {
-            let again = || Decision::default().and(Effect::LookNow).doing(name, Work::Permit { asked: now, found: found.clone() });
-            (now.since(asked) > AGAIN).then(again)
-        }
+        Ruling::Go if !committed && required.iter().any(|at| is_failing(target, signals, *at)) => (now.since(asked) > AGAIN).then(again),
         Ruling::Go => {
             let permitted = Entry::StepPermitted { step: name.clone(), gates: binding };
             let mut decision = intend(step, run, found, now);
@@ -124,12 +122,11 @@ pub(super) fn permit(
             if now.since(asked) <= AGAIN {
                 return None;
             }
-            let again = Decision::default().and(Effect::LookNow).doing(name, Work::Permit { asked: now, found: found.clone() });
             // Its figures change with every look: one row says it.
             Some(if run.trouble.as_deref().is_some_and(|trouble| trouble.starts_with("held before")) {
-                again
+                again()
             } else {
-                again.then(Entry::StepTrouble { step: name.clone(), code: "gate".into(), words })
+                again().then(Entry::StepTrouble { step: name.clone(), code: "gate".into(), words })
             })
         }
     }

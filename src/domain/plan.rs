@@ -190,9 +190,13 @@ impl Plan {
         if let Some(first) = circle.first() {
             faults.push((first.clone(), format!("`after` runs in a circle: {}", circle.join(" -> "))));
         }
-        // Of a step within a circle nobody can say what it comes after.
+        // Of a step within a circle, or behind a name that is none, nobody can say what it comes after.
+        let is_unsettled = |name: &str| self.step(name).is_some_and(|step| step.after.iter().any(|name| self.step(name).is_none()));
         for traffic in self.steps.iter().filter(|step| step.class == Class::Traffic && !circle.contains(&step.name)) {
             let before = self.all_before(&traffic.name);
+            if is_unsettled(&traffic.name) || before.iter().any(|name| is_unsettled(name)) {
+                continue;
+            }
             for data in self.steps.iter().filter(|step| step.class == Class::Data) {
                 let together = match (data.only, traffic.only) {
                     (Some(a), Some(b)) => a == b,
@@ -349,6 +353,19 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].0, "traffic");
         assert!(found[0].1.contains("before the data") && found[0].1.contains("\"promote\""));
+    }
+
+    #[test]
+    fn traffic_behind_a_name_that_is_none_is_not_compared_and_other_traffic_is() {
+        let behind = |after: &[&str]| {
+            let steps = vec![
+                step("promote", Class::Data, None, &["nobody"]),
+                step("between", Class::Other, None, &["nobody"]),
+                step("traffic", Class::Traffic, None, after),
+            ];
+            faulty(steps).into_iter().filter(|(step, what)| step == "traffic" && what.contains("before the data")).count()
+        };
+        assert_eq!([behind(&[]), behind(&["between"]), behind(&["nobody"])], [1, 0, 0]);
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub fn is_down_as_seen(policy: &SitePolicy, signals: &[SignalHealth], length: Du
 pub fn rests_on_blindness(policy: &SitePolicy, signals: &[SignalHealth], now: Moment) -> bool {
     let (down, up) = (of(policy, signals, Health::Down, now).count(), of(policy, signals, Health::Up, now).count());
     let blind = of(policy, signals, Health::Unknown, now).filter(|(_, signal)| signal.was_well()).count();
-    blind > 0 && ruled(policy, down, up) == Health::Down && ruled(policy, down, up + blind) != Health::Down
+    ruled(policy, down, up) == Health::Down && ruled(policy, down, up + blind) != Health::Down
 }
 
 /// True while a signal that counts was not heard since `awake`, and may yet be: what was known of it is forgotten, and a

@@ -25,8 +25,7 @@ use tokio::net::TcpListener;
 
 use super::{AccountSpec, Aws, AwsSpec};
 use crate::adapters::Adapters;
-use crate::adapters::registry::{Place, StepKind};
-use crate::config::judge::{Problems, Table};
+use crate::adapters::registry::StepKind;
 use crate::domain::model::Direction;
 use crate::domain::plan::{OnFailure, PlannedStep};
 use crate::ports::{ScriptContext, Step, StepContext};
@@ -298,13 +297,7 @@ pub fn element(name: &str, text: impl std::fmt::Display) -> String {
 
 /// A step of that kind as a plan stores it, from keys as a config has them.
 pub fn planned(kind: &StepKind<Adapters>, keys: Value) -> PlannedStep {
-    let problems = Problems::default();
-    let Value::Object(map) = keys else { unreachable!("keys are a table") };
-    let table = Table::new("step", map, &problems);
-    let place = Place { app: "shop".into(), direction: Direction::ToStandby, source_region: SOURCE.into(), target_region: TARGET.into() };
-    let judged = (kind.judge)(&table, &place);
-    table.finish();
-    let said: Vec<String> = problems.take().iter().map(ToString::to_string).collect();
+    let (judged, said) = kind.judged(keys);
     PlannedStep {
         name: "it".into(),
         kind: kind.name.into(),

@@ -133,16 +133,10 @@ impl Step for Approval {
 mod tests {
     use super::*;
     use crate::config::StepTraits;
-    use crate::config::judge::Problems;
-    use crate::domain::model::Direction;
 
     fn judged(keys: Value) -> Result<Value, Vec<String>> {
-        let problems = Problems::default();
-        let Value::Object(map) = keys else { unreachable!() };
-        let place = Place { app: "shop".into(), direction: Direction::ToStandby, source_region: "a".into(), target_region: "b".into() };
-        let table = Table::new("s", map, &problems);
-        let found = judge(&table, &place);
-        found.ok_or_else(|| problems.take().iter().map(ToString::to_string).collect())
+        let (found, said) = KIND.judged(keys);
+        found.ok_or(said)
     }
 
     #[test]

@@ -243,15 +243,7 @@ async fn the_script_raises_the_sizes_of_then_and_lowers_none() {
 
 #[test]
 fn more_than_a_group_can_have_is_named_at_its_key() {
-    let problems = crate::config::judge::Problems::default();
-    let Value::Object(map) = json!({ "group": "g", "desired": 3_000_000_000_u64 }) else { unreachable!() };
-    let place = Place {
-        app: "shop".into(),
-        direction: crate::domain::model::Direction::ToStandby,
-        source_region: "a".into(),
-        target_region: "b".into(),
-    };
-    assert!(judge(&Table::new("s", map, &problems), &place).is_none());
-    let said: Vec<String> = problems.take().iter().map(ToString::to_string).collect();
+    let (found, said) = KIND.judged(json!({ "group": "g", "desired": 3_000_000_000_u64 }));
+    assert!(found.is_none());
     assert_eq!(said, ["s.desired: 3000000000 is more than a group can have"]);
 }

@@ -395,17 +395,9 @@ async fn the_script_promotes_once_however_often_it_is_run() {
 #[test]
 fn a_drain_that_outlasts_its_step_is_refused() {
     let said = |more: Value| {
-        let problems = crate::config::judge::Problems::default();
-        let Value::Object(mut map) = json!({ "db_instance": "shop-replica" }) else { unreachable!() };
-        map.extend(more.as_object().unwrap().clone());
-        let place = Place {
-            app: "shop".into(),
-            direction: crate::domain::model::Direction::ToStandby,
-            source_region: "a".into(),
-            target_region: "b".into(),
-        };
-        judge(&Table::new("s", map, &problems), &place);
-        problems.take().iter().map(ToString::to_string).collect::<Vec<_>>()
+        let mut keys = json!({ "db_instance": "shop-replica" });
+        keys.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        KIND.judged(keys).1
     };
     for keys in
         [json!({"drain": "15m"}), json!({"drain": "1000years"}), json!({"deadline": "20s"}), json!({"deadline": "1m", "drain": "60s"})]

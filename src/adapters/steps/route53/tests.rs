@@ -312,18 +312,7 @@ async fn the_script_reads_records_back_in_a_zone_of_many_pages() {
 
 #[test]
 fn records_that_route53_would_refuse_are_named() {
-    let said = |records: &[Value]| {
-        let problems = crate::config::judge::Problems::default();
-        let Value::Object(map) = json!({ "zone_id": "Z1", "records": records }) else { unreachable!() };
-        let place = Place {
-            app: "shop".into(),
-            direction: crate::domain::model::Direction::ToStandby,
-            source_region: "a".into(),
-            target_region: "b".into(),
-        };
-        judge(&Table::new("s", map, &problems), &place);
-        problems.take().iter().map(ToString::to_string).collect::<Vec<_>>()
-    };
+    let said = |records: &[Value]| KIND.judged(json!({ "zone_id": "Z1", "records": records })).1;
     let one = |kind: &str, more: Value| {
         let mut record = json!({ "name": "shop.example.com", "type": kind });
         record.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());

@@ -1,5 +1,4 @@
 use super::*;
-use crate::config::judge::Problems;
 use crate::domain::fixtures;
 use crate::domain::model::Direction;
 use crate::domain::plan::OnFailure;
@@ -7,13 +6,7 @@ use crate::domain::plan::OnFailure;
 const ARN: &str = "arn:aws:sns:eu-west-1:123456789012:moves.fifo";
 
 fn judged(keys: Value) -> Result<Value, Vec<String>> {
-    let problems = Problems::default();
-    let Value::Object(map) = keys else { unreachable!() };
-    let place = Place { app: "shop".into(), direction: Direction::ToStandby, source_region: "a".into(), target_region: "b".into() };
-    let table = Table::new("s", map, &problems);
-    let found = judge(&table, &place);
-    table.finish();
-    let said: Vec<String> = problems.take().iter().map(ToString::to_string).collect();
+    let (found, said) = KIND.judged(keys);
     if said.is_empty() { Ok(found.unwrap()) } else { Err(said) }
 }
 

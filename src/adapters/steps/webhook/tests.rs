@@ -102,12 +102,7 @@ fn bad_keys_say_what_would_be_right() {
         (json!({ "url": "https://a.example/", "format": "slak" }), "did you mean \"slack\"?"),
         (json!({ "url_fil": "/x", "url": "https://a.example/" }), "did you mean"),
     ] {
-        let problems = Problems::default();
-        let table = Table::new("s", keys.as_object().unwrap().clone(), &problems);
-        let place = Place { app: "a".into(), direction: Direction::ToStandby, source_region: "a".into(), target_region: "b".into() };
-        judge(&table, &place);
-        table.finish();
-        let said = problems.take().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        let said = KIND.judged(keys.clone()).1.join("\n");
         assert!(said.contains(word) && !said.contains("hush"), "{keys}: {said}");
     }
 }
