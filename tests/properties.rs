@@ -395,7 +395,7 @@ fn every_state_has_a_timed_exit(sim: &mut Sim) {
         at_rest = if ledger.state == State::Watching { at_rest + 1 } else { 0 };
         let paused = ledger.paused.is_some();
         if let (State::Stuck, Some(open)) = (ledger.state, &ledger.incident) {
-            let (incident, lost) = (open.id.clone(), open.aborted || open.calling_off || retries > 2);
+            let (incident, lost) = (open.id.clone(), open.aborted || open.calling_off.is_some() || retries > 2);
             assert!(open.stuck.as_ref().is_some_and(|(_, waits_for)| !waits_for.is_empty()), "timed-exit: stuck, and waits for nobody");
             retries += 1;
             let site = if sim.world.steps["traffic"].on { SiteName::Standby } else { SiteName::Primary };

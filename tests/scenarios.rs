@@ -15,8 +15,8 @@ use sim::{Answer, SECOND, Sim, WorldStep, by};
 use watchover::domain::ledger::{Entry, Wish, step_of};
 use watchover::domain::model::{Cause, Mode, SiteName};
 use watchover::domain::orders::Order;
-use watchover::domain::plan::{Class, OnFailure, Repeat, Reversibility};
-use watchover::domain::policy::{AppPolicy, OnRpoExceeded, Required, SignalPolicy};
+use watchover::domain::plan::{Class, OnFailure, PlannedStep, Repeat, Reversibility};
+use watchover::domain::policy::{AppPolicy, DownWhen, OnRpoExceeded, Required, SignalPolicy};
 
 #[test]
 fn every_scenario_ends_as_it_says() {
@@ -78,6 +78,13 @@ fn replay(script: &str, name: &str) -> String {
                 policy.front_door.interval = duration();
             }
             "min_outage" => policy.min_outage = duration(),
+            "down_when" => {
+                policy.primary.down_when = match value {
+                    "all" => DownWhen::All,
+                    "any" => DownWhen::Any,
+                    least => DownWhen::AtLeast(least.parse().unwrap()),
+                }
+            }
             "standby_required" => policy.standby.signals[0].required = Required::parse(value).unwrap(),
             "second_signal" => {
                 let deep = SignalPolicy { name: value.into(), ..policy.primary.signals[0].clone() };
@@ -131,7 +138,8 @@ fn replay(script: &str, name: &str) -> String {
 }
 
 /// `add NAME approval|command|command-idempotent|pre|fence before STEP…`: a step more in the plan, that those wait for. It
-/// starts at once; a deadline of its own follows as `deadline 30s`, what its failure means as `on_failure continue`.
+/// starts at once, or `after STEP`; a deadline of its own follows as `deadline 30s`, what its failure means as
+/// `on_failure continue`, and `reversible` where something takes it back.
 fn added_steps(script: &str, policy: &mut AppPolicy, name: &str) -> Vec<(String, WorldStep)> {
     let mut added = Vec::new();
     for line in script.lines().filter_map(|line| line.strip_prefix("add ")) {
@@ -155,12 +163,16 @@ fn added_steps(script: &str, policy: &mut AppPolicy, name: &str) -> Vec<(String,
                         policy.failover.steps[at].after.push((*step).into());
                     }
                 }
+                "after" => planned.after.push(value().into()),
+                "reversible" => planned.reversibility = Reversibility::Reversible,
                 "deadline" => planned.deadline = humantime::parse_duration(value()).unwrap(),
                 "on_failure" => planned.on_failure = OnFailure::parse(value()).unwrap(),
                 other => panic!("{name}: unknown word {other:?} in {line:?}"),
             }
         }
-        policy.failover.steps.insert(0, planned);
+        let behind = |one: &PlannedStep| planned.after.contains(&one.name);
+        let at = policy.failover.steps.iter().rposition(behind).map_or(0, |at| at + 1);
+        policy.failover.steps.insert(at, planned);
         added.push(((*step).into(), world));
     }
     added

@@ -11,15 +11,37 @@ use super::report::{ErrorClass, Report};
 
 /// Whom an undo waits for that did not succeed.
 fn put_back(app: &App) -> String {
-    format!("a person to put it back, then `watchover adopt {} --active SITE --reason TEXT`", app.policy.name)
+    format!("a person to see to it, then `watchover adopt {} --active SITE --reason TEXT`", app.policy.name)
+}
+
+/// A planned move off a well site, before anything final: to put everything back serves users at once, while a stuck one
+/// would leave them before a fence that we set ourselves.
+pub(super) fn is_harmless_to_leave(incident: &Incident) -> bool {
+    incident.graceful() && !incident.is_committed()
+}
+
+/// What a failure before everything else means: a person must not have to guess whether anything is half moved.
+pub(super) fn alone(incident: &Incident, failed: &str) -> &'static str {
+    let others = incident.steps.iter().any(|(name, run)| name != failed && run.touched);
+    match incident.steps.get(failed) {
+        _ if others => "",
+        Some(run) if run.touched => "; no other step was asked for",
+        _ => "; nothing was changed",
+    }
 }
 
 /// Nothing final was asked for, and the problem is gone or a planned move cannot be done: put back what was done, last first.
-pub(super) fn call_off(app: &App, incident: &Incident, plan: &Plan, now: Moment) -> Option<Decision> {
+pub(super) fn call_off(app: &App, incident: &Incident, plan: &Plan, called_off: Moment, now: Moment) -> Option<Decision> {
     let open = |step: &&PlannedStep| incident.steps.get(&step.name).is_some_and(|run| run.touched && run.state != StepState::Undone);
-    let Some(step) = plan.steps.iter().rev().find(open) else {
+    let mut left = plan.steps.iter().rev().filter(open);
+    // What nothing takes back comes last: by then at least the rest is as it was.
+    let Some(step) = left.clone().find(|step| !step.is_final()).or_else(|| left.next()) else {
         return Some(app.close(Outcome::CalledOff, None));
     };
+    if step.is_final() {
+        let words = format!("called off, but {} was asked for, and nothing takes that back", step.name);
+        return Some(Decision::entry(Entry::Stuck { words, waits_for: put_back(app) }));
+    }
     let name = &step.name;
     let idle = Work::default();
     let undo = || {
@@ -44,9 +66,13 @@ pub(super) fn call_off(app: &App, incident: &Incident, plan: &Plan, now: Moment)
         Work::Out { since, on: Doing::Apply } if now.since(*since) < step.deadline => None,
         Work::Out { since, on: Doing::Undo } if now.since(*since) < step.undo_time() => None,
         Work::Idle { until } if now.mono < until.mono => None,
+        // Not tried yet, or not by us: whatever the clock says, nobody is told that it could not be done before it was tried.
+        Work::Out { on: Doing::Apply, .. } => undo(),
+        _ if !app.work.contains_key(name) => undo(),
         Work::Out { .. } | Work::Idle { .. } | Work::Back(_) | Work::Permit { .. } => {
-            // Undoing has as long as the move had: it may begin only when that time is over.
-            if now.since(app.ledger.since) >= app.policy.move_timeout * 2 {
+            // Undoing has as long as the move had, and begins when that was called off, be it late.
+            let called_off = called_off.max(app.ledger.since + app.policy.move_timeout);
+            if now.since(called_off) >= app.policy.move_timeout {
                 let words = format!("called off, but {name} could not be undone within move_timeout");
                 return Some(Decision::entry(Entry::Stuck { words, waits_for: put_back(app) }));
             }

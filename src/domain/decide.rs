@@ -13,6 +13,8 @@ use super::moving::{self, Work};
 use super::plan::{Class, Plan};
 use super::quorum::{self, Point, Problem};
 
+/// How soon an outage is confirmed for which others wait already.
+const SOON: Duration = Duration::from_secs(10);
 /// How long a preflight serves while all is well.
 const PREFLIGHT_EVERY: Duration = Duration::from_secs(300);
 /// How soon it is tried again while the active site is not known.
@@ -168,6 +170,17 @@ impl App {
         (!doubt && quiet).then(|| self.close(Outcome::NoAction, None))
     }
 
+    /// True of a site in doubt that is down by its rule, unless what speaks for it is our own ignorance or is contradicted, and
+    /// that will be old enough soon. Others wait for it: who may never be confirmed, or only in ten minutes, must not keep them.
+    pub fn is_about_to_be_confirmed(&self, now: Moment) -> bool {
+        let source = self.direction().source();
+        let (site, signals) = (self.policy.site(source), self.signals(source));
+        let view = self.site(source, now);
+        let soon = |seen: Moment| now.since(seen) + SOON >= self.policy.min_outage;
+        let told = view.health == Health::Down && !quorum::wavers(site, signals, now);
+        told && view.first_failed.is_some_and(soon) && !self.is_taken_by_blindness(source, now)
+    }
+
     /// The first failed look of this outage: one from before a restart or a standstill of ours counts, too. That it lasts has
     /// to be seen anew: the first looks of who has just woken may fail by our own fault.
     pub(super) fn since_before(&self, seen: Moment, around: &Around, now: Moment) -> Moment {
@@ -287,7 +300,8 @@ impl App {
         if now.since(self.ledger.since.max(around.awake)) >= self.policy.prove_timeout {
             let seen = self.front.last.as_ref().map_or_else(|| "no answer yet".to_owned(), |last| last.finding.detail.clone());
             let words = format!(
-                "every step is verified, but the front door was not seen to answer from the {target} within {}: {seen}",
+                "every step has come to its end{}, but the front door was not seen to answer from the {target} within {}: {seen}",
+                incident.left_undone(),
                 humantime::format_duration(self.policy.prove_timeout)
             );
             let waits_for = format!(

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::entry::{Entry, step_of};
-use super::ledger::{Incident, StepRun, StepState};
+use super::ledger::{Incident, Record, StepRun, StepState};
 use super::model::{Moment, Trigger};
 use super::plan::{OnFailure, PlannedStep};
 use super::report::is_no_attempt;
@@ -15,7 +15,8 @@ use super::run::LONGEST_WAIT;
 const TAKEN: Duration = Duration::from_secs(30);
 
 /// The part of the fold that concerns the open incident alone.
-pub(super) fn incident(incident: &mut Incident, entry: &Entry, epoch: u64, at: Moment) {
+pub(super) fn incident(incident: &mut Incident, record: &Record) {
+    let (entry, at) = (&record.entry, record.at);
     match entry {
         Entry::Commanded { wish, first_failed } => {
             // What put the site in doubt may have begun long before, and users were served.
@@ -62,19 +63,25 @@ pub(super) fn incident(incident: &mut Incident, entry: &Entry, epoch: u64, at: M
             incident.plan = Some(plan.clone());
             (incident.planned, incident.resumed) = (Some(at), None);
         }
-        Entry::CallingOff { .. } => incident.calling_off = true,
+        Entry::CallingOff { .. } => incident.calling_off = Some(at),
         Entry::AuthorityMoved { at } => incident.authority_moved = Some(*at),
         Entry::Stuck { words, waits_for } => incident.stuck = Some((words.clone(), waits_for.clone())),
         Entry::AbortedBy { by } => {
             incident.aborted = true;
-            incident.stuck = Some((format!("aborted: {}", by.reason), "`watchover adopt APP --active SITE --reason TEXT`".to_owned()));
+            // What was asked for goes on in the world, and nobody of us looks any more.
+            let open = incident.asked_for_good().map_or_else(String::new, |step| {
+                format!("; {step} was asked for and not read back: look whether it came true before you say which site is active")
+            });
+            let waits_for = format!("`watchover adopt {} --active SITE --reason TEXT`", record.app.as_deref().unwrap_or("APP"));
+            incident.stuck = Some((format!("aborted: {}{open}", by.reason), waits_for));
         }
         Entry::Retried { .. } => {
             incident.stuck = None;
             let plan = incident.plan.as_ref();
             let on_failure = |name: &str| plan.and_then(|plan| plan.step(name)).map_or(OnFailure::Halt, |step| step.on_failure);
             let passed = |name: &str, run: &StepRun| run.is_passed(on_failure(name));
-            for (_, run) in incident.steps.iter_mut().filter(|(name, run)| !passed(name, run)) {
+            for (_, run) in incident.steps.iter_mut().filter(|(name, run)| run.state != StepState::Undone && !passed(name, run)) {
+                // What is put back already stays so: it is not undone a second time.
                 // Its attempts begin anew; how soon the one before can be seen is no matter of a person's word.
                 let StepRun { touched, requested, permitted, .. } = *run;
                 let (unseen, before) = (run.unseen.max(LONGEST_WAIT), run.before.take());
@@ -85,7 +92,7 @@ pub(super) fn incident(incident: &mut Incident, entry: &Entry, epoch: u64, at: M
             let name = step_of(other);
             let is_final = name.zip(incident.plan.as_ref()).and_then(|(name, plan)| plan.step(name)).is_some_and(PlannedStep::is_final);
             if let Some(run) = name.and_then(|name| incident.steps.get_mut(name)) {
-                step(run, is_final, other, epoch, at);
+                step(run, is_final, other, record.epoch, at);
             }
             if matches!(other, Entry::StepSkipped { .. }) {
                 incident.stuck = None;
@@ -221,7 +228,7 @@ mod tests {
             open.spent.insert(State::Suspect, Duration::from_secs(7));
             open.confirmed = confirmed.then(|| at(3));
             let wish = Wish { by: by(), accept_loss: None, shown: None, force: false, graceful };
-            incident(&mut open, &Entry::Commanded { wish, first_failed: None }, 1, at(9));
+            incident(&mut open, &record(Entry::Commanded { wish, first_failed: None }, 9));
             !open.spent.is_empty()
         };
         assert!(spent(false, true), "its clock is that of the outage");
@@ -242,26 +249,30 @@ mod tests {
             asks(1, "first"),
             asks(2, "ours by now"),
         ]
-        .iter()
+        .into_iter()
         .enumerate()
         {
-            incident(&mut open, entry, 1, at(second as i64));
+            incident(&mut open, &record(entry, second as i64));
         }
         let run = &open.steps["promote"];
         assert_eq!((run.started, run.permitted, run.attempts), (Some(at(0)), Some(at(1)), 2));
         assert_eq!((run.touched, &run.before), (true, &Value::from("first")));
 
         let retried = Entry::Retried { by: by() };
-        incident(&mut open, &Entry::Stuck { words: "it failed".into(), waits_for: "somebody".into() }, 1, at(5));
-        incident(&mut open, &retried, 1, at(6));
+        incident(&mut open, &record(Entry::Stuck { words: "it failed".into(), waits_for: "somebody".into() }, 5));
+        incident(&mut open, &record(retried.clone(), 6));
         let run = &open.steps["promote"];
         assert_eq!((run.touched, &run.before, run.attempts, &open.stuck), (true, &Value::from("first"), 0, &None));
         assert_eq!((run.heard, run.retried, run.permitted), (true, true, Some(at(1))), "what may have been taken, and a person's word");
         assert_eq!((run.state, run.started), (StepState::Waiting, None));
         assert_eq!(run.requested, Some(at(3)), "what was on its way still is");
         // What has come to a good end is not asked for again.
-        incident(&mut open, &Entry::StepVerified { step: name(), already: false, facts: Value::Null }, 1, at(7));
-        incident(&mut open, &retried, 1, at(8));
+        incident(&mut open, &record(Entry::StepVerified { step: name(), already: false, facts: Value::Null }, 7));
+        incident(&mut open, &record(retried, 8));
         assert_eq!(open.steps["promote"].state, StepState::Verified);
+        // Nor is what is put back put back again.
+        incident(&mut open, &record(Entry::StepUndone { step: name(), words: String::new() }, 9));
+        incident(&mut open, &record(Entry::Retried { by: by() }, 10));
+        assert_eq!(open.steps["promote"].state, StepState::Undone);
     }
 }

@@ -234,10 +234,9 @@ impl View<'_> {
     fn target_healthy(&self, direction: Direction, point: Point) -> (GateState, String) {
         let target = direction.target();
         let site = self.policy.site(target);
-        let committed = self.ledger.incident.as_ref().is_some_and(Incident::is_committed);
         let outage = self.ledger.incident.as_ref().and_then(|incident| incident.first_failed);
         let told = |at: usize| outage.is_some_and(|outage| self.told(target, at, outage));
-        let missing = quorum::missing(site, self.signals(target), if committed { Point::Traffic } else { point }, outage, told, self.now);
+        let missing = quorum::missing(site, self.signals(target), point, outage, told, self.now);
         if !missing.is_empty() {
             return self.shut(|| format!("{target}: {}", missing.join(", ")));
         }
@@ -245,7 +244,7 @@ impl View<'_> {
         let begun = self.ledger.incident.as_ref().is_some_and(|incident| incident.steps.values().any(|run| run.touched));
         let graceful = self.ledger.incident.as_ref().is_some_and(Incident::graceful) && !begun;
         let source = self.site(direction.source());
-        if graceful && !committed && source.health != super::model::Health::Up {
+        if graceful && source.health != super::model::Health::Up {
             return self.shut(|| {
                 format!(
                     "a graceful move needs a well source, but {} is {}: {}",
@@ -267,6 +266,13 @@ impl View<'_> {
         let drains = |incident: &Incident| incident.graceful() && !by_program(self.policy.plan_to(incident.direction.target()));
         if incident.is_some_and(drains) && exposure.assumption != Assumption::DataStays {
             return self.open(|| format!("graceful: fenced and drained before the promotion; now {}", words()));
+        }
+        // A person who says how much may be lost means it, be it less than the objective.
+        let stated = incident.and_then(|incident| incident.wish.as_ref()).and_then(|wish| wish.accept_loss);
+        if let Some(limit) = stated.filter(|limit| limit.is_finite() && exposure.seconds.is_none_or(|seconds| seconds > *limit)) {
+            let words = || format!("{}; no more than {limit:.1}s was accepted: name a larger --accept-data-loss", exposure.words());
+            let holds = self.policy.on_rpo_exceeded == OnRpoExceeded::Hold;
+            return if holds { self.shut(words) } else { self.asks("data-loss", words) };
         }
         if exposure.seconds.is_some_and(|seconds| seconds <= objective) {
             return self.open(words);

@@ -275,12 +275,13 @@ impl SignalHealth {
     }
 
     /// True if it was well when it was last seen, and what brought it down is contradicted by that: a run, or a rate that has
-    /// faded meanwhile, or lost its floor of evidence. What was not seen since outvotes nothing.
+    /// faded meanwhile, or lost its floor of evidence, or has had `rise` good looks since: a whole outage stands in the window
+    /// for long after it is over. What was not seen since outvotes nothing.
     pub fn wavers(&self, policy: &SignalPolicy) -> bool {
         let contradicted = match self.trip {
             None => false,
             Some(Trip::Run) => true,
-            Some(Trip::Rate) => !self.rate_trips(policy.window, None),
+            Some(Trip::Rate) => self.ups >= policy.rise || !self.rate_trips(policy.window, None),
         };
         contradicted && self.run_started.is_none()
     }
@@ -304,6 +305,11 @@ impl SignalHealth {
     /// When the latest good look was sent.
     pub fn last_up(&self) -> Option<Moment> {
         self.last_up
+    }
+
+    /// True of one that was down when it was last known.
+    pub fn was_ill(&self) -> bool {
+        self.settled == Health::Down
     }
 
     /// True of one that was well, and has not failed often enough since to be down: behind a standstill of ours, if its last

@@ -57,8 +57,8 @@ pub struct Incident {
     pub resumed: Option<Moment>,
     /// Its steps by name.
     pub steps: BTreeMap<String, StepRun>,
-    /// The problem was gone in time: undoing.
-    pub calling_off: bool,
+    /// Since when what was done is put back: the problem was gone in time, or a planned move cannot be done.
+    pub calling_off: Option<Moment>,
     /// A person aborted it.
     pub aborted: bool,
     /// Why it is stuck, and for whom it waits.
@@ -97,7 +97,7 @@ impl Incident {
             despite_pause: false,
             resumed: None,
             steps: BTreeMap::new(),
-            calling_off: false,
+            calling_off: None,
             aborted: false,
             stuck: None,
             moved_by_others: None,
@@ -183,9 +183,31 @@ impl Incident {
         })
     }
 
-    /// True once anything final may have been asked for.
+    /// A final step that may be on its way in the world: asked for, and not read back.
+    pub fn asked_for_good(&self) -> Option<&str> {
+        let steps = self.plan.iter().flat_map(|plan| &plan.steps).filter(|step| step.is_final());
+        let open = |run: &StepRun| run.touched && run.state != StepState::Verified;
+        steps.map(|step| step.name.as_str()).find(|name| self.steps.get(*name).is_some_and(open))
+    }
+
+    /// The steps that came to their end without being so, in words: ` (fence failed, traffic skipped)`.
+    pub fn left_undone(&self) -> String {
+        let short = |run: &StepRun| matches!(run.state, StepState::Failed | StepState::Skipped);
+        let names: Vec<String> =
+            self.steps.iter().filter(|(_, run)| short(run)).map(|(name, run)| format!("{name} {}", run.state)).collect();
+        if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) }
+    }
+
+    /// True once data or users may have moved for good: a final step of theirs was asked for. What else is final, such as a
+    /// program that tells somebody, leaves the problem and the loss to be looked at as before.
     pub fn is_committed(&self) -> bool {
-        self.runs(PlannedStep::is_final).any(|run| run.touched)
+        self.is_committed_besides("")
+    }
+
+    /// The same, save for the step of that name: it is looked at because nothing of it came true.
+    pub fn is_committed_besides(&self, name: &str) -> bool {
+        let moves = |step: &PlannedStep| step.is_final() && matches!(step.class, Class::Data | Class::Traffic) && step.name != name;
+        self.runs(moves).any(|run| run.touched)
     }
 }
 
@@ -352,7 +374,7 @@ impl Ledger {
                         }
                         _ => {}
                     }
-                    super::fold::incident(incident, other, record.epoch, at);
+                    super::fold::incident(incident, record);
                 }
             }
         }

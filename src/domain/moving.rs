@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::calling_off::call_off;
+use super::calling_off::{alone, call_off, is_harmless_to_leave};
 use super::decide::{App, Decision, Effect};
 use super::gates::Around;
 use super::ledger::{Entry, Incident, StepRun, StepState};
@@ -86,8 +86,8 @@ pub fn pace(running: Duration) -> Duration {
 pub(super) fn next(app: &App, around: &Around, now: Moment) -> Option<Decision> {
     let incident = app.ledger.incident.as_ref()?;
     let plan = incident.plan.as_ref()?;
-    if incident.calling_off {
-        return call_off(app, incident, plan, now);
+    if let Some(called_off) = incident.calling_off {
+        return call_off(app, incident, plan, called_off, now);
     }
     for step in &plan.steps {
         let Some(run) = incident.steps.get(&step.name) else { continue };
@@ -120,9 +120,7 @@ pub(super) fn next(app: &App, around: &Around, now: Moment) -> Option<Decision> 
         );
         return Some(Decision::entry(Entry::Stuck { words, waits_for }));
     }
-    // Counted from the plan, and anew from a person's `retry` or `skip`: else a late one would be stuck again at once.
-    let since = incident.resumed.map_or(app.ledger.since, |resumed| resumed.max(app.ledger.since));
-    if !stands_still(app, incident) && now.since(since) >= app.policy.move_timeout {
+    if is_over(app, incident, now) {
         let waiting: Vec<&str> = plan.steps.iter().filter(|step| !ended(step)).map(|step| step.name.as_str()).collect();
         let words = format!(
             "not done within move_timeout {}; still open: {}",
@@ -138,11 +136,14 @@ pub(super) fn next(app: &App, around: &Around, now: Moment) -> Option<Decision> 
         let stuck = matches!(entry, Entry::Stuck { .. });
         let mut decision = Decision::entry(entry);
         for step in incident.steps.iter().filter(|(_, run)| active(run)).map(|(name, _)| name) {
-            decision = decision.and(Effect::Cancel { step: step.clone() });
-            // Whoever retries it waits for nothing that was stopped; an undo waits, so that it overtakes nothing.
+            // An undo waits for the answer to what was asked for, so that it overtakes nothing: who stops the asking waits in
+            // vain. Whoever retries a stuck step waits for nothing.
             if stuck {
                 decision = decision.doing(step, Work::default());
+            } else if app.work.get(step).is_some_and(Work::is_of_a_change) {
+                continue;
             }
+            decision = decision.and(Effect::Cancel { step: step.clone() });
         }
         return Some(decision);
     }
@@ -174,22 +175,6 @@ fn halted<'a>(incident: &'a Incident, plan: &'a Plan) -> Option<(&'a PlannedStep
     })
 }
 
-/// A planned move off a well site, before anything final: to put everything back serves users at once, while a stuck one
-/// would leave them before a fence that we set ourselves.
-fn is_harmless_to_leave(incident: &Incident) -> bool {
-    incident.graceful() && !incident.is_committed()
-}
-
-/// What a failure before everything else means: a person must not have to guess whether anything is half moved.
-fn alone(incident: &Incident, failed: &str) -> &'static str {
-    let others = incident.steps.iter().any(|(name, run)| name != failed && run.touched);
-    match incident.steps.get(failed) {
-        _ if others => "",
-        Some(run) if run.touched => "; no other step was asked for",
-        _ => "; nothing was changed",
-    }
-}
-
 /// True while nothing new may be started.
 pub(super) fn is_paused(app: &App, incident: &Incident) -> bool {
     app.ledger.paused.is_some() && !incident.despite_pause
@@ -198,6 +183,13 @@ pub(super) fn is_paused(app: &App, incident: &Incident) -> bool {
 /// True while a pause holds the move and costs it none of its time.
 fn stands_still(app: &App, incident: &Incident) -> bool {
     app.ledger.paused.is_some() && incident.heeds_pause()
+}
+
+/// True once the time of the whole move has passed: nothing new is asked for.
+fn is_over(app: &App, incident: &Incident, now: Moment) -> bool {
+    // Counted from the plan, and anew from a person's `retry` or `skip`: else a late one would be stuck again at once.
+    let since = incident.resumed.map_or(app.ledger.since, |resumed| resumed.max(app.ledger.since));
+    !stands_still(app, incident) && now.since(since) >= app.policy.move_timeout
 }
 
 /// True of a step that a pause holds back, and whose time does not run.
@@ -259,6 +251,7 @@ fn drive(app: &App, around: &Around, incident: &Incident, step: &PlannedStep, ru
     match work {
         Work::Out { .. } => None,
         Work::Idle { until } if now.mono < until.mono => None,
+        Work::Permit { .. } if is_over(app, incident, now) => None,
         // Its request was taken, so it is not asked for again while a sight of it is not to be had: right after the request
         // an instance under promotion looks as it did before. Read back it is, until it is so or the deadline passes.
         Work::Idle { .. } if run.state == StepState::Asked && step.reversibility == Reversibility::ForwardOnly => {
@@ -359,7 +352,7 @@ fn ask(app: &App, incident: &Incident, step: &PlannedStep, run: &StepRun, found:
         return Decision::entry(Entry::StepFailed { step: name.clone(), code: "attempts".into(), words, needs_person })
             .doing(name, Work::default());
     }
-    if is_paused(app, incident) {
+    if is_paused(app, incident) || is_over(app, incident, now) {
         return Decision::default().doing(name, Work::Idle { until: now + Duration::from_secs(1) });
     }
     if needs_permit(app, incident, step, now) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::decide::{App, Decision, Effect};
 use super::gates::{self, Around, View};
-use super::ledger::{Entry, Gate, Illegal, Incident, Ledger, Record, Ruling, StepRun, StepState, Wish};
+use super::ledger::{Entry, Figures, Gate, Illegal, Incident, Ledger, Record, Ruling, StepRun, StepState, Wish};
 use super::model::{Actor, Direction, Moment, Outcome, SiteName, State, Trigger};
 use super::quorum::{self, Point};
 use super::rpo::Exposure;
@@ -197,7 +197,8 @@ impl App {
         let settled = self.ledger.state == State::Moving && (open.is_committed() || open.graceful());
         let before = open.wish.as_ref().filter(|_| running);
         let accept_loss = accept_loss.into_iter().chain(before.and_then(|wish| wish.accept_loss)).reduce(f64::max);
-        if lossy && !settled && !accept_loss.is_some_and(covers) {
+        // Whoever says how much may be lost means it, be it less than the objective.
+        if (lossy || accept_loss.is_some()) && !settled && !accept_loss.is_some_and(covers) {
             return Err(Refusal::new(format!(
                 "this would lose data: {}. Accept that in as many words with --accept-data-loss DURATION (or \"any\" where no figure can be given)",
                 exposure.words()
@@ -259,7 +260,10 @@ impl App {
             // A stuck incident ends here. Of the others, one that leaves this very site goes on with what it now knows, and
             // one that goes to it has nothing left to do.
             (Some(incident), state) if state == State::Stuck || incident.direction.target() == site => {
-                let closed = Entry::Closed { outcome: Outcome::Aborted, active: Some(site), figures: Box::default(), by: Some(by.clone()) };
+                // Users of the target live with what its data lacks, however the move ended.
+                let moved = incident.is_committed() && incident.direction.target() == site;
+                let figures = Box::new(Figures { rpo: incident.exposure.clone().filter(|_| moved), ..Figures::default() });
+                let closed = Entry::Closed { outcome: Outcome::Aborted, active: Some(site), figures, by: Some(by.clone()) };
                 Ok(Decision::entry(closed).then(Entry::Active { site, by }))
             }
             _ => Ok(Decision::entry(Entry::Active { site, by })),

@@ -15,7 +15,7 @@ use super::moving::{Work, intend, is_paused};
 use super::plan::{Class, PlannedStep};
 use super::policy::SitePolicy;
 use super::quorum::{self, Point, Problem};
-use super::rpo::Exposure;
+use super::rpo::{Assumption, Exposure};
 
 /// The gates that bind each final step, not only the start.
 const BINDING: &[&str] = &["not-isolated", "target-healthy", "data-loss", "lease"];
@@ -63,11 +63,15 @@ pub(super) fn permit(
 ) -> Option<Decision> {
     let name = &step.name;
     let direction = incident.direction;
-    let point = if step.class == Class::Traffic { Point::Traffic } else { Point::Start };
-    let committed = incident.is_committed();
+    let committed = incident.is_committed_besides(name);
+    let point = match step.class {
+        Class::Traffic => Point::Traffic,
+        _ if committed => Point::Moved,
+        _ => Point::Start,
+    };
     let target = app.policy.site(direction.target());
     let signals = app.signals(direction.target());
-    let required = quorum::required_at(target, if committed { Point::Traffic } else { point });
+    let required = quorum::required_at(target, point);
     // A look that does not come back counts as unknown when its time is over: some answer there will be.
     if required.iter().any(|at| signals[*at].fresh(asked).is_none()) {
         return None;
@@ -77,6 +81,19 @@ pub(super) fn permit(
         match quorum::second_look(source, app.signals(direction.source()), asked, now) {
             None | Some(Problem::Wavers | Problem::Unclear) => return None,
             Some(Problem::Persists) if app.is_taken_by_blindness(direction.source(), now) => return None,
+            // Putting the old writers back would be worse than asking, if it came true unseen.
+            Some(Problem::Gone) if incident.is_committed() => {
+                let words = format!(
+                    "before {name}: the {} is up again: {}; and {name} was asked for already, without a sign that it came true",
+                    direction.source(),
+                    app.site_words(direction.source(), now)
+                );
+                let waits_for = format!(
+                    "a look whether it has; then `watchover retry {0} --reason TEXT` or `watchover abort {0} --reason TEXT`",
+                    incident.id
+                );
+                return Some(Decision::entry(Entry::Stuck { words, waits_for }).doing(name, Work::default()));
+            }
             Some(Problem::Gone) => {
                 let words = format!("before {name}: the {} is up again: {}", direction.source(), app.site_words(direction.source(), now));
                 return Some(Decision::entry(Entry::CallingOff { words }).doing(name, Work::default()));
@@ -147,6 +164,8 @@ fn at_work(incident: &Incident, since: Moment, now: Moment) -> Duration {
 /// evidence; what a pause or our own absence has added is. To stop here, with the old writers fenced off, would only make the outage longer.
 fn tolerate(incident: &Incident, exposure: &Exposure, gate: Gate, passed: Duration) -> Gate {
     let judged = incident.exposure.as_ref().and_then(|judged| judged.seconds);
+    // Where writes go on, what is added is no older evidence: it is more loss.
+    let passed = if exposure.assumption == Assumption::WritesUntilNow { passed.min(FRESH) } else { passed };
     let passed = passed.as_secs_f64();
     let since_lost = incident
         .front_door_lost
@@ -163,7 +182,7 @@ fn tolerate(incident: &Incident, exposure: &Exposure, gate: Gate, passed: Durati
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::fixtures::{at, exposure, opened, record, step};
+    use crate::domain::fixtures::{self, at, opened, record, step};
     use crate::domain::ledger::{Ledger, StepState};
     use crate::domain::model::{Direction, State};
     use crate::domain::plan::Plan;
@@ -173,12 +192,16 @@ mod tests {
         let mut ledger = Ledger::default();
         let fence = PlannedStep { kind: "fence-primary".into(), ..step("fence", Class::Other, None, &[]) };
         let plan = Plan { direction: Direction::ToStandby, steps: vec![fence] };
-        let gated = Entry::Gated { ruling: Ruling::Go, gates: Vec::new(), exposure: exposure(judged) };
+        let gated = Entry::Gated { ruling: Ruling::Go, gates: Vec::new(), exposure: fixtures::exposure(judged) };
         for (entry, seconds) in [(opened(None), 10), (gated, 20), (Entry::Planned { plan }, 20)] {
             ledger.apply(&record(entry, seconds)).unwrap();
         }
         assert_eq!(ledger.state, State::Moving);
         ledger.incident.unwrap()
+    }
+
+    fn exposure(seconds: Option<f64>) -> Exposure {
+        Exposure { assumption: Assumption::NoWritesPastFrontDoor, ..fixtures::exposure(seconds) }
     }
 
     fn tolerated(incident: &Incident, seconds: Option<f64>, now: i64) -> bool {
@@ -209,6 +232,19 @@ mod tests {
         assert!(tolerated(&fenced, Some(120.5), 27));
         assert!(!tolerated(&fenced, Some(120.6), 27));
         assert!(tolerated(&fenced, Some(121.0), 41));
+    }
+
+    #[test]
+    fn while_writes_go_on_what_is_added_is_lost_and_no_older_evidence() {
+        let judged = incident(Some(100.0));
+        let gate = || Gate { name: "data-loss".into(), state: GateState::Shut, words: "more than 60s".into() };
+        let is_open = |seconds| {
+            let passed = Duration::from_secs(600);
+            tolerate(&judged, &fixtures::exposure(Some(seconds)), gate(), passed).state == GateState::Open
+        };
+        assert!(is_open(102.0), "the looks that permit it have taken so long themselves");
+        assert!(!is_open(102.1));
+        assert!(tolerated(&judged, Some(160.0), 80));
     }
 
     #[test]

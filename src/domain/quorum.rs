@@ -53,7 +53,13 @@ pub fn site(policy: &SitePolicy, signals: &[SignalHealth], now: Moment) -> SiteV
     let taken = took(policy, down().filter_map(|(_, signal)| signal.first_failed()).collect());
     let doubted = || counting(policy, signals).filter_map(|(_, signal)| signal.first_failed()).min_by_key(|at| at.mono);
     let count = down().count();
-    SiteView { health: ruled(policy, count, up), known: count + up, down: count, first_failed: taken.or_else(doubted) }
+    // Who was down and tells nothing any more has not recovered by that.
+    let gone = of(policy, signals, Health::Unknown, now).filter(|(_, signal)| signal.was_ill()).count();
+    let health = match ruled(policy, count, up) {
+        Health::Up if up == 0 || trips(policy, count + gone, count + gone + up) => Health::Unknown,
+        health => health,
+    };
+    SiteView { health, known: count + up, down: count, first_failed: taken.or_else(doubted) }
 }
 
 /// True if the site is down by its rule for those signals as well that have seen it for so long: who was blind until a moment
@@ -148,8 +154,10 @@ pub fn risen(policy: &SitePolicy, signals: &[SignalHealth], now: Moment) -> bool
 /// The point of a move at which a target is judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Point {
-    /// Before anything moves, and before each forward-only step.
+    /// Before anything moves, and before each forward-only step until the data has.
     Start,
+    /// The data has moved, the users have not: as at the start, but what tells of the replica has nothing left to say.
+    Moved,
     /// Before traffic moves: the replica has become a primary, so its signal has nothing left to say.
     Traffic,
 }
@@ -204,6 +212,7 @@ pub fn required_at(policy: &SitePolicy, point: Point) -> Vec<usize> {
     let judged = |signal: &SignalPolicy| match (point, signal.required) {
         (_, Required::Never) => false,
         (Point::Start, required) => required == Required::Start,
+        (Point::Moved, required) => required == Required::Start && !signal.replica,
         (Point::Traffic, _) => !signal.replica,
     };
     (0..policy.signals.len()).filter(|at| judged(&policy.signals[*at])).collect()

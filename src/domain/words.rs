@@ -65,7 +65,7 @@ impl Entry {
             Entry::StepSkipped { step, by } => format!("{step}: by {} ({})", by.who, by.reason),
             Entry::CallingOff { words } => words.clone(),
             Entry::StepUndone { step, words } => format!("{step}: {words}"),
-            Entry::Executed => "every step is verified".to_owned(),
+            Entry::Executed => "every step has come to its end".to_owned(),
             Entry::AuthorityMoved { at } => format!("the zone's own servers answer with the target since {}", at.rfc3339()),
             Entry::Proven { first } => format!("the front door answers from the target since {}", first.rfc3339()),
             Entry::Stuck { words, waits_for } => format!("{words}; waits for: {waits_for}"),

@@ -104,7 +104,7 @@ fn app(app: &App, Judged { ruling, gates, exposure }: &Judged, around: &Around, 
             "stuck": incident.stuck.as_ref().map(|(words, waits_for)| json!({"words": words, "waits_for": waits_for})),
             "waits_for": waits_for(incident),
             "moved_by_others": incident.moved_by_others.map(Moment::rfc3339),
-            "declined": incident.declined, "unanswered": incident.unanswered, "calling_off": incident.calling_off, "steps": steps,
+            "declined": incident.declined, "unanswered": incident.unanswered, "calling_off": incident.calling_off.is_some(), "steps": steps,
         })
     });
     // Alarming, not inviting: it gets users again only by a person's command.

@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::domain::decide::App;
 use crate::domain::ledger::{Gate, GateState};
 use crate::domain::model::{AppName, Health, Mode, Moment, State};
-use crate::domain::quorum;
 
 /// A group's place among those that wait: the highest priority first, then by name.
 type Place = (Reverse<i64>, String);
@@ -88,8 +87,7 @@ fn part(app: &App, now: Moment) -> Option<Part> {
     }
     // One that is down and about to be confirmed counts: who fails together is not ordered by whose look came first.
     let source = open.direction.source();
-    let wavers = || quorum::wavers(policy.site(source), app.signals(source), now);
-    let soon = state == State::Suspect && policy.mode == Mode::Automatic && !wavers();
+    let soon = state == State::Suspect && policy.mode == Mode::Automatic && app.is_about_to_be_confirmed(now);
     // One that could not go even if it were its turn keeps nobody waiting.
     let could = |gate: &Gate| gate.name == "blast-radius" || gate.state == GateState::Open;
     let waits = (soon || matches!(state, State::Confirmed | State::Held))

@@ -104,7 +104,7 @@ impl History {
             return Err("settles: stuck, and waits for nobody".into());
         }
         *tries += 1;
-        let lost = open.aborted || open.calling_off || *tries > 3;
+        let lost = open.aborted || open.calling_off.is_some() || *tries > 3;
         let to_standby = lock(&self.stage).world.front_door_sites(0).contains("standby");
         let site = if to_standby { SiteName::Standby } else { SiteName::Primary };
         let order =

@@ -72,11 +72,11 @@ fn steps(spot: &Spot, incident: &Incident, fine: bool, key: &mut Key) {
         let state = match run.state {
             StepState::Skipped => StepState::Verified,
             // Only what was touched and is not put back yet counts any more.
-            state if incident.calling_off && !fine && state != StepState::Undone => StepState::Verified,
+            state if incident.calling_off.is_some() && !fine && state != StepState::Undone => StepState::Verified,
             state => state,
         };
         let goes_on = matches!(run.state, StepState::Running | StepState::Intended | StepState::Asked);
-        let touched = run.touched && (fine || goes_on || run.state == StepState::Waiting || incident.calling_off);
+        let touched = run.touched && (fine || goes_on || run.state == StepState::Waiting || incident.calling_off.is_some());
         let most = incident.plan.as_ref().and_then(|plan| plan.step(name)).map_or(0, |step| step.attempts);
         let made = run.attempts.saturating_sub(run.turned_away).min(most) as u8;
         // Just after a standstill of ours a step whose time is over is looked at, not given up.
@@ -134,7 +134,7 @@ pub fn of(spot: &Spot, grain: Grain) -> Key {
         State::Suspect | State::Confirmed | State::Held | State::AwaitingApproval => {
             key.extend([active, u8::from(open.trigger == Trigger::Outage), u8::from(open.approved), wish]);
         }
-        _ => key.push(if fine || !open.calling_off { kind } else { 0 }),
+        _ => key.push(if fine || open.calling_off.is_none() { kind } else { 0 }),
     }
     match ledger.state {
         State::Watching => {}
@@ -156,7 +156,7 @@ pub fn of(spot: &Spot, grain: Grain) -> Key {
         }
         State::Moving => {
             let held = ledger.paused.is_some() && !open.despite_pause;
-            key.extend([u8::from(open.calling_off), u8::from(held && (fine || (kind == 0 && !open.is_committed())))]);
+            key.extend([u8::from(open.calling_off.is_some()), u8::from(held && (fine || (kind == 0 && !open.is_committed())))]);
             let begun = open.steps.values().any(|run| run.touched);
             key.push(if begun || ledger.paused.is_some() || kind > 0 { 0 } else { door });
             steps(spot, open, fine, &mut key);

@@ -74,19 +74,19 @@ pub fn effect(spot: &Spot, before: &Ledger, decision: &Decision, effect: &Effect
     match effect {
         Effect::Cancel { .. } => return Ok(()),
         Effect::Undo { .. } => {
-            must(incident.calling_off, "nothing is called off")?;
+            must(incident.calling_off.is_some(), "nothing is called off")?;
             must(run.touched && run.state != StepState::Undone, "there is nothing to put back")?;
             must(!planned.is_final(), "it cannot be put back")?;
             must(!incident.is_committed(), "something final was asked for")?;
         }
         Effect::Inspect { .. } => {
-            must(!incident.calling_off && goes_on, "it is not its turn")?;
+            must(incident.calling_off.is_none() && goes_on, "it is not its turn")?;
             must(run.asks.is_none(), "a person is asked")?;
             must(busy != Some(Doing::Apply), "it is being asked for, and its answer is waited for")?;
         }
         Effect::Verify { .. } => {
             let said_so = decision.entries.iter().any(|entry| matches!(entry, Entry::StepTrouble { .. }));
-            must(!incident.calling_off && goes_on, "it is not its turn")?;
+            must(incident.calling_off.is_none() && goes_on, "it is not its turn")?;
             must(run.state == StepState::Asked || said_so, "it was not asked for")?;
         }
         _ => apply(spot, before, decision, effect, incident, planned, run, busy)?,
@@ -110,7 +110,7 @@ fn apply(
     let intent = decision.entries.iter().position(|entry| matches!(entry, Entry::StepIntent { step, .. } if step == name));
     let permit = decision.entries.iter().position(|entry| matches!(entry, Entry::StepPermitted { step, .. } if step == name));
     must(intent.is_some() && run.state == StepState::Intended && run.applying.is_some(), "no intent of it is durable")?;
-    must(!incident.calling_off && !incident.aborted, "the move is called off or aborted")?;
+    must(incident.calling_off.is_none() && !incident.aborted, "the move is called off or aborted")?;
     let final_or_traffic = planned.is_final() || planned.class == Class::Traffic;
     must(!final_or_traffic || permit.is_some_and(|permit| Some(permit) < intent), "there was no second look before it")?;
     must(run.attempts.saturating_sub(run.turned_away) <= planned.attempts, "its attempts are used up")?;

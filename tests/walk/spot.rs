@@ -356,7 +356,7 @@ impl Spot {
     /// Whoever waits for an answer has an errand out that will bring one. What is called off or aborted waits for what was
     /// stopped on its way, so that nothing overtakes it.
     fn awaits_nothing_in_vain(&self) -> Result<(), String> {
-        let ended = self.app.ledger().incident.as_ref().is_none_or(|incident| incident.calling_off || incident.aborted);
+        let ended = self.app.ledger().incident.as_ref().is_none_or(|incident| incident.calling_off.is_some() || incident.aborted);
         let in_vain = |(step, work): &(&String, &&str)| is_out(work) && !self.jobs.contains_key(*step);
         match self.work.iter().find(in_vain).filter(|_| !ended) {
             Some((step, work)) => Err(format!("{step} is {work}, and nothing of it is out")),

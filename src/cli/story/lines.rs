@@ -64,7 +64,7 @@ pub(super) fn words(entry: &Entry) -> String {
         Entry::StepSkipped { step, by } => format!("{step}: skipped by {}: {}", by.who, by.reason),
         Entry::CallingOff { words } => format!("Calling it off: {words}"),
         Entry::StepUndone { step, words } => format!("{step}: undone: {words}"),
-        Entry::Executed => "All steps verified; the proof begins".to_owned(),
+        Entry::Executed => "Every step has come to its end; the proof begins".to_owned(),
         Entry::AuthorityMoved { at } => format!("The zone's own servers answer with the target, since {}", at.rfc3339()),
         Entry::Proven { first } => format!("Proven: the front door answers from the target, since {}", first.rfc3339()),
         Entry::OldSiteSeen { site, at, words, .. } => {

@@ -259,7 +259,7 @@ fn the_report_of_a_move() {
     | 03:46:35.030 | +1m 35.0s | +1m 35.0s | traffic: about to ask (attempt 1) |
     | 03:46:35.100 | +1m 35.1s | +1m 35.1s | traffic: asked for |
     | 03:47:10.000 | +2m 10.0s | +2m 10.0s | traffic: verified |
-    | 03:47:10.001 | +2m 10.0s | +2m 10.0s | All steps verified; the proof begins |
+    | 03:47:10.001 | +2m 10.0s | +2m 10.0s | Every step has come to its end; the proof begins |
     | 03:47:10.002 | +2m 10.0s | +2m 10.0s | The zone's own servers answer with the target, since 2026-11-21T03:47:00.000Z |
     | 03:47:11.500 | +2m 11.5s | +2m 11.5s | Proven: the front door answers from the target, since 2026-11-21T03:47:10.500Z |
     | 03:47:11.501 | +2m 11.5s | +2m 11.5s | Closed as moved, standby is active |
