@@ -312,6 +312,20 @@ fn a_group_that_could_not_go_keeps_nobody_waiting() {
 }
 
 #[test]
+fn a_group_whose_outage_is_long_from_confirmed_keeps_nobody_waiting() {
+    let mut many = Many::new(&[("a", "a", 9), ("b", "b", 1)]);
+    many.min_outage("a", Duration::from_secs(600));
+    many.run(15.0);
+    many.down("a", true);
+    many.run(2.0);
+    many.down("b", true);
+    many.run(60.0);
+    assert_eq!((planned(&many), many.state("a")), (vec!["b".to_owned()], State::Suspect));
+    many.run(600.0);
+    assert_eq!(planned(&many), ["b", "a"]);
+}
+
+#[test]
 fn a40_an_app_that_a_reload_adds_is_watched_and_moved() {
     let mut many = Many::new(&[("a", "a", 1)]);
     many.run(15.0);

@@ -166,6 +166,50 @@ fn a10_a_command_opens_the_gates_that_stand_for_a_persons_word() {
     assert_eq!(of_pause(over), "not paused any more");
 }
 
+/// Who says how much may be lost means it: less than the objective is less.
+#[test]
+fn a10_what_a_person_accepts_is_meant_be_it_less_than_the_objective() {
+    let mut sim = Sim::new(AppPolicy { mode: Mode::Approval, ..sim::policy() });
+    sim.run_until(60 * SECOND);
+    let command = |accept| Order::Move {
+        to: SiteName::Standby,
+        wish: Wish { by: by("drill"), accept_loss: Some(accept), shown: None, force: false, graceful: false },
+    };
+    let refusal = sim.order(command(1.0)).unwrap_err();
+    assert!(refusal.gates.iter().any(|gate| gate.name == "data-loss" && gate.words.contains("no more than 1.0s was accepted")));
+    sim.world.primary = Answer::Down(Cause::Refused);
+    assert!(sim.run_till(60.0, |sim| sim.state() == State::AwaitingApproval));
+    let id = sim.app().ledger().incident.as_ref().unwrap().id.clone();
+    let approve = |accept_loss| Order::Approve { incident: id.clone(), by: by("go"), accept_loss };
+    let refusal = sim.order(approve(Some(1.0))).unwrap_err();
+    assert!(refusal.words.contains("this would lose data: at most"), "{}", refusal.words);
+    sim.order(approve(Some(250.0))).unwrap();
+    assert!(sim.run_till(60.0, |sim| sim.state() == State::Watching));
+    assert_eq!(sim.app().ledger().active, Some(SiteName::Standby));
+}
+
+/// What was asked for goes on in the world when nobody of us looks any more, and whoever adopts the target lives with the loss.
+#[test]
+fn an_aborted_promotion_is_named_and_its_loss_stays_on_record() {
+    for (site, recorded) in [(SiteName::Standby, true), (SiteName::Primary, false)] {
+        let mut sim = Sim::new(sim::policy());
+        sim.run_until(60 * SECOND);
+        sim.world.primary = Answer::Down(Cause::Refused);
+        assert!(sim.run_till(60.0, |sim| sim.effects("promote") == 1));
+        let id = sim.app().ledger().incident.as_ref().unwrap().id.clone();
+        sim.order(Order::Abort { incident: id, by: by("stop") }).unwrap();
+        let (words, waits_for) = sim.app().ledger().incident.as_ref().unwrap().stuck.clone().unwrap();
+        assert!(words.starts_with("aborted: stop; promote was asked for and not read back"), "{words}");
+        assert!(waits_for.contains("watchover adopt shop "), "{waits_for}");
+        sim.order(Order::Adopt { site, by: by("by hand") }).unwrap();
+        let rpo = sim.records().into_iter().find_map(|row| match row.entry {
+            Entry::Closed { figures, .. } => Some(figures.rpo),
+            _ => None,
+        });
+        assert_eq!(rpo.unwrap().is_some(), recorded, "{site}");
+    }
+}
+
 /// A planned move loses nothing, because the step that moves the data waits for the last of it; a program may not.
 #[test]
 fn a31_a_planned_move_opens_the_data_loss_gate_unless_a_program_moves_the_data() {

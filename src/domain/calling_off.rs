@@ -66,13 +66,12 @@ pub(super) fn call_off(app: &App, incident: &Incident, plan: &Plan, called_off: 
         Work::Out { since, on: Doing::Apply } if now.since(*since) < step.deadline => None,
         Work::Out { since, on: Doing::Undo } if now.since(*since) < step.undo_time() => None,
         Work::Idle { until } if now.mono < until.mono => None,
-        // Not tried yet, or not by us: whatever the clock says, nobody is told that it could not be done before it was tried.
-        Work::Out { on: Doing::Apply, .. } => undo(),
-        _ if !app.work.contains_key(name) => undo(),
-        Work::Out { .. } | Work::Idle { .. } | Work::Back(_) | Work::Permit { .. } => {
-            // Undoing has as long as the move had, and begins when that was called off, be it late.
+        work => {
+            // Undoing has as long as the move had, and begins when that was called off, be it late. Whatever the clock says,
+            // nobody is told that it could not be done before it was tried.
+            let tried = matches!(work, Work::Out { on: Doing::Undo, .. } | Work::Idle { .. }) && *work != idle;
             let called_off = called_off.max(app.ledger.since + app.policy.move_timeout);
-            if now.since(called_off) >= app.policy.move_timeout {
+            if tried && now.since(called_off) >= app.policy.move_timeout {
                 let words = format!("called off, but {name} could not be undone within move_timeout");
                 return Some(Decision::entry(Entry::Stuck { words, waits_for: put_back(app) }));
             }

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use watchover::domain::decide::{App, Effect, Input, Tempo};
 use watchover::domain::ledger::{Entry, Record};
@@ -51,13 +52,20 @@ struct Place {
     slow_until: i64,
 }
 
+/// What of an app's policy is not as usual.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tuned {
+    mode: Option<Mode>,
+    min_outage: Option<Duration>,
+}
+
 pub struct Many {
     control: Control<ManyHands>,
     hands: ManyHands,
     hand: Hand,
     journal: MemJournal,
     places: BTreeMap<String, Place>,
-    modes: BTreeMap<String, Mode>,
+    tuned: BTreeMap<String, Tuned>,
     pub most_groups_at_once: usize,
 }
 
@@ -69,10 +77,10 @@ impl Many {
         let hand: Hand = Arc::new((AtomicI64::new(0), AtomicI64::new(WALL)));
         let (hands, journal) = (ManyHands::default(), MemJournal::default());
         let started = Entry::Started { version: "test".into(), observer: "many".into(), config: String::new() };
-        let modes = BTreeMap::new();
+        let tuned = BTreeMap::new();
         let control = Control::open(
             Box::new(journal.clone()),
-            &policies(apps, &modes),
+            &policies(apps, &tuned),
             &fleet(),
             started,
             hands.clone(),
@@ -80,19 +88,28 @@ impl Many {
             "boot-1".into(),
             Arc::new(AtomicU64::new(0)),
         );
-        let mut many = Many { control: control.unwrap(), hands, hand, journal, places: BTreeMap::new(), modes, most_groups_at_once: 0 };
+        let mut many = Many { control: control.unwrap(), hands, hand, journal, places: BTreeMap::new(), tuned, most_groups_at_once: 0 };
         many.work();
         many
     }
 
     pub fn reload(&mut self, apps: &[Named<'_>]) {
         let (done, _answer) = tokio::sync::oneshot::channel();
-        self.control.handle(Message::Reload(policies(apps, &self.modes), fleet(), done));
+        self.control.handle(Message::Reload(policies(apps, &self.tuned), fleet(), done));
         self.work();
     }
 
     pub fn mode(&mut self, app: &str, mode: Mode) {
-        self.modes.insert(app.into(), mode);
+        self.tuned.entry(app.into()).or_default().mode = Some(mode);
+        self.retune();
+    }
+
+    pub fn min_outage(&mut self, app: &str, length: Duration) {
+        self.tuned.entry(app.into()).or_default().min_outage = Some(length);
+        self.retune();
+    }
+
+    fn retune(&mut self) {
         let apps: Vec<(String, String, i64)> = self
             .control
             .fleet()
@@ -221,13 +238,17 @@ fn fleet() -> FleetPolicy {
     FleetPolicy { need_up: 1, witnesses: 1, max_concurrent_groups: 1 }
 }
 
-fn policies(apps: &[Named<'_>], modes: &BTreeMap<String, Mode>) -> Vec<Arc<AppPolicy>> {
-    let policy = |(name, group, priority): &Named<'_>| AppPolicy {
-        name: (*name).into(),
-        group: (*group).into(),
-        priority: *priority,
-        mode: modes.get(*name).copied().unwrap_or(Mode::Automatic),
-        ..sim::policy()
+fn policies(apps: &[Named<'_>], tuned: &BTreeMap<String, Tuned>) -> Vec<Arc<AppPolicy>> {
+    let policy = |(name, group, priority): &Named<'_>| {
+        let (tuned, usual) = (tuned.get(*name).copied().unwrap_or_default(), sim::policy());
+        AppPolicy {
+            name: (*name).into(),
+            group: (*group).into(),
+            priority: *priority,
+            mode: tuned.mode.unwrap_or(Mode::Automatic),
+            min_outage: tuned.min_outage.unwrap_or(usual.min_outage),
+            ..usual
+        }
     };
     apps.iter().map(|app| Arc::new(policy(app))).collect()
 }
