@@ -116,6 +116,44 @@ fn open_world() -> World {
 }
 
 #[test]
+fn under_the_units_umask_the_group_reads_the_journal_and_nobody_else_does() {
+    if !may_become_another() {
+        return;
+    }
+    let unit = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/watchover.service")).unwrap();
+    let umask = unit.lines().find_map(|line| line.strip_prefix("UMask=")).unwrap();
+    let world = open_world();
+    let mut start = Command::new("sh");
+    start.args(["-c", &format!("umask {umask}; exec \"$0\" \"$@\"")]).arg(env!("CARGO_BIN_EXE_watchover"));
+    start.envs(watchover().get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let daemon = Daemon::by(start, &world.config);
+    daemon.settles();
+
+    let state = world.dir.path().join("state");
+    let group = Some(fs::metadata(&state).unwrap().gid());
+    let program = world.dir.path().join("watchover");
+    fs::copy(env!("CARGO_BIN_EXE_watchover"), &program).unwrap();
+    fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&world.config, Permissions::from_mode(0o644)).unwrap();
+    let history = ["--config", world.config.to_str().unwrap(), "history"];
+    let reads = || {
+        let said = as_nobody(&program, group, &history);
+        assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
+        let said = as_nobody(&program, None, &history);
+        assert_eq!(said.code, Some(1), "{}{}", said.out, said.err);
+        assert!(said.err.contains("Permission denied"), "{}", said.err);
+    };
+    reads();
+    daemon.stop();
+    // The daemon up or not.
+    reads();
+    for file in fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().path()) {
+        let mode = fs::metadata(&file).unwrap().mode() & 0o7777;
+        assert_eq!(mode & 0o027, 0, "{}: {mode:o}", file.display());
+    }
+}
+
+#[test]
 fn a_stranger_is_refused_by_the_socket_and_whoever_is_let_in_is_named_by_the_kernel() {
     if !may_become_another() {
         return;

@@ -245,19 +245,19 @@ impl Events {
             let end = self.buffer.windows(2).position(|pair| pair == b"\n\n")?;
             let block: Vec<u8> = self.buffer.drain(..end + 2).collect();
             let text = String::from_utf8_lossy(&block);
-            let (mut kind, mut seq, mut data) = (String::new(), None, String::new());
+            let (mut kind, mut data) = (String::new(), String::new());
             for line in text.lines() {
                 let (field, value) = line.split_once(':').unwrap_or((line, ""));
                 let value = value.strip_prefix(' ').unwrap_or(value);
                 match field {
                     "event" => value.clone_into(&mut kind),
-                    "id" => seq = value.parse().ok(),
                     "data" => data.push_str(value),
                     _ => {}
                 }
             }
             if !kind.is_empty() || !data.is_empty() {
-                return Some(ServerEvent { kind, seq, data: serde_json::from_str(&data).unwrap_or(Value::String(data)) });
+                let data = serde_json::from_str(&data).unwrap_or(Value::String(data));
+                return Some(ServerEvent { kind, seq: data["seq"].as_i64(), data });
             }
         }
     }

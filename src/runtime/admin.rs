@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State as Held};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{Html, IntoResponse, Response};
@@ -99,13 +99,13 @@ pub async fn serve(
 /// The router for TCP: looks only, under this machine's own names only.
 pub fn read_only(state: &State, stop: &CancellationToken) -> Router {
     let hosts: Vec<String> = own_names().chain(state.hosts.iter().map(|name| name.to_lowercase())).collect();
-    routes(state, stop).layer(from_fn_with_state(Arc::new(hosts), guard)).layer(from_fn(harden))
+    closed(routes(state, stop)).layer(from_fn_with_state(Arc::new(hosts), guard)).layer(from_fn(harden))
 }
 
 /// The router for the Unix socket: the same, and orders.
 pub fn steering(state: &State, stop: &CancellationToken) -> Router {
     let orders = ORDERS.iter().fold(Router::new(), |router, (path, way)| router.route(path, way()));
-    routes(state, stop).merge(orders.with_state(state.clone())).layer(from_fn(harden))
+    closed(routes(state, stop).merge(orders.with_state(state.clone()))).layer(from_fn(harden))
 }
 
 /// A path and what is done there.
@@ -151,6 +151,18 @@ fn routes(state: &State, stop: &CancellationToken) -> Router {
         scrape: Arc::default(),
     };
     LOOKS.iter().fold(Router::new(), |router, (path, way)| router.route(path, way())).with_state(shared)
+}
+
+/// What no path of a door answers. Under the API that is told as every other fault is.
+fn closed(router: Router) -> Router {
+    let told = |status: StatusCode, uri: &Uri, words: String| {
+        if uri.path().starts_with("/api/") { problem(status, words) } else { status.into_response() }
+    };
+    let unknown = move |uri: Uri| async move { told(StatusCode::NOT_FOUND, &uri, format!("nothing is at {} here", uri.path())) };
+    let otherwise = move |method: Method, uri: Uri| async move {
+        told(StatusCode::METHOD_NOT_ALLOWED, &uri, format!("{} does not take {method}; the header Allow says what it takes", uri.path()))
+    };
+    router.method_not_allowed_fallback(otherwise).fallback(unknown)
 }
 
 fn own_names() -> impl Iterator<Item = String> {
@@ -360,7 +372,8 @@ async fn events(Held(shared): Held<Shared>) -> Response {
 }
 
 fn event(record: &Record) -> Event {
-    let event = Event::default().event(record.entry.kind()).id(record.seq.to_string());
+    // Without `id`: it promises whoever comes back with it what they missed, and nothing is kept here. Its place is in the row.
+    let event = Event::default().event(record.entry.kind());
     event.json_data(record).unwrap_or_else(|error| Event::default().event("error").data(error.to_string()))
 }
 

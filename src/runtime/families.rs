@@ -114,6 +114,10 @@ families! {
     signal_verdict: GaugeVec = "signal_verdict" ["app", "site", "signal", "verdict"];
     /// One-hot: the site by its own rule, after debouncing.
     site_state: GaugeVec = "site_state" ["app", "site", "state"];
+    /// One-hot: what the latest look at the front door, which is what users get, said.
+    front_door: GaugeVec = "front_door" ["app", "verdict"];
+    /// One-hot: the site that is proven to have answered the latest look at the front door; unknown while none is.
+    front_door_site: GaugeVec = "front_door_site" ["app", "site"];
     /// Replication lag of the newest datapoint; NaN while the link does not replicate or nothing is known.
     replication_lag: GaugeVec = "replication_lag_seconds" ["app", "signal"];
     /// Age of the newest datapoint of the lag; NaN while there is none.
@@ -162,8 +166,12 @@ families! {
     messages_dropped: IntCounterVec = "messages_dropped_total" ["receiver"];
     /// How late the decision loop's pulse was.
     loop_lag: HistogramVec = "loop_lag_seconds" [] in CALLS;
+    /// 1 if the journal took the last row that it was given; 0 if it refused it, and nothing is done until it takes one.
+    journal_writable: GaugeVec = "journal_writable" [];
     /// How long a durable write to the journal took.
     journal_write: HistogramVec = "journal_write_seconds" [] in CALLS;
+    /// When this process began to watch, seconds since 1970.
+    start_time: GaugeVec = "start_time_seconds" [];
     /// 1 if the last reading of the config was taken over; 0 if it was refused and the old one stays.
     reload_successful: GaugeVec = "config_last_reload_successful" [];
     /// When the config in force was taken over, seconds since 1970.

@@ -5,7 +5,7 @@ use std::sync::{Arc, MutexGuard, PoisonError, TryLockError};
 
 use super::control::Fleet;
 use super::metrics::{Metrics, Open, rto_phases};
-use super::series::{flag, one_hot, set};
+use super::series::{SITES, flag, one_hot, set};
 use super::status::{self, Judged};
 use crate::domain::decide::App;
 use crate::domain::ledger::{Figures, GateState};
@@ -28,6 +28,8 @@ impl Metrics {
     pub fn refresh(&self, fleet: &Fleet, judged: &BTreeMap<AppName, Judged>, now: Moment) {
         let Some(_whole) = self.picture(status::rest(fleet.apps.len()).is_zero()) else { return };
         self.take_up(fleet);
+        set(&self.families.journal_writable, &[], flag(fleet.around.journal_fault.is_none()));
+        set(&self.families.start_time, &[], fleet.around.started.wall as f64 / 1e6);
         for (name, app) in &fleet.apps {
             if let Some(judged) = judged.get(name) {
                 self.refresh_app(name, app, judged, now);
@@ -93,12 +95,12 @@ impl Metrics {
             set(&all.gate_open, &[name, &gate.name], flag(gate.state == GateState::Open));
         }
         one_hot(&all.app_state, &[name], State::ALL.iter().map(|one| one.as_str()), ledger.state.as_str());
-        one_hot(
-            &all.active_site,
-            &[name],
-            ["primary", "standby", "unknown"].into_iter(),
-            ledger.active.map_or("unknown", SiteName::as_str),
-        );
+        one_hot(&all.active_site, &[name], SITES.into_iter(), ledger.active.map_or("unknown", SiteName::as_str));
+        let seen = app.front().last.as_ref().map(|look| &look.finding);
+        let verdict = seen.map_or(Health::Unknown, |seen| seen.verdict.health());
+        one_hot(&all.front_door, &[name], Health::ALL.iter().map(|one| one.as_str()), verdict.as_str());
+        let from = seen.and_then(|seen| seen.from).map_or("unknown", SiteName::as_str);
+        one_hot(&all.front_door_site, &[name], SITES.into_iter(), from);
         set(&all.paused, &[name], flag(ledger.paused.as_ref().is_some_and(|pause| pause.until > now.wall)));
         set(&all.incident_active, &[name], flag(ledger.incident.is_some()));
         let elapsed = ledger.incident.as_ref().map_or(0.0, |incident| now.since(incident.clock_start()).as_secs_f64());

@@ -47,6 +47,7 @@ pub(super) struct Kept {
     series: BTreeSet<Series>,
     pub(super) open: BTreeMap<String, Open>,
     calls: BTreeSet<(String, String)>,
+    receivers: BTreeSet<String>,
     pub(super) reloaded: bool,
 }
 
@@ -69,8 +70,10 @@ impl Metrics {
         set(&all.build_info, &[env!("CARGO_PKG_VERSION"), revision], 1.0);
         touch(&all.loop_lag, &[]);
         touch(&all.journal_write, &[]);
-        // A daemon that runs has read its config.
+        // A daemon that runs has read its config, and opened its journal.
         set(&all.reload_successful, &[], 1.0);
+        set(&all.journal_writable, &[], 1.0);
+        set(&all.start_time, &[], f64::NAN);
         set(&all.reload_timestamp, &[], f64::NAN);
         metrics.expect_calls(&[("sts", "GetCallerIdentity")]);
         metrics
@@ -236,22 +239,34 @@ impl Metrics {
         observe(&self.families.aws_call_duration, &[service, operation], seconds);
     }
 
-    /// Makes the series of these receivers of messages, so that they are present before the first message.
+    /// Makes the series of these receivers of messages, so that they are present before the first message, and removes those
+    /// of receivers that are gone.
     pub fn expect_receivers(&self, names: &[&str]) {
-        for name in names {
+        let mut kept = self.kept();
+        let new: BTreeSet<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        for gone in kept.receivers.difference(&new) {
+            MESSAGES.iter().for_each(|outcome| self.families.forget("messages_total", &[gone, outcome]));
+            self.families.forget("messages_dropped_total", &[gone]);
+        }
+        for name in &new {
             MESSAGES.iter().for_each(|outcome| count(&self.families.messages, &[name, outcome], 0));
             count(&self.families.messages_dropped, &[name], 0);
         }
+        kept.receivers = new;
     }
 
-    /// A message reached its end: `sent` or `failed`.
+    /// A message reached its end: `sent` or `failed`. One of a receiver that is gone may end late; it is not counted.
     pub fn message(&self, receiver: &str, outcome: &str) {
-        count(&self.families.messages, &[receiver, outcome], 1);
+        if self.kept().receivers.contains(receiver) {
+            count(&self.families.messages, &[receiver, outcome], 1);
+        }
     }
 
     /// A message did not fit into its receiver's queue.
     pub fn message_dropped(&self, receiver: &str) {
-        count(&self.families.messages_dropped, &[receiver], 1);
+        if self.kept().receivers.contains(receiver) {
+            count(&self.families.messages_dropped, &[receiver], 1);
+        }
     }
 
     /// How late a pulse of the decision loop was.
@@ -301,11 +316,12 @@ mod tests {
 
     use super::super::control::Fleet;
     use super::*;
+    use crate::domain::app::Input;
     use crate::domain::decide::App;
     use crate::domain::fixtures::{at, opened, policy, record};
     use crate::domain::gates::Around;
     use crate::domain::ledger::Ledger;
-    use crate::domain::model::Cause;
+    use crate::domain::model::{Cause, Finding, Look, Subject};
     use crate::domain::rpo::{Assumption, Exposure};
 
     fn fleet(policies: &[Arc<AppPolicy>]) -> Fleet {
@@ -344,7 +360,7 @@ mod tests {
                 assert!(series.contains(&format!("{label}=\"")), "{series} lacks {label}");
             }
         }
-        assert_eq!(reference().len(), 32);
+        assert_eq!(reference().len(), 36);
         assert!(text.contains("watchover_rpo_exposure_seconds{app=\"shop\"} NaN"), "{text}");
     }
 
@@ -355,7 +371,8 @@ mod tests {
         for _ in 0..2 {
             let text = metrics.render();
             let mut sums: BTreeMap<String, f64> = BTreeMap::new();
-            for family in ["signal_verdict", "site_state", "replication_state", "app_state", "active_site"] {
+            for family in ["signal_verdict", "site_state", "replication_state", "app_state", "active_site", "front_door", "front_door_site"]
+            {
                 for line in text.lines().filter(|line| line.starts_with(&format!("watchover_{family}{{"))) {
                     let (series, value) = line.rsplit_once(' ').unwrap();
                     // Labels are sorted by name: what varies is taken out.
@@ -363,17 +380,80 @@ mod tests {
                         .split(['{', ',', '}'])
                         .filter(|label| {
                             let varies = label.starts_with("state=") || label.starts_with("verdict=");
-                            let site = family == "active_site" && label.starts_with("site=");
+                            let site = ["active_site", "front_door_site"].contains(&family) && label.starts_with("site=");
                             !(varies || site)
                         })
                         .collect();
                     *sums.entry(fixed.join(",")).or_default() += value.parse::<f64>().unwrap();
                 }
             }
-            assert_eq!(sums.len(), 2 * (3 + 2 + 1 + 1 + 1), "{sums:?}");
+            assert_eq!(sums.len(), 2 * (3 + 2 + 1 + 1 + 1 + 1 + 1), "{sums:?}");
             assert!(sums.values().all(|sum| (*sum - 1.0).abs() < 1e-9), "{sums:?}");
             refresh(&metrics, &fleet(&policies));
         }
+    }
+
+    #[test]
+    fn a_journal_that_takes_nothing_shows_until_it_takes_a_row() {
+        let (metrics, mut fleet) = (Metrics::new("abc"), fleet(&[policy("shop")]));
+        assert_eq!(value(&metrics.render(), "journal_writable"), Some(1.0));
+        for (fault, shown) in [(Some("disk is full"), 0.0), (None, 1.0)] {
+            fleet.around.journal_fault = fault.map(str::to_owned);
+            refresh(&metrics, &fleet);
+            assert_eq!(value(&metrics.render(), "journal_writable"), Some(shown), "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn a_new_process_shows_by_when_it_began() {
+        let (metrics, mut fleet) = (Metrics::new("abc"), fleet(&[]));
+        fleet.around.started = at(7);
+        refresh(&metrics, &fleet);
+        metrics.reloaded(true, 9.0);
+        refresh(&metrics, &fleet);
+        assert_eq!(value(&metrics.render(), "start_time_seconds"), Some(at(7).wall as f64 / 1e6), "a reload is no start");
+    }
+
+    #[test]
+    fn the_front_door_shows_what_users_get_and_from_where_until_its_app_is_gone() {
+        let metrics = Metrics::new("abc");
+        let mut fleet = fleet(&[policy("shop"), policy("till")]);
+        let standby = Some(SiteName::Standby);
+        let looks = [
+            (Verdict::Up, standby, ["up", "standby"]),
+            (Verdict::Down(Cause::Status), None, ["down", "unknown"]),
+            (Verdict::Up, Some(SiteName::Primary), ["up", "primary"]),
+            (Verdict::Unknown(Cause::ResolverTimeout), None, ["unknown", "unknown"]),
+        ];
+        for (second, (verdict, from, [shown, site])) in (1..).zip(looks) {
+            let finding = Finding { from, ..Finding::new(verdict, "") };
+            let look = Look { subject: Subject::FrontDoor, sent: at(second), done: at(second), finding };
+            fleet.apps.get_mut("shop").unwrap().observe(Input::Look(look));
+            refresh(&metrics, &fleet);
+            let text = metrics.render();
+            assert_eq!(value(&text, &format!("front_door{{app=\"shop\",verdict=\"{shown}\"}}")), Some(1.0), "{text}");
+            assert_eq!(value(&text, &format!("front_door_site{{app=\"shop\",site=\"{site}\"}}")), Some(1.0), "{text}");
+            assert_eq!(value(&text, "front_door{app=\"till\",verdict=\"unknown\"}"), Some(1.0), "{text}");
+        }
+        fleet.apps.retain(|name, _| name.as_ref() == "till");
+        refresh(&metrics, &fleet);
+        let text = metrics.render();
+        assert!(text.contains("watchover_front_door_site{app=\"till\"") && !text.contains("\"shop\""), "{text}");
+    }
+
+    #[test]
+    fn a_receiver_that_is_gone_takes_its_series_along() {
+        let metrics = Metrics::new("abc");
+        metrics.expect_receivers(&["pager", "mail"]);
+        metrics.message("pager", "sent");
+        metrics.expect_receivers(&["pager"]);
+        // What was on its way to it ends late.
+        metrics.message("mail", "failed");
+        metrics.message_dropped("mail");
+        let text = metrics.render();
+        assert_eq!(value(&text, "messages_total{outcome=\"sent\",receiver=\"pager\"}"), Some(1.0), "{text}");
+        assert_eq!(value(&text, "messages_dropped_total{receiver=\"pager\"}"), Some(0.0), "{text}");
+        assert!(!text.contains("mail"), "{text}");
     }
 
     #[test]

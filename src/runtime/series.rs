@@ -34,6 +34,8 @@ pub(super) const REASONS: &[&str] = &[
     "malformed-answer",
     OTHER,
 ];
+/// Where users are, or were seen to be, and what is said while nobody knows.
+pub(super) const SITES: [&str; 3] = ["primary", "standby", "unknown"];
 /// What has no label of its own.
 pub(super) const OTHER: &str = "other";
 
@@ -125,7 +127,9 @@ impl Wanted<'_> {
         set(&all.rto_objective, &[app], policy.rto_objective.as_secs_f64());
         self.gauge("rpo_exposure_seconds", &all.rpo_exposure, &[app], f64::NAN);
         self.one_hot("app_state", &all.app_state, &[app], State::ALL.iter().map(|one| one.as_str()), State::Watching.as_str());
-        self.one_hot("active_site", &all.active_site, &[app], ["primary", "standby", "unknown"].into_iter(), "unknown");
+        self.one_hot("active_site", &all.active_site, &[app], SITES.into_iter(), "unknown");
+        self.one_hot("front_door", &all.front_door, &[app], Health::ALL.iter().map(|one| one.as_str()), "unknown");
+        self.one_hot("front_door_site", &all.front_door_site, &[app], SITES.into_iter(), "unknown");
         for gate in gates::NAMES {
             self.gauge("gate_open", &all.gate_open, &[app, gate], 0.0);
         }

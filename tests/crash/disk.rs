@@ -120,6 +120,7 @@ fn named(stage: &Stage, daemon: &Daemon, words: &[&str]) {
     let (code, ready) = daemon.get("/readyz");
     assert_eq!(code, 503, "{ready}");
     until("the metrics show it", || (daemon.metrics().value("watchover_gate_open", &[("gate", "preflight")]) == 0.0).then_some(()));
+    assert_eq!(daemon.metrics().value("watchover_journal_writable", &[]), 0.0);
     for (place, text) in [("status", &fault), ("readyz", &ready), ("the log", &daemon.said())] {
         for word in words.iter().chain(&["journal.sqlite"]) {
             assert!(text.contains(word), "{word:?} is not in {place}: {text}");
@@ -147,6 +148,7 @@ fn ends_well(stage: &Stage, daemon: Daemon) {
     assert_eq!((status, incidents["incidents"].as_array().map(Vec::len)), (200, Some(1)), "{body}");
     assert_eq!(incidents["incidents"][0]["outcome"], "moved", "{body}");
     assert_eq!(daemon.get("/readyz").0, 200);
+    assert_eq!(daemon.metrics().value("watchover_journal_writable", &[]), 1.0);
     daemon.stop();
 }
 

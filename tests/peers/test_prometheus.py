@@ -1,6 +1,7 @@
 """A Prometheus that we did not write scrapes a daemon of the lab through a whole move, and is asked what it saw."""
 
 import json
+import re
 import subprocess
 import urllib.parse
 
@@ -115,10 +116,16 @@ def test_states_went_by_and_are_one_hot(after_a_move):
         assert prometheus.value(f"max_over_time(watchover_app_state{{state='{state}'}}[10m])") == 1, state
     for state in ("stuck", "held", "awaiting-approval"):
         assert prometheus.value(f"max_over_time(watchover_app_state{{state='{state}'}}[10m])") == 0, state
-    for family in ("app_state", "active_site"):
+    for family in ("app_state", "active_site", "front_door", "front_door_site"):
         for edge in ("min", "max"):
             assert prometheus.value(f"{edge}_over_time((sum(watchover_{family}))[10m:500ms])") == 1, f"{edge} of {family}"
     assert prometheus.value("changes(watchover_active_site{site='standby'}[10m])") == 1
+    for site in ("primary", "standby"):
+        assert prometheus.value(f"max_over_time(watchover_front_door_site{{site='{site}'}}[10m])") == 1, site
+    assert prometheus.value("watchover_front_door_site{site='standby'}") == 1
+    assert prometheus.value("max_over_time(watchover_front_door{verdict='down'}[10m])") == 1
+    assert prometheus.value("min_over_time(watchover_journal_writable[10m])") == 1
+    assert prometheus.value("changes(watchover_start_time_seconds[10m])") == 0
     assert prometheus.value("max_over_time(watchover_incident_elapsed_seconds[10m])") > 3
     assert prometheus.value("watchover_incident_active") == 0
 
@@ -162,30 +169,41 @@ def test_the_committed_alerts_say_it_and_no_others(after_a_move):
     assert not fired & {"WatchoverGone", "WatchoverStuck", "WatchoverAwaitingApproval", "WatchoverConfigReloadFailed", "WatchoverActiveSiteUnknown"}, fired
 
 
-def test_every_panel_of_the_board_has_data(after_a_move):
-    prometheus, _ = after_a_move
+def panels():
+    """The board's panels: title, and for each query its expression without variables, and its legend."""
     board = json.loads((ROOT / "deploy/grafana-dashboard.json").read_text())
 
-    def expressions(node):
-        if isinstance(node, dict):
-            if isinstance(node.get("expr"), str):
-                yield node["expr"]
-            node = list(node.values())
-        if isinstance(node, list):
-            for item in node:
-                yield from expressions(item)
-
-    found = list(expressions(board))
-    assert len(found) > 10
-    empty = []
-    for expression in found:
+    def plain(expression):
         for name, value in (("$__rate_interval", "1m"), ("$__interval", "1m"), ("$__range", "10m")):
             expression = expression.replace(name, value)
         for variable in board.get("templating", {}).get("list", []):
             expression = expression.replace(f"${{{variable['name']}}}", ".*").replace(f"${variable['name']}", ".*")
         assert "$" not in expression, expression
-        # Some have something to show only while an incident is open: any moment of the move counts.
-        if not prometheus.ask(f"count_over_time(({expression})[10m:500ms])"):
+        return expression
+
+    return [(one["title"], [(plain(target["expr"]), target["legendFormat"]) for target in one["targets"]]) for one in board["panels"]]
+
+
+def test_what_a_panel_shows_has_names_of_its_own_and_is_known(after_a_move):
+    prometheus, _ = after_a_move
+    for title, targets in panels():
+        names = []
+        for expression, legend in targets:
+            for labels, value in prometheus.ask(expression):
+                names.append(re.sub(r"{{(\w+)}}", lambda label: labels.get(label[1], ""), legend))
+                assert value == value or not title.startswith("Last"), f"{title}: {names[-1]} is NaN"
+        assert len(set(names)) == len(names), f"{title}: {sorted(names)}"
+
+
+def test_every_panel_of_the_board_has_data(after_a_move):
+    prometheus, _ = after_a_move
+    found = [expression for _, targets in panels() for expression, _ in targets]
+    assert len(found) > 10
+    empty = []
+    for expression in found:
+        # Some have something to show only while an incident is open: any moment of the move counts, and some only from its end
+        # on, which may be younger than the latest whole half second.
+        if not prometheus.ask(expression) and not prometheus.ask(f"count_over_time(({expression})[10m:500ms])"):
             empty.append(expression)
     assert not empty, empty
 

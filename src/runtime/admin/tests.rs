@@ -211,6 +211,49 @@ async fn incidents_come_by_pages() {
 }
 
 #[tokio::test]
+async fn what_is_not_there_and_what_is_asked_otherwise_is_told_in_a_document_of_ours_under_the_api() {
+    let door = door(8).await;
+    for (method, path, status, words) in [
+        ("GET", "/api/v1/nothing", 404, "nothing is at /api/v1/nothing here"),
+        ("GET", "/api/v1/incidents/a/b", 404, "nothing is at /api/v1/incidents/a/b here"),
+        ("POST", "/api/v1/orders", 404, "nothing is at /api/v1/orders here"),
+        ("POST", "/api/v1/status", 405, "/api/v1/status does not take POST"),
+        ("DELETE", "/api/v1/incidents/shop-1", 405, "does not take DELETE"),
+    ] {
+        let answer = door.ask(method, path, "127.0.0.1").await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains("content-type: application/json"), "{path}: {answer}");
+        assert_eq!(answer.contains("allow: GET,HEAD"), status == 405, "{path}: {answer}");
+        let document: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+        assert_eq!(document["schema_version"], 1);
+        assert!(document["error"].as_str().unwrap().contains(words), "{path}: {document}");
+    }
+    // Who asks for a page or for figures reads no JSON.
+    for (method, path, status) in [("GET", "/nothing", 404), ("POST", "/metrics", 405)] {
+        let answer = door.ask(method, path, "127.0.0.1").await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.ends_with("\r\n\r\n"), "{path}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_row_of_the_stream_promises_no_replay() {
+    let door = door(4).await;
+    let mut stream = TcpStream::connect(door.at).await.unwrap();
+    stream.write_all(b"GET /api/v1/events HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    while door.state.events.receiver_count() == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    door.state.events.send(Arc::new(record(7))).unwrap();
+    let mut answer = String::new();
+    while !answer.contains("\n\n") {
+        let mut part = vec![0; 65_536];
+        let count = tokio::time::timeout(Duration::from_secs(10), stream.read(&mut part)).await.unwrap().unwrap();
+        assert_ne!(count, 0, "ended without a row: {answer}");
+        answer.push_str(&String::from_utf8_lossy(&part[..count]));
+    }
+    assert!(answer.contains("event: opened") && answer.contains("\"seq\":7") && !answer.contains("\nid:"), "{answer}");
+}
+
+#[tokio::test]
 async fn a_slow_listener_is_cut_off_and_nobody_waits_for_it() {
     let door = door(4).await;
     let mut stream = TcpStream::connect(door.at).await.unwrap();
