@@ -2,7 +2,7 @@
 
 use super::autonomy;
 use super::gates::closed_words;
-use super::ledger::{Entry, Figures};
+use super::ledger::{Entry, Figures, Ruling};
 use super::model::rfc3339;
 
 impl Entry {
@@ -29,7 +29,9 @@ impl Entry {
             Entry::Confirmed { first_failed, words } => format!("first failed look sent {}: {words}", first_failed.rfc3339()),
             Entry::Gated { ruling, gates, exposure } => {
                 let closed = closed_words(gates);
-                if closed.is_empty() {
+                if closed.is_empty() && *ruling == Ruling::Hold {
+                    format!("{ruling}: all {} gates open, and right now the site is not known to be down", gates.len())
+                } else if closed.is_empty() {
                     format!("{ruling}: all {} gates open; loss {}", gates.len(), exposure.words())
                 } else {
                     format!("{ruling}: {closed}")
