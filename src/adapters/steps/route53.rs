@@ -1,6 +1,6 @@
 //! `route53-records`: changes named attributes of records and leaves all else as it is read.
 //!
-//! An UPSERT replaces a record, so each one carries the record as it was read with only the named attributes changed.
+//! A change replaces a record as a whole, so each one carries the record as it was read with only the named attributes changed.
 
 mod keys;
 mod spread;
@@ -18,7 +18,7 @@ use crate::adapters::Adapters;
 use crate::adapters::aws::{Aws, partition};
 use crate::adapters::dns::Dns;
 use crate::adapters::registry::{KeyDoc, Place, StepKind};
-use crate::adapters::route53_owner::{Alias, Found, Owner, Pick, Record, RecordValue, Survey, Zone, by_hand, canonical};
+use crate::adapters::route53_owner::{Alias, Edit, Found, Owner, Pick, Record, RecordValue, Survey, Zone, by_hand, canonical, edit};
 use crate::adapters::shell::shell_word;
 use crate::config::judge::Table;
 use crate::domain::plan::{Class, PlannedStep, Repeat, Reversibility};
@@ -214,9 +214,9 @@ impl Records {
     }
 }
 
-/// Records that differ from what is wanted.
-fn differing(records: &[Record], wanted: &[Record]) -> Vec<Record> {
-    records.iter().zip(wanted).filter(|(is, wants)| !is.same(wants)).map(|(_, wants)| wants.clone()).collect()
+/// The changes of the records that differ from what is wanted.
+fn differing(records: &[Record], wanted: &[Record]) -> Vec<Edit> {
+    records.iter().zip(wanted).filter(|(is, wants)| !is.same(wants)).map(|(is, wants)| Edit::new(is, wants.clone())).collect()
 }
 
 /// The records that facts hold under `key`.
@@ -232,9 +232,9 @@ impl Step for Records {
             Inspection::Possible(facts) => facts,
             Inspection::NotYet(_) | Inspection::Asks(_) | Inspection::CannotTell => &Value::Null,
         };
-        let (batch, shell) = match facts.get("becomes") {
-            Some(sets) => by_hand::change(&self.zone.id, sets),
-            // Without a reading the whole record is not known, and a guessed UPSERT would wipe what is not named.
+        let (batch, shell) = match Edit::noted(facts, "becomes") {
+            Some(edits) => by_hand::change(&self.zone.id, &edits),
+            // Without a reading the whole record is not known, and a guessed one would wipe what is not named.
             None => (
                 json!({ "wanted": self.wishes }),
                 format!("aws route53 list-resource-record-sets --hosted-zone-id {}", shell_word(&self.zone.id)),
@@ -252,17 +252,24 @@ impl Step for Records {
 
     fn script(&self, found: &Inspection, cx: &ScriptContext) -> Vec<String> {
         let calls = self.describe(found);
-        let becomes = match found {
-            Inspection::Possible(facts) => recorded(facts, "becomes"),
+        let edits = match found {
+            Inspection::Possible(facts) => Edit::noted(facts, "becomes"),
             Inspection::AlreadySo(_) | Inspection::UnderWay(_) => return Vec::new(),
             Inspection::NotYet(_) | Inspection::Asks(_) | Inspection::CannotTell => None,
         };
-        let Some(becomes) = becomes else {
+        let Some(edits) = edits else {
             let words = "the records could not be read when this was written; write the batch by hand from this list";
             return calls.into_iter().map(|call| call.shell).chain([format!("say {}", shell_word(words)), "false".to_owned()]).collect();
         };
-        let mut lines: Vec<String> = calls.into_iter().flat_map(|call| by_hand::ask_and_wait(&call.shell, cx.limit)).collect();
-        lines.extend(becomes.iter().map(|set| by_hand::read_back(&self.zone.id, set, cx.limit)));
+        let read_back = |edit: &Edit, limit: Duration| by_hand::read_back(&self.zone.id, edit.becomes(), limit);
+        // The batch goes as a whole: where the roles are right, it has gone.
+        let swapped: Vec<String> = edits.iter().filter(|edit| edit.replaces()).map(|edit| read_back(edit, Duration::ZERO)).collect();
+        let ask = |call: Call| match swapped.is_empty() {
+            true => by_hand::ask_and_wait(&call.shell, cx.limit).to_vec(),
+            false => vec![by_hand::ask_unless(&swapped, &call.shell, cx.limit)],
+        };
+        let mut lines: Vec<String> = calls.into_iter().flat_map(ask).collect();
+        lines.extend(edits.iter().map(|edit| read_back(edit, cx.limit)));
         lines
     }
 
@@ -272,7 +279,8 @@ impl Step for Records {
         let becomes = differing(&records, &wanted);
         // After a restart the records may be ours already: what stood there before is what the first inspection found.
         let was = recorded(&cx.before, "records").unwrap_or_else(|| records.clone());
-        let facts = json!({ "records": was, "becomes": becomes });
+        let mut facts = json!({ "records": was });
+        Edit::note(&mut facts, "becomes", &becomes);
         let change = self.memory(|memory| {
             memory.read = Some((cx.now, records));
             memory.change.clone()
@@ -307,7 +315,7 @@ impl Step for Records {
         if becomes.is_empty() {
             return Ok(json!({ "change": null }));
         }
-        let change = self.owner.change(&self.zone, becomes, cx.time_left).await.map_err(|failure| failure.step())?;
+        let change = self.owner.change(&self.zone, becomes, cx.time_left).await.map_err(|failure| edit::failed(&failure))?;
         self.memory(|memory| memory.change = Some(change.clone()));
         Ok(json!({ "change": change }))
     }
@@ -356,8 +364,8 @@ impl Step for Records {
         if back.is_empty() {
             return Ok("the records stand as they stood before".to_owned());
         }
-        let names: Vec<String> = back.iter().map(|record| record.pick().to_string()).collect();
-        let change = self.owner.change(&self.zone, back, cx.time_left).await.map_err(|failure| failure.step())?;
+        let names: Vec<String> = back.iter().map(|edit| edit.pick().to_string()).collect();
+        let change = self.owner.change(&self.zone, back, cx.time_left).await.map_err(|failure| edit::failed(&failure))?;
         self.memory(|memory| (memory.change, memory.read, memory.right) = (None, None, None));
         Ok(format!("put back {} as before (change {change})", names.join(", ")))
     }

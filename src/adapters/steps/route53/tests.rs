@@ -132,6 +132,103 @@ async fn what_is_so_already_is_not_sent() {
     }
 }
 
+fn placed(id: &str, role: &str) -> String {
+    element("Name", "pair.example.com.")
+        + "<Type>A</Type>"
+        + &element("SetIdentifier", id)
+        + &element("Failover", role)
+        + "<AliasTarget><HostedZoneId>ZOLD</HostedZoneId><DNSName>dualstack."
+        + id
+        + ".elb.amazonaws.com.</DNSName><EvaluateTargetHealth>false</EvaluateTargetHealth></AliasTarget>"
+}
+
+/// As the reference has it.
+fn roles() -> Value {
+    let one = |id: &str, role: &str| json!({ "name": "pair.example.com", "type": "A", "set_identifier": id, "failover": role });
+    json!({ "zone_id": "Z1", "records": [one("a", "SECONDARY"), one("b", "PRIMARY")] })
+}
+
+async fn pair() -> (Script<World>, Arc<dyn Step>) {
+    let script = Script::start(World { records: vec![placed("a", "PRIMARY"), placed("b", "SECONDARY")], ..World::default() }).await;
+    let step = step(&KIND, roles(), &script.ground().await);
+    (script, step)
+}
+
+fn primary(script: &Script<World>) -> String {
+    script
+        .world(|world| world.records.iter().find(|one| one.contains(">PRIMARY<")).map(|one| text(one, "SetIdentifier").to_owned()))
+        .unwrap()
+}
+
+#[tokio::test]
+async fn failover_roles_are_swapped_and_put_back_by_records_taken_away_and_made_anew() {
+    let (script, step) = pair().await;
+    let found = step.inspect(&context()).await.unwrap();
+    let Inspection::Possible(facts) = found.clone() else { panic!("nothing to do") };
+    let cx = StepContext { before: facts, ..context() };
+    step.apply(&cx).await.unwrap();
+    assert_eq!(primary(&script), "b");
+    assert!(matches!(step.verify(&cx).await.unwrap(), Verification::So(_)));
+    step.undo(&cx).await.unwrap();
+    assert_eq!(primary(&script), "a");
+    let batches = script.calls("ChangeResourceRecordSets");
+    let said = |batch: &str| -> Vec<String> {
+        let sets =
+            each(batch, "ResourceRecordSet").into_iter().map(|one| text(one, "SetIdentifier").to_owned() + " " + text(one, "Failover"));
+        each(batch, "Action").into_iter().zip(sets).map(|(action, set)| format!("{action} {set}")).collect()
+    };
+    assert_eq!(said(&batches[0].body), ["DELETE a PRIMARY", "DELETE b SECONDARY", "CREATE a SECONDARY", "CREATE b PRIMARY"]);
+    assert_eq!(said(&batches[1].body), ["DELETE a SECONDARY", "DELETE b PRIMARY", "CREATE a PRIMARY", "CREATE b SECONDARY"]);
+    // A person sees, and sends, the same.
+    let Call { parameters, .. } = step.describe(&found).remove(0);
+    let changes = parameters["ChangeBatch"]["Changes"].as_array().unwrap();
+    let told: Vec<String> = changes
+        .iter()
+        .map(|one| {
+            let word = |of: &Value| of.as_str().unwrap().to_owned();
+            let set = &one["ResourceRecordSet"];
+            format!("{} {} {}", word(&one["Action"]), word(&set["SetIdentifier"]), word(&set["Failover"]))
+        })
+        .collect();
+    assert_eq!(told, said(&batches[0].body));
+}
+
+#[tokio::test]
+async fn roles_of_a_record_that_changed_meanwhile_are_read_anew_and_a_lost_answer_is_no_refusal() {
+    let (script, step) = pair().await;
+    step.inspect(&context()).await.unwrap();
+    script.world(|world| world.records[0] = world.records[0].replace("ZOLD", "ZNEW"));
+    let error = step.apply(&context()).await.unwrap_err();
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Retry, "InvalidChangeBatch"), "{error}");
+    let Inspection::Possible(facts) = step.inspect(&context()).await.unwrap() else { panic!("nothing to do") };
+    // Done, but its answer is lost: the second sending finds nothing that it could take away.
+    script.trouble("ChangeResourceRecordSets", Trouble::LostAnswer);
+    let cx = StepContext { before: facts, ..context() };
+    assert_eq!(step.apply(&cx).await.unwrap_err().class, ErrorClass::Retry);
+    assert!(matches!(step.inspect(&cx).await.unwrap(), Inspection::UnderWay(_)));
+    assert_eq!(primary(&script), "b");
+}
+
+#[tokio::test]
+async fn a_script_that_swaps_roles_can_be_run_twice() {
+    let (_script, step) = pair().await;
+    let lines = step.script(&step.inspect(&context()).await.unwrap(), &scripting(0));
+    let aws = r#"case "$*" in
+        *change-resource-record-sets*)
+          if [[ -e swapped ]]; then echo refused >>"$LOG"; exit 254; fi
+          touch swapped; echo "$*" >>"$LOG"; echo /change/C1 ;;
+        *get-change*) echo INSYNC ;;
+        *'Identifier==`"a"`'*) if [[ -e swapped ]]; then echo SECONDARY; else echo PRIMARY; fi ;;
+        *) if [[ -e swapped ]]; then echo PRIMARY; else echo SECONDARY; fi ;;
+    esac"#;
+    let shell = Bench::new(&[("aws", aws)]);
+    for _ in 0..2 {
+        let ran = shell.lines(&lines);
+        assert_eq!(ran.code, Some(0), "{}", ran.said);
+        assert_eq!((ran.log.lines().count(), ran.log.matches("\"DELETE\"").count()), (1, 2), "{}", ran.log);
+    }
+}
+
 #[tokio::test]
 async fn a_record_that_is_not_there_names_those_that_are() {
     let wish =
