@@ -4,6 +4,7 @@
 
 mod keys;
 mod spread;
+mod together;
 
 use self::keys::{Keys, Wish, judge};
 use std::collections::BTreeMap;
@@ -294,12 +295,17 @@ impl Step for Records {
         })
     }
 
+    async fn preflight(&self, _cx: &StepContext, found: Inspection) -> Result<Inspection, StepError> {
+        // What stands already has been taken.
+        if matches!(found, Inspection::Possible(_)) {
+            self.among_others().await?;
+        }
+        Ok(found)
+    }
+
     async fn autonomy(&self, _cx: &StepContext) -> Result<Option<Vec<String>>, StepError> {
         // A failover swaps roles or weights: a check that stands idle now may decide once it is done.
-        let after = |records: &[Record]| -> Vec<Record> {
-            let wished = |record: &Record| self.wishes.iter().find(|wish| wish.pick.canonical() == record.pick());
-            records.iter().map(|record| wished(record).map_or_else(|| record.clone(), |wish| wish.on(record))).collect()
-        };
+        let after = |records: &[Record]| self.after(records);
         let names = self.wishes.iter().map(|wish| wish.pick.name.clone()).collect();
         let survey = Survey { names, switch: None, after: &after };
         self.owner.survey(&self.zone, &survey).await.map(Some).map_err(|failure| failure.step())

@@ -407,6 +407,61 @@ async fn the_script_reads_records_back_in_a_zone_of_many_pages() {
     assert_eq!(ran.log.lines().skip(10).collect::<Vec<_>>(), ["it's a `b\\", "--query", query, "--output", "text"]);
 }
 
+#[tokio::test]
+async fn a_batch_is_judged_beforehand_with_the_records_that_the_step_does_not_name() {
+    let step_of = async |records: Vec<String>, wishes: Value| {
+        let script = Script::start(World { records, ..World::default() }).await;
+        let step = step(&KIND, json!({ "zone_id": "Z1", "records": wishes }), &script.ground().await);
+        (script, step)
+    };
+    let foreseen = async |step: &Arc<dyn Step>| {
+        let found = step.inspect(&context()).await.unwrap();
+        step.preflight(&context(), found).await
+    };
+    let weight = |id: &str, weight: u8| json!({ "name": "Shop.example.com", "type": "A", "set_identifier": id, "weight": weight });
+    let role = |id: &str, role: &str| json!({ "name": "pair.example.com", "type": "A", "set_identifier": id, "failover": role });
+    let pair = || vec![placed("a", "PRIMARY"), placed("b", "SECONDARY")];
+    let weights = || vec![weighted("primary", 100), weighted("standby", 0), weighted("third", 0)];
+    // Another type of the name, with a weight above 0: a set of its own.
+    let six = weighted("six", 7).replace("<Type>A<", "<Type>AAAA<");
+    for (records, wishes, words) in [
+        (pair(), json!([role("b", "PRIMARY")]), "records [a], [b] of pair.example.com A would all be PRIMARY"),
+        (pair(), json!([role("a", "SECONDARY")]), "records [a], [b] of pair.example.com A would all be SECONDARY"),
+        (
+            [weights(), vec![six.clone()]].concat(),
+            json!([weight("primary", 0)]),
+            "records [primary], [standby], [third] of shop.example.com A would all have weight 0",
+        ),
+    ] {
+        let (script, step) = step_of(records, wishes).await;
+        let error = foreseen(&step).await.unwrap_err();
+        assert_eq!((error.class, error.code.as_str()), (ErrorClass::Refused, "records-at-odds"));
+        assert!(error.message.contains(&format!("zone Z1: after the step, {words}")) && error.message.contains("name "), "{error}");
+        // Unreadable, it is no refusal.
+        script.trouble("ListResourceRecordSets", Trouble::Refused(403, "AccessDenied"));
+        let fresh = self::step(&KIND, json!({ "zone_id": "Z1", "records": [weight("primary", 0)] }), &script.ground().await);
+        let error = fresh.preflight(&context(), Inspection::Possible(Value::Null)).await.unwrap_err();
+        assert_eq!((error.class, error.code.as_str()), (ErrorClass::Retry, "AccessDenied"));
+        assert_eq!(script.calls("ChangeResourceRecordSets").len(), 0);
+    }
+    let idle = vec![weighted("primary", 0), weighted("standby", 0)];
+    for (records, wishes) in [
+        (pair(), json!([role("a", "SECONDARY"), role("b", "PRIMARY")])),
+        (weights(), json!([weight("primary", 0), weight("third", 1)])),
+        // Alone it answers whatever its weight is.
+        (vec![weighted("primary", 100)], json!([weight("primary", 0)])),
+        // Weights that others have chosen, under another change.
+        (idle, json!([{ "name": "shop.example.com", "type": "A", "set_identifier": "primary", "health_check_id": "" }])),
+    ] {
+        let (script, step) = step_of(records, wishes.clone()).await;
+        assert!(matches!(foreseen(&step).await.unwrap(), Inspection::Possible(_)), "{wishes}");
+        // The survey that follows in each round asks nothing more.
+        let asked = script.calls("ListResourceRecordSets").len();
+        step.autonomy(&context()).await.unwrap();
+        assert_eq!(script.calls("ListResourceRecordSets").len(), asked, "{wishes}");
+    }
+}
+
 #[test]
 fn records_that_route53_would_refuse_are_named() {
     let said = |records: &[Value]| KIND.judged(json!({ "zone_id": "Z1", "records": records })).1;
