@@ -480,6 +480,15 @@ fn records_that_route53_would_refuse_are_named() {
         (vec![one("A", json!({"values": ["2001:db8::1"]}))], "is not an IPv4 address"),
         (vec![one("AAAA", json!({"values": ["192.0.2.1"]}))], "is not an IPv6 address"),
         (vec![one("CNAME", json!({"values": ["a.example.com", "b.example.com"]}))], "a CNAME has one"),
+        (vec![one("TXT", json!({"values": ["v=spf1 -all"]}))], "as type \"TXT\" needs; write it like '\"v=spf1 -all\"'"),
+        (vec![one("SPF", json!({"values": ["v=spf1 -all"]}))], "is not one string in double quotes"),
+        (vec![one("TXT", json!({"values": ["\"a\" b"]}))], "is not one string in double quotes"),
+        (vec![one("TXT", json!({"values": ["\"a\\\""]}))], "is not one string in double quotes"),
+        (vec![one("TXT", json!({"values": [""]}))], "is not one string in double quotes"),
+        (vec![one("TXT", json!({"values": [format!("\"{}\"", "x".repeat(256))]}))], "each of up to 255 characters"),
+        (vec![one("MX", json!({"values": ["10 mail.example.com", "mail.example.com"]}))], "write it like \"10 mail.example.com\""),
+        (vec![one("SRV", json!({"values": ["10 443 shop.example.com"]}))], "a priority, a weight, a port and a host"),
+        (vec![one("CAA", json!({"values": ["0 issue ca.example.com"]}))], "a value in double quotes"),
         (vec![of("a", json!({"failover": "PRIMARY"})), of("b", json!({"failover": "PRIMARY"}))], "are to be PRIMARY"),
         (vec![of("a", json!({"failover": "SECONDARY"})), of("b", json!({"failover": "SECONDARY"}))], "are to be SECONDARY"),
         (vec![of("a", json!({"weight": 0})), of("b", json!({"weight": 0}))], "every record of shop.example.com A gets weight 0"),
@@ -490,6 +499,11 @@ fn records_that_route53_would_refuse_are_named() {
     }
     for records in [
         vec![one("A", json!({"values": ["192.0.2.1"]})), one("AAAA", json!({"values": ["2001:db8::1"]}))],
+        vec![one("TXT", json!({"values": ["\"v=spf1 ip4:192.0.2.0/24 -all\"", "\"a\" \"b\"\"c\"", "\"\"", "\"a \\\"b\\\" \\052\""]}))],
+        vec![one("TXT", json!({"values": [format!("\"{0}\" \"{0}\"", "\\052".repeat(255))]}))],
+        vec![one("MX", json!({"values": ["10 mail.example.com"]})), one("SRV", json!({"values": ["10 5 443 shop.example.com"]}))],
+        vec![one("CAA", json!({"values": ["0 issue \"ca.example.com; account=1\"", "128 iodef \"mailto:a@example.com\""]}))],
+        vec![one("HTTPS", json!({"values": ["1 . alpn=h2"]}))],
         vec![of("a", json!({"failover": "PRIMARY"})), of("b", json!({"failover": "SECONDARY"}))],
         // The other record keeps the weight that it has.
         vec![of("a", json!({"weight": 0}))],
