@@ -2,6 +2,7 @@
 //!
 //! A change replaces a record as a whole, so each one carries the record as it was read with only the named attributes changed.
 
+mod balancer;
 mod keys;
 mod spread;
 mod together;
@@ -83,8 +84,7 @@ fn permissions(step: &PlannedStep) -> Vec<Permission> {
         may("route53:GetHealthCheck", format!("arn:{arn}:route53:::healthcheck/*")),
     ];
     if keys.records.iter().any(|wish| wish.alias.is_some()) {
-        // Describe calls of load balancers know no resources.
-        all.push(may("elasticloadbalancing:DescribeLoadBalancers", "*".to_owned()));
+        all.extend(balancer::permissions(step));
     }
     all
 }
@@ -165,53 +165,6 @@ impl Records {
             wanted.push(next);
         }
         Ok(wanted)
-    }
-
-    /// The zone that an alias to this load balancer must name: its own, told by its region's API.
-    async fn zone_of(&self, name: &str) -> Result<String, StepError> {
-        let bare = name.trim_start_matches("dualstack.").to_owned();
-        if let Some(zone) = self.memory(|memory| memory.zones.get(&bare).cloned()) {
-            return Ok(zone);
-        }
-        let zone = self.ask_zone(&bare).await?;
-        self.memory(|memory| memory.zones.insert(bare, zone.clone()));
-        Ok(zone)
-    }
-
-    #[cfg(feature = "elbv2")]
-    async fn ask_zone(&self, name: &str) -> Result<String, StepError> {
-        use crate::adapters::aws::{Op, Purpose};
-        // `x.REGION.elb.amazonaws.com` or `x.elb.REGION.amazonaws.com`; else the step's own region.
-        let labels: Vec<&str> = name.split('.').collect();
-        let region = match labels.as_slice() {
-            [_, "elb", region, "amazonaws", ..] | [_, region, "elb", "amazonaws", ..] => region,
-            _ => self.zone.region.as_str(),
-        };
-        let action = "elasticloadbalancing:DescribeLoadBalancers";
-        let op = Op::new("elbv2", "DescribeLoadBalancers", action, region, format!("load balancer {name}"));
-        let client = self.aws.elbv2(self.zone.account.as_deref(), region, Purpose::Look).await.map_err(|failure| failure.step())?;
-        let mut marker = None;
-        loop {
-            let call = client.describe_load_balancers().set_marker(marker.take()).send();
-            let page = self.aws.call(&op, call).await.map_err(|failure| failure.step())?;
-            let mut found = page.load_balancers().iter().filter(|one| one.dns_name().is_some_and(|dns| canonical(dns) == name));
-            if let Some(zone) = found.next().and_then(|one| one.canonical_hosted_zone_id()) {
-                return Ok(zone.to_owned());
-            }
-            match page.next_marker().filter(|next| !next.is_empty()) {
-                Some(next) => marker = Some(next.to_owned()),
-                None => {
-                    let message = format!("elbv2: no load balancer in {region} has the DNS name {name}; mend `alias`");
-                    return Err(StepError::new(ErrorClass::Refused, "load-balancer-not-found", message));
-                }
-            }
-        }
-    }
-
-    #[cfg(not(feature = "elbv2"))]
-    async fn ask_zone(&self, name: &str) -> Result<String, StepError> {
-        let message = format!("alias {name}: this build has no elbv2 and cannot ask for the load balancer's zone");
-        Err(StepError::new(ErrorClass::Refused, "no-elbv2", message))
     }
 }
 

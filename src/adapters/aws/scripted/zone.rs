@@ -18,6 +18,8 @@ pub struct Zone {
     pub pending: usize,
     /// Changes so far.
     pub changes: usize,
+    /// The load balancer is known to calls signed with this key alone; empty: to all.
+    pub balancer_of: &'static str,
     /// The object is there.
     pub object: bool,
     /// What a question for an object that is not there is answered with.
@@ -158,7 +160,14 @@ impl World for Zone {
             "DescribeLoadBalancers" => {
                 let balancer =
                     element("DNSName", "standby-alb-456.us-east-1.elb.amazonaws.com") + &element("CanonicalHostedZoneId", "ZALB");
-                query(heard, &element("LoadBalancers", element("member", balancer)))
+                let known = self.balancer_of.is_empty() || self.balancer_of == heard.key;
+                query(heard, &element("LoadBalancers", if known { element("member", balancer) } else { String::new() }))
+            }
+            // The session of another account's role.
+            "AssumeRole" => {
+                let keys = [("AccessKeyId", "AKIANETWORK"), ("SecretAccessKey", "other"), ("SessionToken", "session")];
+                let keys: String = keys.iter().map(|(name, value)| element(name, value)).collect();
+                query(heard, &element("Credentials", keys + &element("Expiration", "2099-01-01T00:00:00Z")))
             }
             "GetPublicAccessBlock" => match self.restricts {
                 _ if self.no_bucket => refusal(heard, 404, "NoSuchBucket", "The specified bucket does not exist"),

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::adapters::aws::scripted::zone::{Zone as World, each, text};
-use crate::adapters::aws::scripted::{Script, Trouble, context, element, scripting, step};
+use crate::adapters::aws::scripted::{KEY, Script, Trouble, context, element, planned, scripting, step};
 use crate::adapters::shell::bench::Bench;
 use crate::adapters::steps::Authority;
 
@@ -112,6 +112,54 @@ async fn each_wish_changes_what_it_names() {
         }
         for part in has_not {
             assert!(!sent[0].contains(part), "{record}: {part} in {}", sent[0]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_load_balancer_is_looked_for_in_the_steps_account_and_in_our_own() {
+    let name = "standby-alb-456.us-east-1.elb.amazonaws.com";
+    let keys =
+        json!({ "zone_id": "Z1", "records": [{ "name": "shop.example.com", "type": "A", "set_identifier": "primary", "alias": name }] });
+    for (account, holder, asked) in [
+        (None, "", &[KEY][..]),
+        (Some("network"), "", &["AKIANETWORK"]),
+        (Some("network"), KEY, &["AKIANETWORK", KEY]),
+        (None, "nobody", &[KEY]),
+        (Some("network"), "nobody", &["AKIANETWORK", KEY]),
+    ] {
+        let script = Script::start(World { balancer_of: holder, ..world() }).await;
+        let planned = PlannedStep { account: account.map(str::to_owned), ..planned(&KIND, keys.clone()) };
+        let permitted: Vec<Option<String>> = (KIND.permissions)(&planned)
+            .into_iter()
+            .filter(|one| one.action == "elasticloadbalancing:DescribeLoadBalancers")
+            .map(|one| one.account)
+            .collect();
+        let both = account.map(|name| Some(name.to_owned())).into_iter().chain([None]).collect::<Vec<_>>();
+        assert_eq!(permitted, both, "whoever may be asked");
+        let step = (KIND.build)(&planned, &script.ground().await).unwrap();
+        let found = step.inspect(&context()).await;
+        let heard: Vec<String> = script.calls("DescribeLoadBalancers").into_iter().map(|one| one.key).collect();
+        assert_eq!(heard, asked, "{account:?} {holder}");
+        if holder == "nobody" {
+            let error = found.unwrap_err();
+            assert_eq!((error.class, error.code.as_str()), (ErrorClass::Refused, "load-balancer-not-found"));
+            let words =
+                if account.is_some() { "in account \"network\" or our own account; mend `alias`" } else { "in our own account; mend" };
+            assert!(error.message.contains(words), "{error}");
+        } else {
+            assert!(matches!(found.unwrap(), Inspection::Possible(_)));
+        }
+    }
+    // An account that does not let us look hides nothing of the other, and is told where neither has it.
+    for (holder, wanted) in [(KEY, None), ("nobody", Some("account \"network\" in us-east-1: AccessDenied"))] {
+        let script = Script::start(World { balancer_of: holder, ..world() }).await;
+        script.trouble("DescribeLoadBalancers", Trouble::Refused(403, "AccessDenied"));
+        let planned = PlannedStep { account: Some("network".to_owned()), ..planned(&KIND, keys.clone()) };
+        let found = (KIND.build)(&planned, &script.ground().await).unwrap().inspect(&context()).await;
+        match wanted {
+            None => assert!(matches!(found.unwrap(), Inspection::Possible(_))),
+            Some(words) => assert!(found.unwrap_err().message.contains(words)),
         }
     }
 }
