@@ -43,8 +43,9 @@ pub static KIND: StepKind<Adapters> = StepKind {
             form: "list of tables",
             default: "",
             doc: "Each picks a record by `name`, `type` and `set_identifier` and says what shall hold afterwards: `weight`, `failover` \
-                  (\"PRIMARY\" or \"SECONDARY\"), `alias` (a load balancer's DNS name), `values` and `ttl`, `health_check_id` (\"\" takes it away). \
-                  What is not named stays as it is read.",
+                  (\"PRIMARY\" or \"SECONDARY\"), `alias` (a load balancer's DNS name, in the step's account or our own), `values` (TXT in double \
+                  quotes of its own: '\"v=spf1 -all\"') and `ttl`, `health_check_id` (\"\" takes it away). What is not named stays as it is read. \
+                  A record set protection of one of these names and types makes Route 53 refuse the whole step, and nothing looks for one beforehand.",
         },
     ],
     judge,
