@@ -1,4 +1,4 @@
-//! Records that can move traffic without us, against the lab: `check` finds them, and the daemon asks a person.
+//! Records as people make them, against the lab: those that can move traffic without us are found, and pairs by role move.
 
 #![expect(clippy::unwrap_used, reason = "what fails here must fail the test")]
 
@@ -9,7 +9,9 @@ use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_route53::Client;
-use aws_sdk_route53::types::{Change, ChangeAction, ChangeBatch, HealthCheckConfig, HealthCheckType, ResourceRecordSet};
+use aws_sdk_route53::types::{
+    Change, ChangeAction, ChangeBatch, HealthCheckConfig, HealthCheckType, ResourceRecordSet, ResourceRecordSetFailover as Role,
+};
 use aws_sdk_s3::types::PublicAccessBlockConfiguration;
 use real::{Daemon, World, until};
 use serde_json::{Value, json};
@@ -45,10 +47,26 @@ impl Hand {
     }
 
     fn write(&self, set: ResourceRecordSet) {
-        let change = Change::builder().action(ChangeAction::Upsert).resource_record_set(set).build().unwrap();
-        let batch = ChangeBatch::builder().changes(change).build().unwrap();
+        self.send(vec![(ChangeAction::Upsert, set)]);
+    }
+
+    fn send(&self, lines: Vec<(ChangeAction, ResourceRecordSet)>) {
+        let change = |(action, set)| Change::builder().action(action).resource_record_set(set).build().unwrap();
+        let batch = ChangeBatch::builder().set_changes(Some(lines.into_iter().map(change).collect())).build().unwrap();
         let call = self.route53.change_resource_record_sets().hosted_zone_id(&self.zone).change_batch(batch);
         self.runtime.block_on(call.send()).unwrap();
+    }
+
+    /// The front door's weighted records become a failover pair.
+    fn pair(&self) {
+        let weighted = ["primary", "standby"].map(|site| self.record(site));
+        let roles = [Role::Primary, Role::Secondary].into_iter();
+        let paired = weighted.clone().into_iter().zip(roles).map(|(mut set, role)| {
+            (set.weight, set.failover) = (None, Some(role));
+            (ChangeAction::Create, set)
+        });
+        let gone = weighted.into_iter().map(|set| (ChangeAction::Delete, set));
+        self.send(gone.chain(paired).collect());
     }
 
     /// Hides the bucket's objects from the world.
@@ -221,5 +239,33 @@ fn a_look_beforehand_that_is_denied_keeps_nobody_from_learning_the_active_site()
     assert!(said.out.contains("could not be read") && said.out.contains("s3:GetBucketPublicAccessBlock"), "{}", said.out);
     let daemon = Daemon::start(&world.config);
     until("the active site is known", || (daemon.app()["active_site"] == "primary").then_some(()));
+    daemon.stop();
+}
+
+/// As the reference has it for failover records: the lab refuses whatever passes through two records of one role.
+#[test]
+fn failover_roles_are_swapped_in_a_move_and_back_in_the_next() {
+    let world = World::of("dns-validation");
+    let hand = Hand::new(&world);
+    hand.pair();
+    let change = |weight: &str, role: &str| (format!("weight = {weight} }}"), format!("failover = \"{role}\" }}"));
+    // There, and back.
+    for (from, to) in
+        [("0", "SECONDARY"), ("100", "PRIMARY"), ("100", "PRIMARY"), ("0", "SECONDARY")].map(|(weight, role)| change(weight, role))
+    {
+        world.edit(&[(&from, &to)]);
+    }
+    let planned = until("the plan is seen", || Some(world.command(&["plan", "shop"]).out).filter(|out| !out.contains("Throttling")));
+    assert!(planned.contains("\"Action\":\"DELETE\"") && planned.contains("\"Action\":\"CREATE\""), "{planned}");
+    let daemon = Daemon::steady(&world.config);
+    let roles = || ["primary", "standby"].map(|site| hand.record(site).failover().unwrap().clone());
+    for (order, active, wanted) in
+        [("failover", "standby", [Role::Secondary, Role::Primary]), ("failback", "primary", [Role::Primary, Role::Secondary])]
+    {
+        // The plan of the way back is inspected by and by.
+        until("the order is taken", || (world.command(&[order, "shop", "--reason", "roles", "--force"]).code == Some(0)).then_some(()));
+        daemon.shows("it moved", |app| app["active_site"] == active && app["incident"].is_null());
+        assert_eq!(roles(), wanted);
+    }
     daemon.stop();
 }

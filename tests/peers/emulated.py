@@ -191,7 +191,8 @@ def furnish(around):
                 record["HealthCheckId"] = check
         else:
             record["Weight"] = 100 if name == "primary" else 0
-        changes.append({"Action": "CREATE", "ResourceRecordSet": record})
+        # Not CREATE: moto refuses a second CREATE of the same record even behind a DELETE of it, as a failback's is.
+        changes.append({"Action": "UPSERT", "ResourceRecordSet": record})
     route53.change_resource_record_sets(HostedZoneId=around.zone, ChangeBatch={"Changes": changes})
     for name, (region, _) in SITES.items():
         scaling = emulator.client("autoscaling", region)

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::edit::{Edit, lines};
 use super::record::{Record, canonical};
 use crate::adapters::shell::{literal, shell_word};
 
-/// A change that leaves these records, and the line that asks for it.
-pub fn change(zone: &str, records: &Value) -> (Value, String) {
-    let all = records.as_array().map(Vec::as_slice).unwrap_or_default();
-    let changes: Vec<Value> = all.iter().map(|set| json!({ "Action": "UPSERT", "ResourceRecordSet": set })).collect();
+/// The batch of these changes, and the line that asks for it.
+pub fn change(zone: &str, edits: &[Edit]) -> (Value, String) {
+    let changes: Vec<Value> =
+        lines(edits).into_iter().map(|(action, set)| json!({ "Action": action.as_str(), "ResourceRecordSet": set })).collect();
     let batch = json!({ "Comment": "watchover", "Changes": changes });
     let (zone, sent) = (shell_word(zone), shell_word(&batch.to_string()));
     (batch, format!("aws route53 change-resource-record-sets --hosted-zone-id {zone} --change-batch {sent}"))
@@ -21,6 +22,13 @@ pub fn ask_and_wait(line: &str, limit: Duration) -> [String; 2] {
     // AWS's own waiter asks twice a minute: here seconds count.
     let insync = "aws route53 get-change --id \"$change\" --query ChangeInfo.Status --output text";
     [format!("change=$({line} --query ChangeInfo.Id --output text)"), format!("wait_for {} is INSYNC {insync}", limit.as_secs())]
+}
+
+/// The same, but not where these commands say that it is so already: sent a second time, a change that takes records away
+/// first is refused, and what it was to do is done.
+pub fn ask_unless(so: &[String], line: &str, limit: Duration) -> String {
+    let [ask, wait] = ask_and_wait(line, limit);
+    format!("{{ {{ {}; }} 2>/dev/null && say 'it is so already'; }} || {{ {ask} && {wait}; }}", so.join(" && "))
 }
 
 /// A name as Route 53 writes it: the query compares texts.

@@ -4,10 +4,8 @@ use aws_sdk_route53::operation::change_resource_record_sets::ChangeResourceRecor
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 
+use super::edit::INVALID_BATCH;
 use super::*;
-
-/// A batch that is refused for its content; nothing of it was done.
-const INVALID_BATCH: &str = "InvalidChangeBatch";
 
 impl Shared {
     /// Reads for all, sharing pages: records that stand together come together.
@@ -123,7 +121,7 @@ impl Shared {
     /// time, is left out of every further sending, as a record that moves after its move is over moves against somebody.
     async fn submit(&self, zone: &Zone, jobs: &mut Vec<ChangeJob>) -> Result<String, Failure> {
         let waited = "its turn did not come before its asker's time was over";
-        let mut why = Failure::before(&change_op(zone, jobs.iter().flat_map(|job| &job.records)), Kind::Throttled, "no-turn", waited);
+        let mut why = Failure::before(&change_op(zone, jobs.iter().flat_map(|job| &job.edits)), Kind::Throttled, "no-turn", waited);
         let (mut lost, mut pause) = (0, FIRST_PAUSE);
         loop {
             let client = self.aws.route53(zone.account.as_deref(), &zone.region, Purpose::Once).await?;
@@ -133,7 +131,7 @@ impl Shared {
             if jobs.is_empty() {
                 return Err(why);
             }
-            let op = change_op(zone, jobs.iter().flat_map(|job| &job.records));
+            let op = change_op(zone, jobs.iter().flat_map(|job| &job.edits));
             let batch = batch_of(&op, jobs)?;
             let call = client.change_resource_record_sets().hosted_zone_id(&zone.id).change_batch(batch);
             let mut refused = None;
@@ -200,13 +198,13 @@ fn leave_out(jobs: &mut Vec<ChangeJob>, by: Instant, why: &Failure) {
     }
 }
 
-/// The UPSERTs of all of them.
+/// The changes of all of them.
 fn batch_of(op: &Op, jobs: &[ChangeJob]) -> Result<ChangeBatch, Failure> {
     let bad = |cause: &dyn std::error::Error| Failure::before(op, Kind::Rejected, "bad-request", &crate::ports::chain(cause));
     let mut changes = Vec::new();
-    for record in jobs.iter().flat_map(|job| &job.records) {
+    for (action, record) in edit::lines(jobs.iter().flat_map(|job| &job.edits)) {
         let set = record.written().map_err(|cause| bad(&cause))?;
-        changes.push(Change::builder().action(ChangeAction::Upsert).resource_record_set(set).build().map_err(|cause| bad(&cause))?);
+        changes.push(Change::builder().action(action).resource_record_set(set).build().map_err(|cause| bad(&cause))?);
     }
     ChangeBatch::builder().comment("watchover").set_changes(Some(changes)).build().map_err(|cause| bad(&cause))
 }
@@ -230,10 +228,10 @@ pub(super) fn zone_op(zone: &Zone) -> Op {
 }
 
 /// The change of those records, for errors and metrics.
-pub(super) fn change_op<'a>(zone: &Zone, records: impl IntoIterator<Item = &'a Record>) -> Op {
-    let mut records = records.into_iter();
-    let first = records.next().map_or_else(|| "nothing".to_owned(), |record| record.pick().to_string());
-    let more = match records.count() {
+pub(super) fn change_op<'a>(zone: &Zone, edits: impl IntoIterator<Item = &'a Edit>) -> Op {
+    let mut edits = edits.into_iter();
+    let first = edits.next().map_or_else(|| "nothing".to_owned(), |edit| edit.pick().to_string());
+    let more = match edits.count() {
         0 => String::new(),
         more => format!(" and {more} more"),
     };

@@ -7,6 +7,7 @@ pub mod autonomy;
 pub mod batch;
 pub mod by_hand;
 mod calls;
+pub mod edit;
 mod pace;
 pub mod record;
 mod survey;
@@ -18,7 +19,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use aws_sdk_route53::types::{Change, ChangeAction, ChangeBatch, ChangeStatus, RrType};
+use aws_sdk_route53::types::{Change, ChangeBatch, ChangeStatus, RrType};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -29,6 +30,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::autonomy::Switch;
 use self::calls::{change_op, zone_op};
+pub use self::edit::Edit;
 use self::pace::{For, Pace};
 pub use self::record::{Alias, Pick, Record, RecordValue, canonical};
 pub use self::survey::Survey;
@@ -43,7 +45,8 @@ const MAX_WAITING: usize = 1_024;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// Longest pause between two tries, and between two questions whether a change is everywhere.
 const LAST_PAUSE: Duration = Duration::from_secs(2);
-/// Tries of a change whose answer was lost. Repeating an UPSERT changes nothing more.
+/// Tries of a change whose answer was lost. Repeating an UPSERT changes nothing more, and a DELETE of what is gone is refused,
+/// which its asker meets by reading anew.
 const LOST_TRIES: u32 = 3;
 /// Changes whose progress is remembered.
 const MAX_CHANGES: usize = 512;
@@ -85,7 +88,7 @@ struct ReadJob {
 }
 
 struct ChangeJob {
-    records: Vec<Record>,
+    edits: Vec<Edit>,
     until: Instant,
     reply: oneshot::Sender<Result<String, Failure>>,
 }
@@ -168,22 +171,23 @@ impl Owner {
         self.shared.named(zone, name, 100, For::Move).await
     }
 
-    /// UPSERTs the records together and returns the change's id once Route 53 has accepted it; [`Owner::synced`] says
+    /// Changes the records together and returns the change's id once Route 53 has accepted it; [`Owner::synced`] says
     /// when it is everywhere. Throttling and lost answers are tried again for as long as `within`.
     ///
-    /// Errors: [`Failure`] of `ChangeResourceRecordSets`. `InvalidChangeBatch` is this request's own fault: a batch
-    /// refused because of another's is split until the culprit stands alone.
-    pub async fn change(&self, zone: &Zone, records: Vec<Record>, within: Duration) -> Result<String, Failure> {
-        if !batch::fits(&records) {
+    /// Errors: [`Failure`] of `ChangeResourceRecordSets`; [`edit::failed`] says what it means for a step.
+    /// `InvalidChangeBatch` is this request's own fault: a batch refused because of another's is split until the culprit
+    /// stands alone.
+    pub async fn change(&self, zone: &Zone, edits: Vec<Edit>, within: Duration) -> Result<String, Failure> {
+        if !batch::fits(&edits) {
             let why = format!(
                 "one step may change up to {} values of {} characters together; split the step",
                 batch::MAX_UPSERTS,
                 batch::MAX_CHARACTERS
             );
-            return Err(Failure::before(&change_op(zone, &records), Kind::Rejected, "batch-too-large", &why));
+            return Err(Failure::before(&change_op(zone, &edits), Kind::Rejected, "batch-too-large", &why));
         }
         let (reply, answer) = oneshot::channel();
-        self.ask(zone, Job::Change(ChangeJob { records, until: Instant::now() + within, reply }), answer).await
+        self.ask(zone, Job::Change(ChangeJob { edits, until: Instant::now() + within, reply }), answer).await
     }
 
     /// True once the change is on all of Route 53's servers (`INSYNC`). Ask as often as you like: the owner asks
@@ -244,7 +248,7 @@ async fn serve(shared: Arc<Shared>, mut jobs: mpsc::Receiver<(Zone, Job)>) {
                 if change {
                     let Some(lane) = changes.get_mut(&key) else { continue };
                     lane.pending.retain(|job| !job.reply.is_closed());
-                    let count = batch::first_batch(lane.pending.iter().map(|job| job.records.as_slice()));
+                    let count = batch::first_batch(lane.pending.iter().map(|job| job.edits.as_slice()));
                     let work: Vec<ChangeJob> = lane.pending.drain(..count).collect();
                     if work.is_empty() {
                         changes.remove(&key);

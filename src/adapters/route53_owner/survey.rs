@@ -51,7 +51,27 @@ impl KeptChecks {
 
 /// The page that was read last.
 #[derive(Debug, Default)]
-pub(super) struct LastPage(Option<(Key, Instant, Vec<Record>)>);
+pub(super) struct LastPage(Option<(Key, Instant, Page)>);
+
+#[derive(Debug)]
+struct Page {
+    /// The name that it was asked to begin with.
+    from: String,
+    records: Vec<Record>,
+    /// More stands behind it.
+    truncated: bool,
+}
+
+impl Page {
+    /// Every record of one name, if the page holds them all: others stand before and after them, or it was asked to begin
+    /// with that name, or nothing is left behind it.
+    fn whole(&self, name: &str) -> Option<Vec<Record>> {
+        let is = |record: &Record| canonical(&record.name) == name;
+        let (first, last) = (self.records.iter().position(is)?, self.records.iter().rposition(is)?);
+        let all = (first > 0 || self.from == name) && (last + 1 < self.records.len() || !self.truncated);
+        all.then(|| self.records[first..=last].to_vec())
+    }
+}
 
 /// What is asked of a survey.
 pub struct Survey<'a> {
@@ -71,6 +91,15 @@ impl Owner {
     /// switch's own must be readable, else nobody can tell whether it is one.
     pub async fn survey(&self, zone: &Zone, survey: &Survey<'_>) -> Result<Vec<String>, Failure> {
         unthrottled(|| self.survey_once(zone, survey)).await
+    }
+
+    /// Every record of one name, all types, for whom nobody waits; what was read a moment ago may serve again.
+    ///
+    /// # Errors
+    /// [`Failure`] of `ListResourceRecordSets`.
+    pub async fn every(&self, zone: &Zone, name: &str) -> Result<Vec<Record>, Failure> {
+        let name = canonical(name);
+        unthrottled(|| self.shared.every(zone, &name)).await
     }
 
     /// How long a check takes at most to turn, as far as the last preflight read it. Asks nobody.
@@ -141,17 +170,22 @@ impl Shared {
     async fn every(&self, zone: &Zone, name: &str) -> Result<Vec<Record>, Failure> {
         let mut last = self.last_page.lock().await;
         let kept = last.0.as_ref().filter(|(key, at, _)| *key == zone.key() && at.elapsed() < PAGE_SERVES);
-        if let Some(records) = kept.and_then(|(.., page)| whole(page, name)) {
+        if let Some(records) = kept.and_then(|(.., page)| page.whole(name)) {
             return Ok(records);
         }
         let from = Pick { name: name.to_owned(), kind: String::new(), set_identifier: None };
-        let (page, truncated) = self.page(zone, &from, PAGE, For::Survey).await?;
+        let (records, truncated) = self.page(zone, &from, PAGE, For::Survey).await?;
+        let page = Page { from: from.name, records, truncated };
+        let ours = page.whole(name);
         // The page begins with the name: only its end can be cut off.
-        let ours: Vec<Record> = page.iter().filter(|record| canonical(&record.name) == name).cloned().collect();
-        let complete = !truncated || ours.len() < page.len();
+        let none = ours.is_none() && page.records.first().is_none_or(|record| canonical(&record.name) != name);
         last.0 = Some((zone.key(), Instant::now(), page));
         drop(last);
-        if complete { Ok(ours) } else { self.named(zone, name, PAGE, For::Survey).await }
+        match ours {
+            Some(ours) => Ok(ours),
+            None if none => Ok(Vec::new()),
+            None => self.named(zone, name, PAGE, For::Survey).await,
+        }
     }
 
     /// What is known of a check, if it was read lately; else it is read.
@@ -203,13 +237,6 @@ fn taken(interval: Option<i32>, threshold: Option<i32>) -> Duration {
     Duration::from_secs(u64::from(seconds(interval, 30)) * (u64::from(seconds(threshold, 3)) + 1))
 }
 
-/// The records of one name, if the page holds every one: others stand before and after them.
-fn whole(page: &[Record], name: &str) -> Option<Vec<Record>> {
-    let is = |record: &Record| canonical(&record.name) == name;
-    let (first, last) = (page.iter().position(is)?, page.iter().rposition(is)?);
-    (first > 0 && last + 1 < page.len()).then(|| page[first..=last].to_vec())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,10 +246,14 @@ mod tests {
         let record = |name: &str, id: &str| -> Record {
             serde_json::from_value(serde_json::json!({"Name": name, "Type": "A", "SetIdentifier": id, "Weight": 1})).unwrap()
         };
-        let page = [record("a.example.", "1"), record("b.example.", "1"), record("b.example.", "2"), record("c.example.", "1")];
-        assert_eq!(whole(&page, "b.example"), Some(page[1..3].to_vec()));
-        assert_eq!(whole(&page, "a.example"), None, "more of it may stand before the page");
-        assert_eq!(whole(&page, "c.example"), None, "more of it may stand after the page");
-        assert_eq!(whole(&page, "d.example"), None);
+        let records = [record("a.example.", "1"), record("b.example.", "1"), record("b.example.", "2"), record("c.example.", "1")];
+        let page = |from: &str, truncated: bool| Page { from: from.to_owned(), records: records.to_vec(), truncated };
+        let (middle, whole) = (page("z.a.example", true), page("a.example", false));
+        assert_eq!(middle.whole("b.example"), Some(records[1..3].to_vec()));
+        assert_eq!(middle.whole("a.example"), None, "more of it may stand before the page");
+        assert_eq!(middle.whole("c.example"), None, "more of it may stand after the page");
+        assert_eq!((middle.whole("d.example"), whole.whole("d.example")), (None, None));
+        assert_eq!(whole.whole("a.example"), Some(records[..1].to_vec()), "it was asked to begin with that name");
+        assert_eq!(whole.whole("c.example"), Some(records[3..].to_vec()), "nothing is left behind it");
     }
 }

@@ -31,8 +31,13 @@ async fn owner(world: World) -> (Script<World>, Owner) {
     (script, owner)
 }
 
+/// The records, changed in place.
+fn edits(records: &[Record]) -> Vec<Edit> {
+    records.iter().map(|record| Edit::new(record, record.clone())).collect()
+}
+
 async fn change(owner: &Owner, records: &[Record]) -> Result<String, Failure> {
-    owner.change(&zone(), records.to_vec(), LONG).await
+    owner.change(&zone(), edits(records), LONG).await
 }
 
 /// The names that one batch changes, in order.
@@ -133,6 +138,90 @@ async fn a_batch_refused_for_one_member_is_split_until_it_stands_alone() {
     }
 }
 
+/// What stands inside a record of a failover pair.
+fn placed(name: &str, id: &str, role: &str) -> String {
+    element("Name", name)
+        + "<Type>A</Type>"
+        + &element("SetIdentifier", id)
+        + &element("Failover", role)
+        + "<TTL>60</TTL><ResourceRecords><ResourceRecord><Value>192.0.2.1</Value></ResourceRecord></ResourceRecords>"
+}
+
+fn pair(name: &str) -> [String; 2] {
+    [placed(name, "a", "PRIMARY"), placed(name, "b", "SECONDARY")]
+}
+
+/// The swap of the roles of those records of a name, as they stand.
+async fn swap(owner: &Owner, name: &str, ids: &[&str]) -> Vec<Edit> {
+    let swapped = |record: Record| {
+        let role = if record.failover.as_deref() == Some("PRIMARY") { "SECONDARY" } else { "PRIMARY" };
+        Edit::new(&record, Record { failover: Some(role.into()), ..record.clone() })
+    };
+    let records = owner.named(&zone(), name).await.unwrap();
+    records.into_iter().filter(|record| ids.contains(&record.set_identifier.as_deref().unwrap())).map(swapped).collect()
+}
+
+/// The lines of one batch.
+fn lines(heard: &Heard) -> Vec<String> {
+    let sets = each(&heard.body, "ResourceRecordSet");
+    let line = |(action, inside): (&str, &&str)| {
+        let name = text(inside, "Name").split('.').next().unwrap();
+        format!("{action} {name} {} {}", text(inside, "SetIdentifier"), text(inside, "Failover"))
+    };
+    each(&heard.body, "Action").into_iter().zip(&sets).map(line).collect()
+}
+
+#[tokio::test]
+async fn roles_are_swapped_in_one_batch_whose_deletes_come_first_whosever_they_are() {
+    let (script, owner) = owner(World { records: [pair("x.example.com."), pair("y.example.com.")].concat(), ..World::default() }).await;
+    let zone = zone();
+    // One asks for a whole swap, two for half of one each, and one for no swap at all.
+    let wishes = [
+        swap(&owner, "x.example.com", &["a", "b"]).await,
+        swap(&owner, "y.example.com", &["a"]).await,
+        swap(&owner, "y.example.com", &["b"]).await,
+        edits(&[record("z.example.com", "192.0.2.9")]),
+    ];
+    let done = futures_util::future::join_all(wishes.into_iter().map(|edits| owner.change(&zone, edits, LONG))).await;
+    assert!(done.iter().all(|id| *id == Ok("C1".to_owned())), "{done:?}");
+    let batches: Vec<_> = script.calls("ChangeResourceRecordSets").iter().map(lines).collect();
+    let wanted = [
+        ["DELETE x a PRIMARY", "DELETE x b SECONDARY", "DELETE y a PRIMARY", "DELETE y b SECONDARY"],
+        ["CREATE x a SECONDARY", "CREATE x b PRIMARY", "CREATE y a SECONDARY", "CREATE y b PRIMARY"],
+    ];
+    let wanted: Vec<&str> = wanted.into_iter().flatten().chain(["UPSERT z  "]).collect();
+    assert_eq!(batches, [wanted]);
+}
+
+#[tokio::test]
+async fn a_swap_stays_whole_when_its_batch_is_split_and_who_read_too_early_reads_anew() {
+    let (script, owner) = owner(World { records: [pair("x.example.com."), pair("y.example.com.")].concat(), ..World::default() }).await;
+    let (early, fine) = (swap(&owner, "x.example.com", &["a", "b"]).await, swap(&owner, "y.example.com", &["a", "b"]).await);
+    // Somebody gives one of them another TTL meanwhile.
+    script.world(|world| world.records[0] = world.records[0].replace("<TTL>60<", "<TTL>30<"));
+    let zone = zone();
+    let (stale, done) = tokio::join!(owner.change(&zone, early, LONG), owner.change(&zone, fine, LONG));
+    assert_eq!(done, Ok("C1".to_owned()));
+    let failure = stale.unwrap_err();
+    assert!(failure.message.contains("do not match the current values"), "{failure}");
+    assert_eq!((failure.step().class, edit::failed(&failure).class), (crate::ports::ErrorClass::Refused, crate::ports::ErrorClass::Retry));
+    let counts: Vec<usize> = script.calls("ChangeResourceRecordSets").iter().map(|heard| lines(heard).len()).collect();
+    assert_eq!(counts, [8, 4, 4], "no half of a swap is ever sent");
+    // Read anew, it goes through, and what was changed meanwhile stays.
+    let again = swap(&owner, "x.example.com", &["a", "b"]).await;
+    assert_eq!(owner.change(&zone, again, LONG).await, Ok("C2".to_owned()));
+    assert!(script.world(|world| world.records.iter().any(|one| one.contains("<TTL>30<") && one.contains("SECONDARY"))));
+    // A record that is gone is read anew too; what is refused for itself is refused.
+    let gone = swap(&owner, "x.example.com", &["a", "b"]).await;
+    script.world(|world| world.records.retain(|one| !one.contains("x.example.com")));
+    let failure = owner.change(&zone, gone, LONG).await.unwrap_err();
+    assert!(failure.message.contains("but it was not found"), "{failure}");
+    assert_eq!(edit::failed(&failure).class, crate::ports::ErrorClass::Retry);
+    script.world(|world| world.refused = vec!["y.example.com"]);
+    let failure = owner.change(&zone, swap(&owner, "y.example.com", &["a", "b"]).await, LONG).await.unwrap_err();
+    assert_eq!(edit::failed(&failure).class, crate::ports::ErrorClass::Refused);
+}
+
 #[tokio::test]
 async fn throttling_is_waited_out_with_the_batch_as_a_whole() {
     let (script, owner) = owner(World::of(NAMES)).await;
@@ -152,7 +241,7 @@ async fn throttling_is_not_waited_out_beyond_the_askers_time() {
     for _ in 0..9 {
         script.trouble("ChangeResourceRecordSets", Trouble::Refused(400, "PriorRequestNotComplete"));
     }
-    let failure = owner.change(&zone(), vec![record(NAMES[0], "192.0.2.9")], Duration::from_millis(600)).await.unwrap_err();
+    let failure = owner.change(&zone(), edits(&[record(NAMES[0], "192.0.2.9")]), Duration::from_millis(600)).await.unwrap_err();
     assert_eq!((failure.kind, failure.code.as_str()), (Kind::Throttled, "PriorRequestNotComplete"));
     // A quarter of a second, then half of one: the third try would lie beyond.
     assert!(script.calls("ChangeResourceRecordSets").len() <= 2);
@@ -217,7 +306,7 @@ async fn each_asker_waits_for_as_long_as_it_has() {
     let (script, owner) = owner(World::of(NAMES)).await;
     script.trouble("ChangeResourceRecordSets", Trouble::Refused(400, "PriorRequestNotComplete"));
     let zone = zone();
-    let short = owner.change(&zone, vec![record(NAMES[0], "192.0.2.9")], FIRST_PAUSE - Duration::from_millis(50));
+    let short = owner.change(&zone, edits(&[record(NAMES[0], "192.0.2.9")]), FIRST_PAUSE - Duration::from_millis(50));
     let long = [record(NAMES[1], "192.0.2.9")];
     let (short, long) = tokio::join!(short, change(&owner, &long));
     assert_eq!(short.unwrap_err().code, "PriorRequestNotComplete");

@@ -1,9 +1,11 @@
 //! `route53-records`: changes named attributes of records and leaves all else as it is read.
 //!
-//! An UPSERT replaces a record, so each one carries the record as it was read with only the named attributes changed.
+//! A change replaces a record as a whole, so each one carries the record as it was read with only the named attributes changed.
 
+mod balancer;
 mod keys;
 mod spread;
+mod together;
 
 use self::keys::{Keys, Wish, judge};
 use std::collections::BTreeMap;
@@ -18,7 +20,7 @@ use crate::adapters::Adapters;
 use crate::adapters::aws::{Aws, partition};
 use crate::adapters::dns::Dns;
 use crate::adapters::registry::{KeyDoc, Place, StepKind};
-use crate::adapters::route53_owner::{Alias, Found, Owner, Pick, Record, RecordValue, Survey, Zone, by_hand, canonical};
+use crate::adapters::route53_owner::{Alias, Edit, Found, Owner, Pick, Record, RecordValue, Survey, Zone, by_hand, canonical, edit};
 use crate::adapters::shell::shell_word;
 use crate::config::judge::Table;
 use crate::domain::plan::{Class, PlannedStep, Repeat, Reversibility};
@@ -41,8 +43,9 @@ pub static KIND: StepKind<Adapters> = StepKind {
             form: "list of tables",
             default: "",
             doc: "Each picks a record by `name`, `type` and `set_identifier` and says what shall hold afterwards: `weight`, `failover` \
-                  (\"PRIMARY\" or \"SECONDARY\"), `alias` (a load balancer's DNS name), `values` and `ttl`, `health_check_id` (\"\" takes it away). \
-                  What is not named stays as it is read.",
+                  (\"PRIMARY\" or \"SECONDARY\"), `alias` (a load balancer's DNS name, in the step's account or our own), `values` (TXT in double \
+                  quotes of its own: '\"v=spf1 -all\"') and `ttl`, `health_check_id` (\"\" takes it away). What is not named stays as it is read. \
+                  A record set protection of one of these names and types makes Route 53 refuse the whole step, and nothing looks for one beforehand.",
         },
     ],
     judge,
@@ -82,8 +85,7 @@ fn permissions(step: &PlannedStep) -> Vec<Permission> {
         may("route53:GetHealthCheck", format!("arn:{arn}:route53:::healthcheck/*")),
     ];
     if keys.records.iter().any(|wish| wish.alias.is_some()) {
-        // Describe calls of load balancers know no resources.
-        all.push(may("elasticloadbalancing:DescribeLoadBalancers", "*".to_owned()));
+        all.extend(balancer::permissions(step));
     }
     all
 }
@@ -165,58 +167,11 @@ impl Records {
         }
         Ok(wanted)
     }
-
-    /// The zone that an alias to this load balancer must name: its own, told by its region's API.
-    async fn zone_of(&self, name: &str) -> Result<String, StepError> {
-        let bare = name.trim_start_matches("dualstack.").to_owned();
-        if let Some(zone) = self.memory(|memory| memory.zones.get(&bare).cloned()) {
-            return Ok(zone);
-        }
-        let zone = self.ask_zone(&bare).await?;
-        self.memory(|memory| memory.zones.insert(bare, zone.clone()));
-        Ok(zone)
-    }
-
-    #[cfg(feature = "elbv2")]
-    async fn ask_zone(&self, name: &str) -> Result<String, StepError> {
-        use crate::adapters::aws::{Op, Purpose};
-        // `x.REGION.elb.amazonaws.com` or `x.elb.REGION.amazonaws.com`; else the step's own region.
-        let labels: Vec<&str> = name.split('.').collect();
-        let region = match labels.as_slice() {
-            [_, "elb", region, "amazonaws", ..] | [_, region, "elb", "amazonaws", ..] => region,
-            _ => self.zone.region.as_str(),
-        };
-        let action = "elasticloadbalancing:DescribeLoadBalancers";
-        let op = Op::new("elbv2", "DescribeLoadBalancers", action, region, format!("load balancer {name}"));
-        let client = self.aws.elbv2(self.zone.account.as_deref(), region, Purpose::Look).await.map_err(|failure| failure.step())?;
-        let mut marker = None;
-        loop {
-            let call = client.describe_load_balancers().set_marker(marker.take()).send();
-            let page = self.aws.call(&op, call).await.map_err(|failure| failure.step())?;
-            let mut found = page.load_balancers().iter().filter(|one| one.dns_name().is_some_and(|dns| canonical(dns) == name));
-            if let Some(zone) = found.next().and_then(|one| one.canonical_hosted_zone_id()) {
-                return Ok(zone.to_owned());
-            }
-            match page.next_marker().filter(|next| !next.is_empty()) {
-                Some(next) => marker = Some(next.to_owned()),
-                None => {
-                    let message = format!("elbv2: no load balancer in {region} has the DNS name {name}; mend `alias`");
-                    return Err(StepError::new(ErrorClass::Refused, "load-balancer-not-found", message));
-                }
-            }
-        }
-    }
-
-    #[cfg(not(feature = "elbv2"))]
-    async fn ask_zone(&self, name: &str) -> Result<String, StepError> {
-        let message = format!("alias {name}: this build has no elbv2 and cannot ask for the load balancer's zone");
-        Err(StepError::new(ErrorClass::Refused, "no-elbv2", message))
-    }
 }
 
-/// Records that differ from what is wanted.
-fn differing(records: &[Record], wanted: &[Record]) -> Vec<Record> {
-    records.iter().zip(wanted).filter(|(is, wants)| !is.same(wants)).map(|(_, wants)| wants.clone()).collect()
+/// The changes of the records that differ from what is wanted.
+fn differing(records: &[Record], wanted: &[Record]) -> Vec<Edit> {
+    records.iter().zip(wanted).filter(|(is, wants)| !is.same(wants)).map(|(is, wants)| Edit::new(is, wants.clone())).collect()
 }
 
 /// The records that facts hold under `key`.
@@ -232,9 +187,9 @@ impl Step for Records {
             Inspection::Possible(facts) => facts,
             Inspection::NotYet(_) | Inspection::Asks(_) | Inspection::CannotTell => &Value::Null,
         };
-        let (batch, shell) = match facts.get("becomes") {
-            Some(sets) => by_hand::change(&self.zone.id, sets),
-            // Without a reading the whole record is not known, and a guessed UPSERT would wipe what is not named.
+        let (batch, shell) = match Edit::noted(facts, "becomes") {
+            Some(edits) => by_hand::change(&self.zone.id, &edits),
+            // Without a reading the whole record is not known, and a guessed one would wipe what is not named.
             None => (
                 json!({ "wanted": self.wishes }),
                 format!("aws route53 list-resource-record-sets --hosted-zone-id {}", shell_word(&self.zone.id)),
@@ -252,17 +207,24 @@ impl Step for Records {
 
     fn script(&self, found: &Inspection, cx: &ScriptContext) -> Vec<String> {
         let calls = self.describe(found);
-        let becomes = match found {
-            Inspection::Possible(facts) => recorded(facts, "becomes"),
+        let edits = match found {
+            Inspection::Possible(facts) => Edit::noted(facts, "becomes"),
             Inspection::AlreadySo(_) | Inspection::UnderWay(_) => return Vec::new(),
             Inspection::NotYet(_) | Inspection::Asks(_) | Inspection::CannotTell => None,
         };
-        let Some(becomes) = becomes else {
+        let Some(edits) = edits else {
             let words = "the records could not be read when this was written; write the batch by hand from this list";
             return calls.into_iter().map(|call| call.shell).chain([format!("say {}", shell_word(words)), "false".to_owned()]).collect();
         };
-        let mut lines: Vec<String> = calls.into_iter().flat_map(|call| by_hand::ask_and_wait(&call.shell, cx.limit)).collect();
-        lines.extend(becomes.iter().map(|set| by_hand::read_back(&self.zone.id, set, cx.limit)));
+        let read_back = |edit: &Edit, limit: Duration| by_hand::read_back(&self.zone.id, edit.becomes(), limit);
+        // The batch goes as a whole: where the roles are right, it has gone.
+        let swapped: Vec<String> = edits.iter().filter(|edit| edit.replaces()).map(|edit| read_back(edit, Duration::ZERO)).collect();
+        let ask = |call: Call| match swapped.is_empty() {
+            true => by_hand::ask_and_wait(&call.shell, cx.limit).to_vec(),
+            false => vec![by_hand::ask_unless(&swapped, &call.shell, cx.limit)],
+        };
+        let mut lines: Vec<String> = calls.into_iter().flat_map(ask).collect();
+        lines.extend(edits.iter().map(|edit| read_back(edit, cx.limit)));
         lines
     }
 
@@ -272,7 +234,8 @@ impl Step for Records {
         let becomes = differing(&records, &wanted);
         // After a restart the records may be ours already: what stood there before is what the first inspection found.
         let was = recorded(&cx.before, "records").unwrap_or_else(|| records.clone());
-        let facts = json!({ "records": was, "becomes": becomes });
+        let mut facts = json!({ "records": was });
+        Edit::note(&mut facts, "becomes", &becomes);
         let change = self.memory(|memory| {
             memory.read = Some((cx.now, records));
             memory.change.clone()
@@ -286,12 +249,17 @@ impl Step for Records {
         })
     }
 
+    async fn preflight(&self, _cx: &StepContext, found: Inspection) -> Result<Inspection, StepError> {
+        // What stands already has been taken.
+        if matches!(found, Inspection::Possible(_)) {
+            self.among_others().await?;
+        }
+        Ok(found)
+    }
+
     async fn autonomy(&self, _cx: &StepContext) -> Result<Option<Vec<String>>, StepError> {
         // A failover swaps roles or weights: a check that stands idle now may decide once it is done.
-        let after = |records: &[Record]| -> Vec<Record> {
-            let wished = |record: &Record| self.wishes.iter().find(|wish| wish.pick.canonical() == record.pick());
-            records.iter().map(|record| wished(record).map_or_else(|| record.clone(), |wish| wish.on(record))).collect()
-        };
+        let after = |records: &[Record]| self.after(records);
         let names = self.wishes.iter().map(|wish| wish.pick.name.clone()).collect();
         let survey = Survey { names, switch: None, after: &after };
         self.owner.survey(&self.zone, &survey).await.map(Some).map_err(|failure| failure.step())
@@ -307,7 +275,7 @@ impl Step for Records {
         if becomes.is_empty() {
             return Ok(json!({ "change": null }));
         }
-        let change = self.owner.change(&self.zone, becomes, cx.time_left).await.map_err(|failure| failure.step())?;
+        let change = self.owner.change(&self.zone, becomes, cx.time_left).await.map_err(|failure| edit::failed(&failure))?;
         self.memory(|memory| memory.change = Some(change.clone()));
         Ok(json!({ "change": change }))
     }
@@ -356,8 +324,8 @@ impl Step for Records {
         if back.is_empty() {
             return Ok("the records stand as they stood before".to_owned());
         }
-        let names: Vec<String> = back.iter().map(|record| record.pick().to_string()).collect();
-        let change = self.owner.change(&self.zone, back, cx.time_left).await.map_err(|failure| failure.step())?;
+        let names: Vec<String> = back.iter().map(|edit| edit.pick().to_string()).collect();
+        let change = self.owner.change(&self.zone, back, cx.time_left).await.map_err(|failure| edit::failed(&failure))?;
         self.memory(|memory| (memory.change, memory.read, memory.right) = (None, None, None));
         Ok(format!("put back {} as before (change {change})", names.join(", ")))
     }

@@ -26,7 +26,7 @@ use crate::adapters::Adapters;
 use crate::adapters::aws::{Aws, Kind, Op, Purpose, partition};
 use crate::adapters::followup::Followups;
 use crate::adapters::registry::{KeyDoc, Place, StepKind};
-use crate::adapters::route53_owner::{self, Owner, Record, Survey, Zone, by_hand};
+use crate::adapters::route53_owner::{self, Edit, Owner, Record, Survey, Zone, by_hand};
 use crate::config::judge::Table;
 use crate::domain::model::Direction;
 use crate::domain::plan::{Class, PlannedStep, Repeat, Reversibility};
@@ -204,8 +204,8 @@ impl Step for Switch {
         let parameters = json!({ "Bucket": bucket, "Key": key });
         let shell = script::object(&self.core.keys, wanted);
         let object = Call { service: "s3".to_owned(), operation: operation.to_owned(), region: region.clone(), parameters, shell };
-        let roles = script::roles(found).map(|records| {
-            let (batch, shell) = by_hand::change(zone_id, records);
+        let roles = script::roles(found).map(|edits| {
+            let (batch, shell) = by_hand::change(zone_id, &edits);
             let parameters = json!({ "HostedZoneId": zone_id, "ChangeBatch": batch });
             let (service, operation) = ("route53".to_owned(), "ChangeResourceRecordSets".to_owned());
             Call { service, operation, region: String::new(), parameters, shell }
@@ -251,8 +251,8 @@ impl Step for Switch {
             Err(_) => Value::Null,
         };
         let mut facts = json!({ "present": present, "becomes": wanted, "addresses": before, "answered": answered.as_ref().ok() });
-        if let Some(Swap::Needed(records)) = roles {
-            facts["roles"] = json!(records);
+        if let Some(Swap::Needed(edits)) = roles {
+            Edit::note(&mut facts, "roles", &edits);
         }
         let proven = addresses(&facts).zip(answered.ok()).is_some_and(|(before, now)| moved(&before, &now));
         Ok(match done {

@@ -93,17 +93,77 @@ fn judge_sets(table: &Table, records: &[Wish]) {
     }
 }
 
-/// Values that are none of that type.
+/// Values that are none of that type: Route 53 would refuse the whole batch for one. Source: "Supported DNS record types" of
+/// the Route 53 guide; only what is certain there is judged.
 fn judge_values(table: &Table, kind: &str, values: &[String]) {
-    let is_value = |text: &String| match kind {
-        "A" => text.parse::<Ipv4Addr>().is_ok(),
-        "AAAA" => text.parse::<Ipv6Addr>().is_ok(),
-        _ => true,
+    let what = match kind {
+        "A" => "an IPv4 address",
+        "AAAA" => "an IPv6 address",
+        "TXT" | "SPF" => "one string in double quotes, or several with spaces between them, each of up to 255 characters",
+        "MX" => "a priority and a mail server",
+        "SRV" => "a priority, a weight, a port and a host",
+        "CAA" => "flags, a tag and a value in double quotes",
+        _ => "",
     };
-    let (form, other) = if kind == "A" { ("IPv4", "\"192.0.2.10\"") } else { ("IPv6", "\"2001:db8::10\"") };
+    let (is_value, form): (fn(&str) -> bool, &str) = match kind {
+        "A" => (|text| text.parse::<Ipv4Addr>().is_ok(), "\"192.0.2.10\""),
+        "AAAA" => (|text| text.parse::<Ipv6Addr>().is_ok(), "\"2001:db8::10\""),
+        "TXT" | "SPF" => (|text| quoted(text).is_some_and(|lengths| lengths.iter().all(|length| *length <= 255)), r#"'"v=spf1 -all"'"#),
+        "MX" => (|text| matches!(*fields(text), [first, _] if number(first)), "\"10 mail.example.com\""),
+        "SRV" => (|text| matches!(*fields(text), [a, b, c, _] if [a, b, c].into_iter().all(number)), "\"10 5 443 shop.example.com\""),
+        "CAA" => (is_caa, r#"'0 issue "ca.example.com"'"#),
+        _ => return judge_names(table, kind, values),
+    };
     for text in values.iter().filter(|text| !is_value(text)) {
-        table.fault("values", format!("{text:?} is not an {form} address, as type {kind:?} needs; write it like {other}"));
+        table.fault("values", format!("{text:?} is not {what}, as type {kind:?} needs; write it like {form}"));
     }
+}
+
+fn fields(text: &str) -> Vec<&str> {
+    text.split_whitespace().collect()
+}
+
+fn number(text: &str) -> bool {
+    text.parse::<u16>().is_ok()
+}
+
+fn is_caa(text: &str) -> bool {
+    let mut rest = text.trim().splitn(3, char::is_whitespace);
+    let (flags, tag, value) = (rest.next().unwrap_or_default(), rest.next().unwrap_or_default(), rest.next().unwrap_or_default());
+    let is_tag = !tag.is_empty() && tag.chars().all(|c| c.is_ascii_alphanumeric());
+    flags.parse::<u8>().is_ok() && is_tag && quoted(value).is_some_and(|lengths| lengths.len() == 1)
+}
+
+/// The lengths of the strings in double quotes that a text consists of; `None`: it does not, or has none. A backslash makes
+/// one character of what follows, three digits or another character.
+fn quoted(text: &str) -> Option<Vec<usize>> {
+    let mut lengths = Vec::new();
+    let mut rest = text.trim();
+    while !rest.is_empty() {
+        let mut inside = rest.strip_prefix('"')?;
+        let mut length = 0;
+        loop {
+            let first = inside.chars().next()?;
+            inside = &inside[first.len_utf8()..];
+            match first {
+                '"' => break,
+                '\\' => {
+                    let octal = inside.get(..3).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()));
+                    let taken = octal.map_or_else(|| inside.chars().next().map(char::len_utf8), |digits| Some(digits.len()))?;
+                    inside = &inside[taken..];
+                }
+                _ => {}
+            }
+            length += 1;
+        }
+        lengths.push(length);
+        // Also without a space between them, which Route 53 takes.
+        rest = inside.trim_start();
+    }
+    Some(lengths).filter(|lengths| !lengths.is_empty())
+}
+
+fn judge_names(table: &Table, kind: &str, values: &[String]) {
     if kind == "CNAME" && values.len() > 1 {
         table.fault("values", format!("has {} names, but a CNAME has one", values.len()));
     }

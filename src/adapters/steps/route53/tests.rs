@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::adapters::aws::scripted::zone::{Zone as World, each, text};
-use crate::adapters::aws::scripted::{Script, Trouble, context, element, scripting, step};
+use crate::adapters::aws::scripted::{KEY, Script, Trouble, context, element, planned, scripting, step};
 use crate::adapters::shell::bench::Bench;
 use crate::adapters::steps::Authority;
 
@@ -117,6 +117,54 @@ async fn each_wish_changes_what_it_names() {
 }
 
 #[tokio::test]
+async fn a_load_balancer_is_looked_for_in_the_steps_account_and_in_our_own() {
+    let name = "standby-alb-456.us-east-1.elb.amazonaws.com";
+    let keys =
+        json!({ "zone_id": "Z1", "records": [{ "name": "shop.example.com", "type": "A", "set_identifier": "primary", "alias": name }] });
+    for (account, holder, asked) in [
+        (None, "", &[KEY][..]),
+        (Some("network"), "", &["AKIANETWORK"]),
+        (Some("network"), KEY, &["AKIANETWORK", KEY]),
+        (None, "nobody", &[KEY]),
+        (Some("network"), "nobody", &["AKIANETWORK", KEY]),
+    ] {
+        let script = Script::start(World { balancer_of: holder, ..world() }).await;
+        let planned = PlannedStep { account: account.map(str::to_owned), ..planned(&KIND, keys.clone()) };
+        let permitted: Vec<Option<String>> = (KIND.permissions)(&planned)
+            .into_iter()
+            .filter(|one| one.action == "elasticloadbalancing:DescribeLoadBalancers")
+            .map(|one| one.account)
+            .collect();
+        let both = account.map(|name| Some(name.to_owned())).into_iter().chain([None]).collect::<Vec<_>>();
+        assert_eq!(permitted, both, "whoever may be asked");
+        let step = (KIND.build)(&planned, &script.ground().await).unwrap();
+        let found = step.inspect(&context()).await;
+        let heard: Vec<String> = script.calls("DescribeLoadBalancers").into_iter().map(|one| one.key).collect();
+        assert_eq!(heard, asked, "{account:?} {holder}");
+        if holder == "nobody" {
+            let error = found.unwrap_err();
+            assert_eq!((error.class, error.code.as_str()), (ErrorClass::Refused, "load-balancer-not-found"));
+            let words =
+                if account.is_some() { "in account \"network\" or our own account; mend `alias`" } else { "in our own account; mend" };
+            assert!(error.message.contains(words), "{error}");
+        } else {
+            assert!(matches!(found.unwrap(), Inspection::Possible(_)));
+        }
+    }
+    // An account that does not let us look hides nothing of the other, and is told where neither has it.
+    for (holder, wanted) in [(KEY, None), ("nobody", Some("account \"network\" in us-east-1: AccessDenied"))] {
+        let script = Script::start(World { balancer_of: holder, ..world() }).await;
+        script.trouble("DescribeLoadBalancers", Trouble::Refused(403, "AccessDenied"));
+        let planned = PlannedStep { account: Some("network".to_owned()), ..planned(&KIND, keys.clone()) };
+        let found = (KIND.build)(&planned, &script.ground().await).unwrap().inspect(&context()).await;
+        match wanted {
+            None => assert!(matches!(found.unwrap(), Inspection::Possible(_))),
+            Some(words) => assert!(found.unwrap_err().message.contains(words)),
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_is_so_already_is_not_sent() {
     for record in [
         json!({ "name": "shop.example.com", "type": "A", "set_identifier": "primary", "weight": 100 }),
@@ -129,6 +177,103 @@ async fn what_is_so_already_is_not_sent() {
         assert!(matches!(found, Inspection::AlreadySo(_)), "{record}: {found:?}");
         assert_eq!(step.apply(&context()).await, Ok(json!({ "change": null })));
         assert_eq!(script.calls("ChangeResourceRecordSets").len(), 0);
+    }
+}
+
+fn placed(id: &str, role: &str) -> String {
+    element("Name", "pair.example.com.")
+        + "<Type>A</Type>"
+        + &element("SetIdentifier", id)
+        + &element("Failover", role)
+        + "<AliasTarget><HostedZoneId>ZOLD</HostedZoneId><DNSName>dualstack."
+        + id
+        + ".elb.amazonaws.com.</DNSName><EvaluateTargetHealth>false</EvaluateTargetHealth></AliasTarget>"
+}
+
+/// As the reference has it.
+fn roles() -> Value {
+    let one = |id: &str, role: &str| json!({ "name": "pair.example.com", "type": "A", "set_identifier": id, "failover": role });
+    json!({ "zone_id": "Z1", "records": [one("a", "SECONDARY"), one("b", "PRIMARY")] })
+}
+
+async fn pair() -> (Script<World>, Arc<dyn Step>) {
+    let script = Script::start(World { records: vec![placed("a", "PRIMARY"), placed("b", "SECONDARY")], ..World::default() }).await;
+    let step = step(&KIND, roles(), &script.ground().await);
+    (script, step)
+}
+
+fn primary(script: &Script<World>) -> String {
+    script
+        .world(|world| world.records.iter().find(|one| one.contains(">PRIMARY<")).map(|one| text(one, "SetIdentifier").to_owned()))
+        .unwrap()
+}
+
+#[tokio::test]
+async fn failover_roles_are_swapped_and_put_back_by_records_taken_away_and_made_anew() {
+    let (script, step) = pair().await;
+    let found = step.inspect(&context()).await.unwrap();
+    let Inspection::Possible(facts) = found.clone() else { panic!("nothing to do") };
+    let cx = StepContext { before: facts, ..context() };
+    step.apply(&cx).await.unwrap();
+    assert_eq!(primary(&script), "b");
+    assert!(matches!(step.verify(&cx).await.unwrap(), Verification::So(_)));
+    step.undo(&cx).await.unwrap();
+    assert_eq!(primary(&script), "a");
+    let batches = script.calls("ChangeResourceRecordSets");
+    let said = |batch: &str| -> Vec<String> {
+        let sets =
+            each(batch, "ResourceRecordSet").into_iter().map(|one| text(one, "SetIdentifier").to_owned() + " " + text(one, "Failover"));
+        each(batch, "Action").into_iter().zip(sets).map(|(action, set)| format!("{action} {set}")).collect()
+    };
+    assert_eq!(said(&batches[0].body), ["DELETE a PRIMARY", "DELETE b SECONDARY", "CREATE a SECONDARY", "CREATE b PRIMARY"]);
+    assert_eq!(said(&batches[1].body), ["DELETE a SECONDARY", "DELETE b PRIMARY", "CREATE a PRIMARY", "CREATE b SECONDARY"]);
+    // A person sees, and sends, the same.
+    let Call { parameters, .. } = step.describe(&found).remove(0);
+    let changes = parameters["ChangeBatch"]["Changes"].as_array().unwrap();
+    let told: Vec<String> = changes
+        .iter()
+        .map(|one| {
+            let word = |of: &Value| of.as_str().unwrap().to_owned();
+            let set = &one["ResourceRecordSet"];
+            format!("{} {} {}", word(&one["Action"]), word(&set["SetIdentifier"]), word(&set["Failover"]))
+        })
+        .collect();
+    assert_eq!(told, said(&batches[0].body));
+}
+
+#[tokio::test]
+async fn roles_of_a_record_that_changed_meanwhile_are_read_anew_and_a_lost_answer_is_no_refusal() {
+    let (script, step) = pair().await;
+    step.inspect(&context()).await.unwrap();
+    script.world(|world| world.records[0] = world.records[0].replace("ZOLD", "ZNEW"));
+    let error = step.apply(&context()).await.unwrap_err();
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Retry, "InvalidChangeBatch"), "{error}");
+    let Inspection::Possible(facts) = step.inspect(&context()).await.unwrap() else { panic!("nothing to do") };
+    // Done, but its answer is lost: the second sending finds nothing that it could take away.
+    script.trouble("ChangeResourceRecordSets", Trouble::LostAnswer);
+    let cx = StepContext { before: facts, ..context() };
+    assert_eq!(step.apply(&cx).await.unwrap_err().class, ErrorClass::Retry);
+    assert!(matches!(step.inspect(&cx).await.unwrap(), Inspection::UnderWay(_)));
+    assert_eq!(primary(&script), "b");
+}
+
+#[tokio::test]
+async fn a_script_that_swaps_roles_can_be_run_twice() {
+    let (_script, step) = pair().await;
+    let lines = step.script(&step.inspect(&context()).await.unwrap(), &scripting(0));
+    let aws = r#"case "$*" in
+        *change-resource-record-sets*)
+          if [[ -e swapped ]]; then echo refused >>"$LOG"; exit 254; fi
+          touch swapped; echo "$*" >>"$LOG"; echo /change/C1 ;;
+        *get-change*) echo INSYNC ;;
+        *'Identifier==`"a"`'*) if [[ -e swapped ]]; then echo SECONDARY; else echo PRIMARY; fi ;;
+        *) if [[ -e swapped ]]; then echo PRIMARY; else echo SECONDARY; fi ;;
+    esac"#;
+    let shell = Bench::new(&[("aws", aws)]);
+    for _ in 0..2 {
+        let ran = shell.lines(&lines);
+        assert_eq!(ran.code, Some(0), "{}", ran.said);
+        assert_eq!((ran.log.lines().count(), ran.log.matches("\"DELETE\"").count()), (1, 2), "{}", ran.log);
     }
 }
 
@@ -310,6 +455,61 @@ async fn the_script_reads_records_back_in_a_zone_of_many_pages() {
     assert_eq!(ran.log.lines().skip(10).collect::<Vec<_>>(), ["it's a `b\\", "--query", query, "--output", "text"]);
 }
 
+#[tokio::test]
+async fn a_batch_is_judged_beforehand_with_the_records_that_the_step_does_not_name() {
+    let step_of = async |records: Vec<String>, wishes: Value| {
+        let script = Script::start(World { records, ..World::default() }).await;
+        let step = step(&KIND, json!({ "zone_id": "Z1", "records": wishes }), &script.ground().await);
+        (script, step)
+    };
+    let foreseen = async |step: &Arc<dyn Step>| {
+        let found = step.inspect(&context()).await.unwrap();
+        step.preflight(&context(), found).await
+    };
+    let weight = |id: &str, weight: u8| json!({ "name": "Shop.example.com", "type": "A", "set_identifier": id, "weight": weight });
+    let role = |id: &str, role: &str| json!({ "name": "pair.example.com", "type": "A", "set_identifier": id, "failover": role });
+    let pair = || vec![placed("a", "PRIMARY"), placed("b", "SECONDARY")];
+    let weights = || vec![weighted("primary", 100), weighted("standby", 0), weighted("third", 0)];
+    // Another type of the name, with a weight above 0: a set of its own.
+    let six = weighted("six", 7).replace("<Type>A<", "<Type>AAAA<");
+    for (records, wishes, words) in [
+        (pair(), json!([role("b", "PRIMARY")]), "records [a], [b] of pair.example.com A would all be PRIMARY"),
+        (pair(), json!([role("a", "SECONDARY")]), "records [a], [b] of pair.example.com A would all be SECONDARY"),
+        (
+            [weights(), vec![six.clone()]].concat(),
+            json!([weight("primary", 0)]),
+            "records [primary], [standby], [third] of shop.example.com A would all have weight 0",
+        ),
+    ] {
+        let (script, step) = step_of(records, wishes).await;
+        let error = foreseen(&step).await.unwrap_err();
+        assert_eq!((error.class, error.code.as_str()), (ErrorClass::Refused, "records-at-odds"));
+        assert!(error.message.contains(&format!("zone Z1: after the step, {words}")) && error.message.contains("name "), "{error}");
+        // Unreadable, it is no refusal.
+        script.trouble("ListResourceRecordSets", Trouble::Refused(403, "AccessDenied"));
+        let fresh = self::step(&KIND, json!({ "zone_id": "Z1", "records": [weight("primary", 0)] }), &script.ground().await);
+        let error = fresh.preflight(&context(), Inspection::Possible(Value::Null)).await.unwrap_err();
+        assert_eq!((error.class, error.code.as_str()), (ErrorClass::Retry, "AccessDenied"));
+        assert_eq!(script.calls("ChangeResourceRecordSets").len(), 0);
+    }
+    let idle = vec![weighted("primary", 0), weighted("standby", 0)];
+    for (records, wishes) in [
+        (pair(), json!([role("a", "SECONDARY"), role("b", "PRIMARY")])),
+        (weights(), json!([weight("primary", 0), weight("third", 1)])),
+        // Alone it answers whatever its weight is.
+        (vec![weighted("primary", 100)], json!([weight("primary", 0)])),
+        // Weights that others have chosen, under another change.
+        (idle, json!([{ "name": "shop.example.com", "type": "A", "set_identifier": "primary", "health_check_id": "" }])),
+    ] {
+        let (script, step) = step_of(records, wishes.clone()).await;
+        assert!(matches!(foreseen(&step).await.unwrap(), Inspection::Possible(_)), "{wishes}");
+        // The survey that follows in each round asks nothing more.
+        let asked = script.calls("ListResourceRecordSets").len();
+        step.autonomy(&context()).await.unwrap();
+        assert_eq!(script.calls("ListResourceRecordSets").len(), asked, "{wishes}");
+    }
+}
+
 #[test]
 fn records_that_route53_would_refuse_are_named() {
     let said = |records: &[Value]| KIND.judged(json!({ "zone_id": "Z1", "records": records })).1;
@@ -328,6 +528,15 @@ fn records_that_route53_would_refuse_are_named() {
         (vec![one("A", json!({"values": ["2001:db8::1"]}))], "is not an IPv4 address"),
         (vec![one("AAAA", json!({"values": ["192.0.2.1"]}))], "is not an IPv6 address"),
         (vec![one("CNAME", json!({"values": ["a.example.com", "b.example.com"]}))], "a CNAME has one"),
+        (vec![one("TXT", json!({"values": ["v=spf1 -all"]}))], "as type \"TXT\" needs; write it like '\"v=spf1 -all\"'"),
+        (vec![one("SPF", json!({"values": ["v=spf1 -all"]}))], "is not one string in double quotes"),
+        (vec![one("TXT", json!({"values": ["\"a\" b"]}))], "is not one string in double quotes"),
+        (vec![one("TXT", json!({"values": ["\"a\\\""]}))], "is not one string in double quotes"),
+        (vec![one("TXT", json!({"values": [""]}))], "is not one string in double quotes"),
+        (vec![one("TXT", json!({"values": [format!("\"{}\"", "x".repeat(256))]}))], "each of up to 255 characters"),
+        (vec![one("MX", json!({"values": ["10 mail.example.com", "mail.example.com"]}))], "write it like \"10 mail.example.com\""),
+        (vec![one("SRV", json!({"values": ["10 443 shop.example.com"]}))], "a priority, a weight, a port and a host"),
+        (vec![one("CAA", json!({"values": ["0 issue ca.example.com"]}))], "a value in double quotes"),
         (vec![of("a", json!({"failover": "PRIMARY"})), of("b", json!({"failover": "PRIMARY"}))], "are to be PRIMARY"),
         (vec![of("a", json!({"failover": "SECONDARY"})), of("b", json!({"failover": "SECONDARY"}))], "are to be SECONDARY"),
         (vec![of("a", json!({"weight": 0})), of("b", json!({"weight": 0}))], "every record of shop.example.com A gets weight 0"),
@@ -338,6 +547,11 @@ fn records_that_route53_would_refuse_are_named() {
     }
     for records in [
         vec![one("A", json!({"values": ["192.0.2.1"]})), one("AAAA", json!({"values": ["2001:db8::1"]}))],
+        vec![one("TXT", json!({"values": ["\"v=spf1 ip4:192.0.2.0/24 -all\"", "\"a\" \"b\"\"c\"", "\"\"", "\"a \\\"b\\\" \\052\""]}))],
+        vec![one("TXT", json!({"values": [format!("\"{0}\" \"{0}\"", "\\052".repeat(255))]}))],
+        vec![one("MX", json!({"values": ["10 mail.example.com"]})), one("SRV", json!({"values": ["10 5 443 shop.example.com"]}))],
+        vec![one("CAA", json!({"values": ["0 issue \"ca.example.com; account=1\"", "128 iodef \"mailto:a@example.com\""]}))],
+        vec![one("HTTPS", json!({"values": ["1 . alpn=h2"]}))],
         vec![of("a", json!({"failover": "PRIMARY"})), of("b", json!({"failover": "SECONDARY"}))],
         // The other record keeps the weight that it has.
         vec![of("a", json!({"weight": 0}))],

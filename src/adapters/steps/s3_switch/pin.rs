@@ -9,6 +9,7 @@ use super::Core;
 use super::proof::moved;
 use super::roles::{Swap, swapped};
 use crate::adapters::followup::Held;
+use crate::adapters::route53_owner::edit;
 use crate::ports::{ErrorClass, StepError};
 
 /// How long the follow-up tries. A control plane that is gone for longer leaves the record unpinned, and the follow-up says so.
@@ -41,8 +42,8 @@ impl Core {
     pub(super) async fn pin(&self, pin: bool, within: Duration) -> Result<String, StepError> {
         match self.swap(pin).await? {
             Swap::Done => Ok("the records have these roles already".to_owned()),
-            Swap::Needed(records) => {
-                let change = self.owner.change(&self.zone, records, within).await.map_err(|failure| failure.step())?;
+            Swap::Needed(edits) => {
+                let change = self.owner.change(&self.zone, edits, within).await.map_err(|failure| edit::failed(&failure))?;
                 Ok(format!("roles of {} swapped (change {change})", self.keys.record))
             }
         }

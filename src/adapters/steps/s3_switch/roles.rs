@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::adapters::route53_owner::Record;
+use crate::adapters::route53_owner::{Edit, Record};
 
 /// The records' roles as the swap leaves them, or that they have them already.
 #[derive(Debug, PartialEq)]
 pub(super) enum Swap {
     Done,
-    Needed(Vec<Record>),
+    Needed(Vec<Edit>),
 }
 
 /// Pinned: the standby's record is PRIMARY and has no check, so that nothing can take traffic off it. Not pinned: the
@@ -50,7 +50,7 @@ pub(super) fn swapped(records: &[Record], check: &str, pin: bool) -> Result<Swap
         for alias in [&mut down, &mut up].into_iter().filter_map(|record| record.alias_target.as_mut()) {
             alias.evaluate_target_health = false;
         }
-        changed.extend([down, up]);
+        changed.extend([Edit::new(first, down), Edit::new(second, up)]);
     }
     Ok(if changed.is_empty() { Swap::Done } else { Swap::Needed(changed) })
 }

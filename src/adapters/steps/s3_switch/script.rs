@@ -1,9 +1,7 @@
 //! The switch as lines of a person's script.
 
-use serde_json::Value;
-
 use super::Keys;
-use crate::adapters::route53_owner::by_hand;
+use crate::adapters::route53_owner::{Edit, by_hand};
 use crate::adapters::shell::shell_word;
 use crate::domain::model::Direction;
 use crate::ports::{Inspection, ScriptContext};
@@ -18,9 +16,9 @@ pub(super) fn object(keys: &Keys, put: bool) -> String {
 }
 
 /// The records whose roles a pin has swapped, as they shall be again.
-pub(super) fn roles(found: &Inspection) -> Option<&Value> {
+pub(super) fn roles(found: &Inspection) -> Option<Vec<Edit>> {
     match found {
-        Inspection::Possible(facts) => facts.get("roles"),
+        Inspection::Possible(facts) => Edit::noted(facts, "roles"),
         _ => None,
     }
 }
@@ -43,10 +41,6 @@ pub(super) fn lines(keys: &Keys, found: &Inspection, cx: &ScriptContext) -> Vec<
 /// Swaps the roles back, if they were swapped when this was written, and goes on only with the primary's record PRIMARY:
 /// while the standby's is, the object's removal moves nobody. Roles first, as the daemon has it.
 fn unpinned(keys: &Keys, found: &Inspection, cx: &ScriptContext) -> Vec<String> {
-    let mut lines = Vec::new();
-    if let Some(records) = roles(found) {
-        lines.extend(by_hand::ask_and_wait(&by_hand::change(&keys.zone_id, records).1, cx.limit));
-    }
     // Nothing to wait for: what was asked for is done by now.
     let ask = |how: &str, wanted: u8, with: bool| {
         format!("wait_for 0 {how} {wanted} {}", by_hand::primaries(&keys.zone_id, &keys.record, &keys.health_check_id, with))
@@ -56,6 +50,10 @@ fn unpinned(keys: &Keys, found: &Inspection, cx: &ScriptContext) -> Vec<String> 
         keys.record, keys.health_check_id
     );
     let (with, without) = (ask("ge", 1, true), ask("is", 0, false));
+    let mut lines = Vec::new();
+    if let Some(edits) = roles(found) {
+        lines.push(by_hand::ask_unless(&[with.clone(), without.clone()], &by_hand::change(&keys.zone_id, &edits).1, cx.limit));
+    }
     lines.push(format!("{{ {{ {with} && {without}; }} || {{ say {}; false; }}; }}", shell_word(&words)));
     lines
 }

@@ -18,9 +18,13 @@ fn record(id: &str, role: &str, check: Option<&str>) -> Record {
 fn a_pin_swaps_the_roles_and_its_undoing_gives_the_same_records_back() {
     let plain = vec![record("a", "PRIMARY", Some("hc")), record("b", "SECONDARY", None)];
     assert_eq!(swapped(&plain, "hc", false), Ok(Swap::Done));
-    let Ok(Swap::Needed(pinned)) = swapped(&plain, "hc", true) else { panic!("no swap") };
+    let needed = |records: &[Record], pin: bool| -> Vec<Record> {
+        let Ok(Swap::Needed(edits)) = swapped(records, "hc", pin) else { panic!("no swap") };
+        edits.iter().map(|edit| edit.becomes().clone()).collect()
+    };
+    let pinned = needed(&plain, true);
     assert_eq!(pinned, [record("a", "SECONDARY", None), record("b", "PRIMARY", None)]);
-    let Ok(Swap::Needed(mut back)) = swapped(&pinned, "hc", false) else { panic!("no swap") };
+    let mut back = needed(&pinned, false);
     back.reverse();
     assert_eq!(back, plain);
 }
@@ -221,6 +225,19 @@ async fn the_pin_follows_the_step_and_a_failback_swaps_it_back() {
     assert!(at("ChangeResourceRecordSets") < at("DeleteObject"), "{order:?}");
     bench.answers("192.0.2.1");
     assert!(matches!(bench.step.verify(&cx).await.unwrap(), Verification::So(_)));
+}
+
+#[tokio::test]
+async fn a_failback_that_meets_a_record_that_changed_meanwhile_reads_it_anew() {
+    let bench = bench(true).await;
+    bench.script.world(|world| (world.object, world.records) = (true, vec![inside("p", "SECONDARY", ""), inside("s", "PRIMARY", "")]));
+    bench.script.trouble("ChangeResourceRecordSets", Trouble::LostAnswer);
+    // The second sending meets what the first has done.
+    let error = bench.step.apply(&back()).await.unwrap_err();
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Retry, "InvalidChangeBatch"), "{error}");
+    assert!(bench.script.world(|world| world.object), "roles first");
+    assert_eq!(bench.step.apply(&back()).await.unwrap()["roles"], "the records have these roles already");
+    assert_eq!(bench.roles(), roles(("p", "PRIMARY", "hc-1"), ("s", "SECONDARY", "")));
 }
 
 #[tokio::test]
@@ -518,6 +535,9 @@ async fn the_script_swaps_pinned_roles_back_or_says_that_it_cannot() {
     let found = bench.step.inspect(&back()).await.unwrap();
     let described: Vec<String> = bench.step.describe(&found).into_iter().map(|call| call.operation).collect();
     assert_eq!(described, ["ChangeResourceRecordSets", "DeleteObject"]);
+    let batch = &bench.step.describe(&found)[0].parameters["ChangeBatch"]["Changes"];
+    let actions: Vec<&str> = batch.as_array().unwrap().iter().map(|one| one["Action"].as_str().unwrap()).collect();
+    assert_eq!(actions, ["DELETE", "DELETE", "CREATE", "CREATE"]);
     for (lines, code, log) in [(bench.step.script(&found, &cx), 0, "roles\ndelete\n"), (before, 1, "")] {
         let shell = Shell::new(&[("aws", AWS)]);
         for file in ["object", "pinned"] {
@@ -526,6 +546,10 @@ async fn the_script_swaps_pinned_roles_back_or_says_that_it_cannot() {
         let ran = shell.lines(&lines);
         assert_eq!((ran.code, ran.log.as_str()), (Some(code), log), "{}", ran.said);
         assert_eq!(ran.said.contains("a pin has swapped the roles since this was written"), code == 1, "{}", ran.said);
+        // A second time nothing is deleted that stands no more.
+        let again = shell.lines(&lines);
+        let log = if code == 0 { "roles\ndelete\ndelete\n" } else { "" };
+        assert_eq!((again.code, again.log.as_str()), (Some(code), log), "{}", again.said);
     }
 }
 
