@@ -224,14 +224,20 @@ impl Step for Promote {
         if matches!(found, Inspection::AlreadySo(_) | Inspection::UnderWay(_)) {
             return Vec::new();
         }
-        let id = &self.keys.db_instance;
-        vec![Call {
-            service: "rds".into(),
-            operation: "PromoteReadReplica".into(),
-            region: self.region.clone(),
-            parameters: json!({ "DBInstanceIdentifier": id, "BackupRetentionPeriod": self.keys.backup_retention }),
-            shell: script::promotion(&self.region, &self.keys),
-        }]
+        let (id, retention) = (&self.keys.db_instance, self.keys.backup_retention);
+        let call = |operation: &str, parameters: Value, shell: String, afterwards: bool| {
+            let (service, operation, region) = ("rds".to_owned(), operation.to_owned(), self.region.clone());
+            Call { service, operation, region, parameters, shell, afterwards }
+        };
+        let promotion = json!({ "DBInstanceIdentifier": id, "BackupRetentionPeriod": retention });
+        let mut calls = vec![call("PromoteReadReplica", promotion, script::promotion(&self.region, &self.keys), false)];
+        // Whether it has a standby already is known only where it was looked at.
+        let has = matches!(found, Inspection::Possible(facts) if facts["multi_az"] == true);
+        if self.keys.multi_az && !has {
+            let standby = json!({ "DBInstanceIdentifier": id, "MultiAZ": true, "ApplyImmediately": true });
+            calls.push(call("ModifyDBInstance", standby, script::standby(&self.region, &self.keys), true));
+        }
+        calls
     }
 
     fn script(&self, _: &Inspection, cx: &ScriptContext) -> Vec<String> {

@@ -247,6 +247,7 @@ impl Step for Records {
             region: String::new(),
             parameters,
             shell,
+            afterwards: false,
         }]
     }
 

@@ -188,6 +188,22 @@ async fn one_promotion_is_asked_for_as_it_was_described() {
 }
 
 #[tokio::test]
+async fn the_standby_that_is_asked_for_afterwards_is_described_as_that() {
+    let script = Script::start(Db::default()).await;
+    let step = step(&KIND, json!({ "db_instance": "shop-replica", "multi_az": true }), &script.ground().await);
+    for found in [step.inspect(&context()).await.unwrap(), Inspection::CannotTell] {
+        let calls = step.describe(&found);
+        let of: Vec<(&str, bool)> = calls.iter().map(|call| (call.operation.as_str(), call.afterwards)).collect();
+        assert_eq!(of, [("PromoteReadReplica", false), ("ModifyDBInstance", true)]);
+        assert_eq!(calls[1].parameters, json!({ "DBInstanceIdentifier": "shop-replica", "MultiAZ": true, "ApplyImmediately": true }));
+        assert!(calls[1].to_string().starts_with("afterwards, in the background: rds:ModifyDBInstance in us-east-1"), "{}", calls[1]);
+        assert!(!step.script(&found, &scripting(60)).join("\n").contains("modify-db-instance"), "not before users are served");
+    }
+    script.world(|db| db.multi_az = true);
+    assert_eq!(step.describe(&step.inspect(&context()).await.unwrap()).len(), 1, "it has one");
+}
+
+#[tokio::test]
 async fn a_lost_answer_is_asked_for_once_and_then_found_under_way() {
     let (script, step) = promotion(Db::default()).await;
     step.inspect(&context()).await.unwrap();
