@@ -108,6 +108,9 @@ pub struct Call {
     pub parameters: Value,
     /// One shell line that does the same (`aws rds promote-read-replica …`); never a secret.
     pub shell: String,
+    /// It is made when the step is done, beside what follows, and can fail nothing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub afterwards: bool,
 }
 
 /// One permission that a part needs.
@@ -133,7 +136,7 @@ pub struct ScriptContext {
 /// One change in the world.
 #[async_trait]
 pub trait Step: Send + Sync {
-    /// The exact calls that `apply` would make, given what `inspect` found.
+    /// The exact calls that `apply` would make, given what `inspect` found; and those that follow once it is verified.
     fn describe(&self, found: &Inspection) -> Vec<Call>;
 
     /// The same for a person's bash script: one line each to ask for it, to wait until it is so, and to read it back. It is
@@ -304,7 +307,8 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.service, self.operation)?;
+        let when = if self.afterwards { "afterwards, in the background: " } else { "" };
+        write!(f, "{when}{}:{}", self.service, self.operation)?;
         if !self.region.is_empty() {
             write!(f, " in {}", self.region)?;
         }

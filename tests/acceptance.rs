@@ -220,7 +220,15 @@ async fn a28_what_carries_an_older_epoch_changes_nothing() {
     for (action, ours, done) in
         [(Action::Apply, 6, 0), (Action::Undo, 6, 0), (Action::Apply, 8, 0), (Action::Apply, 7, 1), (Action::Undo, 7, 2)]
     {
-        let job = Job { app: "shop".into(), epoch: ours, action, step: step.clone(), context: context.clone(), running: Duration::ZERO };
+        let job = Job {
+            app: "shop".into(),
+            epoch: ours,
+            action,
+            step: step.clone(),
+            context: context.clone(),
+            running: Duration::ZERO,
+            ahead: Vec::new(),
+        };
         executor.start(job);
         let Some(Message::Seen(_, Input::Step { report, epoch, .. })) = back.recv().await else { panic!("no report") };
         assert_eq!(epoch, ours);

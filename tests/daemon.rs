@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use real::{Daemon, Process, Said, World, command, http, until, watchover};
+use real::{Daemon, Process, Said, World, append, command, http, until, watchover};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -787,4 +787,56 @@ fn killed_in_the_middle_it_resumes_and_moves_once() {
 #[test]
 fn told_to_stop_in_the_middle_it_leaves_and_goes_on_later() {
     interrupted(Signal::TERM);
+}
+
+/// The way back of the lab's own config, and nobody who reads the primary's database.
+fn way_back(world: &World) {
+    let text = std::fs::read_to_string(&world.config).unwrap();
+    let (_, traffic) = text.split_once("[[app.failover]]\nname = \"traffic\"\n").unwrap();
+    let records = traffic.replace("weight = 100", "weight = 1").replace("weight = 0", "weight = 100").replace("weight = 1 ", "weight = 0 ");
+    let steps = r#"
+[[app.failback]]
+name = "fence"
+kind = "fence-primary"
+group = "shop-standby"
+on_failure = "continue"
+[[app.failback]]
+name = "promote"
+kind = "rds-promote-replica"
+db_instance = "shop-primary"
+[[app.failback]]
+name = "traffic"
+"#;
+    append(&world.config, &format!("{steps}{}", records.replace("after = [\"promote\", \"capacity\"]\n", "")));
+}
+
+#[test]
+fn a_planned_way_back_to_a_database_that_was_not_built_anew_is_called_off_before_anything_is_changed() {
+    let world = World::start();
+    way_back(&world);
+    let daemon = Daemon::steady(&world.config);
+    // Not fenced, so that the primary is well again as it was: alone, and without what is written from now on.
+    let refused = json!({"service": "autoscaling", "region": "ap-south-1", "action": "answer", "status": 403, "code": "AccessDenied", "message": "no"});
+    world.act("/fault", &refused);
+    holds(&world.command(&["failover", "shop", "--reason", "drill", "--accept-data-loss", "any"]), 0, &["moved"]);
+    moved(&daemon);
+    let sizes = || {
+        let state = world.read("/state");
+        let groups = state["groups"].as_array().unwrap().iter().find(|group| group["name"] == "shop-standby").unwrap().clone();
+        (groups["min"].clone(), groups["max"].clone(), groups["desired"].clone())
+    };
+    let (before, updates) = (sizes(), world.calls("UpdateAutoScalingGroup"));
+    let said = until("the way back was inspected", || {
+        let said = world.command(&["failback", "shop", "--reason", "home", "--graceful", "--force"]);
+        (!said.err.contains("not inspected yet")).then_some(said)
+    });
+    let words = "it stands alone, and this move did not promote it";
+    assert!(said.code != Some(0) && said.out.contains(words) && said.out.contains("nothing was changed"), "{} {}", said.out, said.err);
+    let app = daemon.shows("it is called off", |app| app["incident"].is_null());
+    assert_eq!(app["active_site"], "standby", "{app:#}");
+    assert_eq!((sizes(), world.calls("UpdateAutoScalingGroup")), (before, updates), "the writers are left alone");
+    let history = world.command(&["history", "--json"]).json();
+    let outcomes: Vec<_> = history["incidents"].as_array().unwrap().iter().map(|one| one["outcome"].clone()).collect();
+    assert!(outcomes.contains(&json!("called-off")), "{history:#}");
+    daemon.stop();
 }

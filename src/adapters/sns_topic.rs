@@ -121,6 +121,7 @@ impl Topic {
                 shell_word(&self.arn),
                 shell_word(text)
             ),
+            afterwards: false,
         }
     }
 

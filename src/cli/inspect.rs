@@ -113,6 +113,17 @@ impl Inspected<'_> {
             (None, _) => vec!["false".to_owned()],
         }
     }
+
+    /// What its part of that script leaves for the end: nobody waits for it.
+    pub fn afterwards(&self) -> Vec<String> {
+        let Some(built) = &self.built else { return Vec::new() };
+        let calls = match &self.found {
+            // By the time that the script is run what was so already may not be.
+            Ok(found @ Inspection::Possible(_)) => built.describe(found),
+            _ => built.describe(&Inspection::CannotTell),
+        };
+        calls.into_iter().filter(|call| call.afterwards).map(|call| call.shell).collect()
+    }
 }
 
 #[cfg(test)]

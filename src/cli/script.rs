@@ -71,6 +71,11 @@ pub(super) fn script(config: &Config, app: &AppPolicy, plan: &Plan, found: &[Ins
         out.push_str(&section(&config.accounts, region, one.step, &said(&one.found).1, &one.script(&cx)));
         done.insert(&one.step.name);
     }
+    for (one, lines) in found.iter().map(|one| (one, one.afterwards())).filter(|(_, lines)| !lines.is_empty()) {
+        // Users are served by now, and what is refused at this moment can be asked for again by hand.
+        let step = PlannedStep { name: format!("{} afterwards", one.step.name), on_failure: OnFailure::Continue, ..one.step.clone() };
+        out.push_str(&section(&config.accounts, region, &step, "this could wait until users are served", &lines));
+    }
     let last = format!(
         "every step is done; look at the front door of {app}, then tell the daemon: watchover adopt {app} --active {target} --reason TEXT"
     );
@@ -186,6 +191,29 @@ mod tests {
         assert!(calls[1].starts_with(&format!("{assumed} --external-id it's me --query")), "{calls:?}");
         assert!(calls[2].starts_with("sns publish") && calls[2].ends_with("by key"), "{calls:?}");
         assert!(calls[3].starts_with(&format!("{assumed} --query")), "{calls:?}");
+    }
+
+    #[tokio::test]
+    async fn what_users_need_not_wait_for_comes_last_and_fails_nothing() {
+        let keys = serde_json::json!({ "db_instance": "shop-replica", "drain_seconds": 0.0, "backup_retention": 7, "multi_az": true });
+        let promote = PlannedStep { kind: "rds-promote-replica".into(), keys, ..fixtures::step("promote", Class::Data, None, &[]) };
+        let text = printed(&[("plain", None)], vec![PlannedStep { account: Some("plain".into()), ..promote }, told("ours", None)], None);
+        let aws = r#"
+            echo "$* by ${AWS_ACCESS_KEY_ID:-us}" >>"$LOG"
+            case "$*" in
+              *assume-role*) echo key secret token ;;
+              *modify-db-instance*) echo "An error (InvalidDBInstanceState)" >&2; exit 254 ;;
+              *contains*) echo True ;;
+              *) echo None ;;
+            esac"#;
+        let ran = Bench::new(&[("aws", aws)]).script(&text, &[]);
+        assert_eq!(ran.code, Some(0), "{}", ran.said);
+        assert!(ran.said.contains("promote afterwards: not done; the plan goes on without it"), "{}", ran.said);
+        let call = |line| str::split_once(line, "--cli-read-timeout ").and_then(|(_, rest)| rest.split_once(' ')).unwrap().1;
+        let last: Vec<&str> = ran.log.lines().map(call).collect();
+        let asked = last.iter().position(|call| call.starts_with("rds modify-db-instance")).unwrap();
+        assert!(last[asked].ends_with("--db-instance-identifier shop-replica --multi-az --apply-immediately by key"), "{last:?}");
+        assert!(last.iter().position(|call| call.starts_with("sns publish")).unwrap() < asked && asked == last.len() - 1, "{last:?}");
     }
 
     #[tokio::test]

@@ -34,7 +34,10 @@ pub(super) fn app(judge: &Judge<'_>, table: &Table, policy: &AppPolicy, primary:
     {
         judge.warnings.add(
             table.at("failback"),
-            "has a data step, but no signal of the primary reads a replica: nobody can say what the way back would lose",
+            format!(
+                "has a data step, but no signal of the primary reads a replica: nobody can say what the way back would lose, and a graceful failback to a database that was not built anew as a replica is refused only once it is under way; add [[app.{}.primary.signal]], such as kind = \"rds-replica\"",
+                policy.name
+            ),
         );
     }
     for (key, plan) in [("failover", &policy.failover), ("failback", &policy.failback)] {

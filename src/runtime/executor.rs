@@ -56,6 +56,8 @@ pub struct Job {
     pub context: StepContext,
     /// How long the step has been running.
     pub running: Duration,
+    /// Steps behind this one that must not be certain to fail if it is to be asked for.
+    pub ahead: Vec<PlannedStep>,
 }
 
 type Key = (AppName, String);
@@ -154,11 +156,42 @@ impl Executor {
             return failed(job.action, StepError::new(ErrorClass::Refused, "stale-epoch", words));
         }
         match job.action {
-            Action::Inspect => Report::Inspected(bounded(limit, step.inspect(&job.context)).await.unwrap_or_else(|| Err(overdue()))),
+            Action::Inspect => {
+                let found = bounded(limit, step.inspect(&job.context)).await.unwrap_or_else(|| Err(overdue()));
+                let possible = matches!(found, Ok(Inspection::Possible(_) | Inspection::CannotTell));
+                let vain = if possible { self.in_vain(job).await } else { None };
+                Report::Inspected(vain.map_or(found, Err))
+            }
             Action::Apply => Report::Applied(bounded(limit, step.apply(&job.context)).await.unwrap_or_else(|| Err(overdue()))),
             Action::Verify => self.verify(job, step.as_ref(), limit, token).await,
             Action::Undo => Report::Undone(bounded(limit, step.undo(&job.context)).await.unwrap_or_else(|| Err(overdue()))),
         }
+    }
+
+    /// Why a step would be asked for in vain: one of those ahead says already now that it would be refused. Preflights do not
+    /// know what kind of move they are for, and some refuse only in a planned one. What cannot be told now is no refusal.
+    async fn in_vain(&self, job: &Job) -> Option<StepError> {
+        for step in &job.ahead {
+            let context = StepContext {
+                step_id: format!("{}/{}", job.context.incident, step.name),
+                time_left: PREFLIGHT_PATIENCE,
+                facts: BTreeMap::new(),
+                before: serde_json::Value::Null,
+                ..job.context.clone()
+            };
+            // Built anew: what the step itself will have seen and asked for is none of this look's business.
+            let found = match (self.build)(step) {
+                Ok(built) => patiently(built.inspect(&context)).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = found
+                && matches!(error.class, ErrorClass::Refused | ErrorClass::NeedsPerson)
+            {
+                let words = format!("not asked for, as {} would be refused: {}", step.name, error.message);
+                return Some(StepError::new(error.class, error.code, words));
+            }
+        }
+        None
     }
 
     /// Reads back until it is so; how often follows from how long it has taken.

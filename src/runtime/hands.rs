@@ -12,10 +12,10 @@ use super::metrics::Metrics;
 use super::post::Post;
 use super::status;
 use crate::domain::decide::{App, Effect, Tempo};
-use crate::domain::ledger::{Entry, Record};
+use crate::domain::ledger::{Entry, Incident, Record};
 use crate::domain::model::{AppName, Moment, State};
 use crate::domain::moving::LAST_LOOK;
-use crate::domain::plan::PlannedStep;
+use crate::domain::plan::{Class, OnFailure, PlannedStep};
 use crate::domain::run::proven_fence;
 use crate::ports::StepContext;
 
@@ -152,7 +152,18 @@ fn job(app: &App, step: &str, action: Action, now: Moment) -> Option<Job> {
             graceful: incident.graceful(),
         },
         running,
+        ahead: ahead(incident, planned),
     })
+}
+
+/// The data steps of a planned move that its fence is looked ahead to: what refuses to move the data behind it would have
+/// taken the writers off for nothing, until the move is called off.
+fn ahead(incident: &Incident, planned: &PlannedStep) -> Vec<PlannedStep> {
+    if !incident.graceful() || !planned.is_fence() || incident.is_committed() {
+        return Vec::new();
+    }
+    let halts = |step: &&PlannedStep| step.class == Class::Data && step.on_failure == OnFailure::Halt;
+    incident.plan.iter().flat_map(|plan| plan.steps.iter()).filter(halts).cloned().collect()
 }
 
 /// One line a row; what needs a person is louder.

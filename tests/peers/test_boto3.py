@@ -3,6 +3,7 @@
 The world is read through AWS's own answers wherever AWS has one; world.json only says where the world is.
 """
 
+import json
 import pathlib
 import urllib.error
 import urllib.request
@@ -371,6 +372,8 @@ def test_s3_public_access(world):
     before = s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"]
     s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=before)
     assert s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"] == before
+    statements = json.loads(s3.get_bucket_policy(Bucket=bucket)["Policy"])["Statement"]
+    assert [(one["Effect"], one["Principal"], one["Action"]) for one in statements] == [("Allow", "*", "s3:GetObject")]
     assert isinstance(s3.get_bucket_policy_status(Bucket=bucket)["PolicyStatus"]["IsPublic"], bool)
 
 

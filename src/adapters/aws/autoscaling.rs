@@ -243,7 +243,14 @@ impl Whereabouts {
                 shell.push_str(&format!(" {flag} {size}"));
             }
         }
-        Call { service: "autoscaling".into(), operation: "UpdateAutoScalingGroup".into(), region: self.region.clone(), parameters, shell }
+        Call {
+            service: "autoscaling".into(),
+            operation: "UpdateAutoScalingGroup".into(),
+            region: self.region.clone(),
+            parameters,
+            shell,
+            afterwards: false,
+        }
     }
 
     /// A line of a person's script: waits until a figure of the group is so.

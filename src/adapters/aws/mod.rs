@@ -178,9 +178,22 @@ impl Aws {
     where
         E: ProvideErrorMetadata + Error + Send + Sync + 'static,
     {
+        self.call_expecting(op, |_| false, call).await
+    }
+
+    /// The same of a call that some failures answer: counted as errors, they would alarm somebody while all is well.
+    pub async fn call_expecting<T, E>(
+        &self,
+        op: &Op,
+        answers: impl Fn(&Failure) -> bool,
+        call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    ) -> Result<T, Failure>
+    where
+        E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+    {
         let start = Instant::now();
         let result = call.await.map_err(|error| classify(op, &error));
-        let outcome = result.as_ref().map_or_else(Failure::outcome, |_| "ok");
+        let outcome = result.as_ref().map_or_else(|failure| if answers(failure) { "ok" } else { failure.outcome() }, |_| "ok");
         let seconds = start.elapsed().as_secs_f64();
         (self.0.hook)(&CallRecord { service: op.service, operation: op.operation, region: &op.region, outcome, seconds });
         result

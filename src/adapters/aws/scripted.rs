@@ -89,6 +89,7 @@ impl Heard {
             ("s3", "PUT") => "PutObject".to_owned(),
             ("s3", "DELETE") => "DeleteObject".to_owned(),
             ("s3", _) if form.contains_key("publicAccessBlock") => "GetPublicAccessBlock".to_owned(),
+            ("s3", _) if form.contains_key("policy") => "GetBucketPolicy".to_owned(),
             ("route53", "POST") => "ChangeResourceRecordSets".to_owned(),
             ("route53", _) if path.contains("/change/") => "GetChange".to_owned(),
             ("route53", _) if path.contains("/healthcheck/") => "GetHealthCheck".to_owned(),

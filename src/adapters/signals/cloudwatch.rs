@@ -80,13 +80,13 @@ const KEYS: &[KeyDoc] = &[
         name: "missing",
         form: "\"unknown\" | \"up\" | \"down\"",
         default: "\"unknown\"",
-        doc: "What no datapoint (or only one older than stale_after) means. \"up\" for counts that AWS leaves out when they are zero, such as HTTPCode_ELB_5XX_Count; \"down\" for a heartbeat of your own. A call that fails stays unknown.",
+        doc: "What no datapoint (or only one older than stale_after) means. \"up\" for counts that AWS leaves out when they are zero, such as HTTPCode_ELB_5XX_Count: the last datapoint stands until stale_after, as the next may only be late, so the signal comes back up that long after the last bad period began, and a shorter pause between two bad periods is not seen; with `per` a period with requests and no errors is up as soon as it shows. \"down\" for a heartbeat of your own. A call that fails stays unknown.",
     },
     KeyDoc {
         name: "stale_after",
         form: "duration",
         default: "\"5m\", or three periods if that is more",
-        doc: "A newest datapoint that began longer ago is missing. AWS shows its own metrics about two minutes late; raising it lets older figures decide.",
+        doc: "A newest datapoint that began longer ago is missing. AWS shows its own metrics about two minutes late, and some later; raising it lets older figures decide. With `missing = \"up\"` it must outlast two periods and the delay: the default does up to a delay of three minutes.",
     },
 ];
 
@@ -209,14 +209,19 @@ fn judge(table: &Table, place: &SignalPlace) -> Option<Value> {
     let missing = table.word("missing", Missing::ALL, Missing::as_str, Missing::Unknown);
     let default = Duration::from_secs(u64::try_from(period.saturating_mul(3)).unwrap_or_default().max(300));
     let stale_after = i64::try_from(table.some_duration("stale_after", default).as_secs()).unwrap_or(i64::MAX);
-    if stale_after < period.saturating_add(USUALLY_LATE) && namespace.as_deref().is_some_and(|name| name.starts_with("AWS/")) {
-        table.fault(
-            "stale_after",
-            format!(
-                "is less than a period and the two minutes by which CloudWatch is late: every datapoint would be stale; give {} or more",
-                humantime::format_duration(Duration::from_secs(u64::try_from(period.saturating_add(USUALLY_LATE)).unwrap_or_default()))
-            ),
-        );
+    // Before the next datapoint shows, the newest has begun two periods and the delay ago: absence that is good must not be
+    // said of it until then.
+    let (periods, words) = match missing {
+        Missing::Up => (
+            2,
+            "two periods and the two minutes by which CloudWatch is late: while all of them are bad, each would be taken back before the next shows",
+        ),
+        Missing::Unknown | Missing::Down => (1, "a period and the two minutes by which CloudWatch is late: every datapoint would be stale"),
+    };
+    let least = period.saturating_mul(periods).saturating_add(USUALLY_LATE);
+    if stale_after < least && namespace.as_deref().is_some_and(|name| name.starts_with("AWS/")) {
+        let shown = humantime::format_duration(Duration::from_secs(u64::try_from(least).unwrap_or_default()));
+        table.fault("stale_after", format!("is less than {words}; give {shown} or more"));
     }
     if table.problems().len() > before {
         return None;
@@ -296,12 +301,9 @@ fn said(keys: &Keys, mut points: Vec<Vec<Point>>, now: i64) -> Finding {
             Some((*at, part / whole)).filter(|(_, share)| share.is_finite())
         }),
     };
-    // Where AWS leaves out what is zero, the absence of the newest datapoint is a word, too: it ends what was said before.
-    let due = (now - USUALLY_LATE).div_euclid(keys.period) * keys.period - keys.period;
-    if let (Missing::Up, Some((at, _))) = (keys.missing, newest.filter(|(at, _)| *at < due)) {
-        let words = format!("no datapoint of {name} since the one that began {}s ago (missing = \"{}\")", now - at, keys.missing);
-        return Finding { evidence: Some(due * 1_000_000), ..Finding::new(Verdict::Up, words) };
-    }
+    // A datapoint that is not there yet is no word, wherever AWS leaves out what is zero: for minutes nobody can tell one that
+    // is late from one that never comes. Taken for a good minute, each late one would take back the bad one before it, and a
+    // lasting outage would be confirmed never. The last word stands, counted once, until it is stale.
     let fresh = newest.filter(|(at, _)| now - at <= keys.stale_after);
     let Some((at, value)) = fresh else {
         let words = match newest {
@@ -333,6 +335,9 @@ mod tests {
 
     use super::*;
     use crate::config::judge::Problems;
+    use crate::domain::health::SignalHealth;
+    use crate::domain::model::{Health, Look, SiteName, Subject};
+    use crate::domain::policy::SignalPolicy;
 
     fn judged(value: Value, region: &str) -> (Option<Keys>, Vec<String>) {
         let problems = Problems::default();
@@ -382,16 +387,49 @@ mod tests {
     }
 
     #[test]
-    fn where_absence_is_good_it_ends_what_a_bad_minute_said() {
+    fn where_absence_is_good_it_ends_what_a_bad_minute_said_once_that_is_stale() {
         let up = keys(json!({"missing": "up"}));
         let at = |now: i64| said(&up, vec![vec![(600, 99.0)]], now);
-        // The period from 660 on is over at 720, and CloudWatch is two minutes late.
-        assert_eq!(at(839).verdict, Verdict::Down(Cause::Threshold));
-        let found = at(840);
+        for now in [660, 840, 900] {
+            let found = at(now);
+            assert_eq!((found.verdict, found.evidence), (Verdict::Down(Cause::Threshold), Some(600_000_000)), "{}", found.detail);
+        }
+        let found = at(901);
+        assert_eq!((found.verdict, found.evidence), (Verdict::Up, Some(900_000_000)), "{}", found.detail);
+        // What is missing means nothing elsewhere.
+        assert_eq!(said(&keys(json!({})), vec![vec![(600, 99.0)]], 901).verdict, Verdict::Unknown(Cause::Stale));
+        // A period that had requests and no errors says so itself.
+        let rate = keys(json!({"missing": "up", "per": "RequestCount", "down_when": ">= 0.05"}));
+        let found = said(&rate, vec![vec![(600, 50.0)], vec![(600, 100.0), (660, 100.0)]], 840);
         assert_eq!((found.verdict, found.evidence), (Verdict::Up, Some(660_000_000)), "{}", found.detail);
-        assert_eq!(at(900).evidence, Some(720_000_000));
-        // What is missing means nothing elsewhere: the last word stands until it is stale.
-        assert_eq!(said(&keys(json!({})), vec![vec![(600, 99.0)]], 840).verdict, Verdict::Down(Cause::Threshold));
+        assert_eq!(said(&rate, vec![vec![(600, 50.0)], vec![(600, 100.0)]], 900).verdict, Verdict::Down(Cause::Threshold));
+    }
+
+    #[test]
+    fn an_outage_whose_datapoints_are_late_goes_down_once_and_comes_back_in_time() {
+        for late in [60, 120, 150, 180] {
+            let up = keys(json!({"missing": "up"}));
+            let (first, last) = (6_000, 6_600);
+            let mut health = SignalHealth::default();
+            let pace = Duration::from_secs(15);
+            let usual = crate::domain::fixtures::signal("errors", false);
+            let policy = SignalPolicy { fall: 2, rise: 1, window: None, interval: pace, fast_interval: pace, timeout: pace, ..usual };
+            let mut turns = Vec::new();
+            for now in (5_700..8_000).step_by(15) {
+                let from = (now - up.stale_after - 60).div_euclid(60) * 60;
+                let visible = (first..=last).step_by(60).filter(|at| at + 60 + late <= now && *at >= from).map(|at| (at, 500.0));
+                let (at, finding) = (crate::domain::fixtures::at(now), said(&up, vec![visible.collect()], now));
+                health.take(&policy, &Look { subject: Subject::Signal(SiteName::Primary, 0), sent: at, done: at, finding });
+                let seen = health.health(&policy, at);
+                if seen != Health::Unknown && turns.last().is_none_or(|(_, was)| *was != seen) {
+                    turns.push((now, seen));
+                }
+            }
+            let words: Vec<Health> = turns.iter().map(|(_, health)| *health).collect();
+            assert_eq!(words, [Health::Up, Health::Down, Health::Up], "{late}s late: {turns:?}");
+            assert!(turns[1].0 <= first + 120 + late + 15, "with its second datapoint: {turns:?}");
+            assert!(turns[2].0 <= last + 300 + 15, "{turns:?}");
+        }
     }
 
     #[test]
@@ -426,6 +464,12 @@ mod tests {
         ] {
             assert!(said.iter().any(|line| line.contains(part)), "{part}\n{said:#?}");
         }
+        let short = |missing: &str| {
+            let more = json!({"missing": missing, "stale_after": "3m", "namespace": "AWS/RDS", "metric": "M", "down_when": "> 1"});
+            judged(more, "eu-west-1").1
+        };
+        assert_eq!((short("unknown"), short("down")), (Vec::new(), Vec::new()));
+        assert!(short("up")[0].contains("is less than two periods and the two minutes") && short("up")[0].ends_with("give 4m or more"));
         for text in ["> ", "> x", ">> 1", "== 1", "> NaN", "> inf", ""] {
             assert!(Threshold::parse(text).is_err(), "{text}");
         }

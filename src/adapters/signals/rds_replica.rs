@@ -39,7 +39,8 @@ pub static KIND: SignalKind<Adapters> = SignalKind {
 };
 
 fn judge(table: &Table, _place: &SignalPlace) -> Option<Value> {
-    let db_instance = table.need_string("db_instance", "the replica's identifier, e.g. \"shop-replica\"");
+    // RDS keeps identifiers in lower case. It finds one in any case; CloudWatch's dimensions and IAM's ARNs do not.
+    let db_instance = table.need_string("db_instance", "the replica's identifier, e.g. \"shop-replica\"").map(|id| id.to_ascii_lowercase());
     let stale_after = table.some_duration("stale_after", Duration::from_secs(300));
     if stale_after < Duration::from_secs(120) {
         table.fault("stale_after", "is under two minutes, but CloudWatch shows this metric about two minutes late; give \"3m\" or more");

@@ -107,6 +107,7 @@ impl Step for Approval {
             region: String::new(),
             parameters: json!({ "ask": self.ask, "who": self.who }),
             shell: format!("printf '%s' {question}; read -r said; [ \"$said\" = yes ]"),
+            afterwards: false,
         }]
     }
 

@@ -274,6 +274,7 @@ impl Step for Command {
             region: String::new(),
             parameters: json!({ "argv": self.keys.argv, "phase": self.keys.phase, "idempotent": self.keys.idempotent }),
             shell: shell.join(" "),
+            afterwards: false,
         }]
     }
 

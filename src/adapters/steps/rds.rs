@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use crate::adapters::Adapters;
 use crate::adapters::aws::rds::{self, Instance};
 use crate::adapters::aws::{Aws, Op, Purpose};
-use crate::adapters::cloudwatch::{self, LagHistory};
 use crate::adapters::followup::Followups;
 use crate::adapters::registry::{KeyDoc, Place, StepKind};
 use crate::config::judge::Table;
@@ -20,22 +19,19 @@ use crate::ports::{Call, ErrorClass, Inspection, Permission, ScriptContext, Step
 /// How long Multi-AZ is tried for after the promotion, and how often: a promoted instance may first make a backup.
 const FOLLOWUP_LIMIT: Duration = Duration::from_secs(20 * 60);
 const FOLLOWUP_PACE: Duration = Duration::from_secs(20);
-/// How long (microseconds) a reading of the lag is good enough while draining. The step is looked at several times a
-/// second, the metric has one datapoint a minute, and GetMetricData has a rate that the account shares.
-const LAG_PACE: i64 = 2_000_000;
-/// What a reading at the drain's very end may still take; a silent CloudWatch costs no more than this on top of `drain`.
-const LAST_READING: Duration = Duration::from_secs(1);
 
+mod drain;
 mod script;
 mod source;
 mod status;
+use drain::Reading;
 use source::Source;
 use status::{Looked, is_usable, lost};
 
 /// The kind's entry in the registry.
 pub static KIND: StepKind<Adapters> = StepKind {
     name: "rds-promote-replica",
-    doc: "promotes an RDS read replica to a database of its own; it never becomes a replica again",
+    doc: "promotes an RDS read replica to a database of its own; it never becomes a replica again. A planned move refuses an instance that stands alone already: nothing was replicated to it",
     class: Class::Data,
     reversibility: Reversibility::ForwardOnly,
     repeat: Repeat::Inspectable,
@@ -53,7 +49,7 @@ pub static KIND: StepKind<Adapters> = StepKind {
             name: "drain",
             form: "duration",
             default: "\"20s\"",
-            doc: "After a proven fence: how long to wait for a lag sample that shows every write replicated; a planned move waits for it up to the deadline. Raising it can save data (AWS shows samples up to three minutes late) and costs that time.",
+            doc: "After a proven fence: how long to wait for a lag sample that shows every write replicated (of MySQL and MariaDB two in a row: their lag, Seconds_Behind_Source in the MySQL manual, is measured against what the replica has received, and is 0 for up to a minute of a stalled link too); a planned move waits for it up to the deadline. Raising it can save data (AWS shows samples up to three minutes late) and costs that time.",
         },
         KeyDoc {
             name: "backup_retention",
@@ -83,7 +79,8 @@ struct Keys {
 }
 
 fn judge(table: &Table, _place: &Place) -> Option<Value> {
-    let db_instance = table.need_string("db_instance", "the replica's identifier, e.g. \"shop-replica\"");
+    // RDS keeps identifiers in lower case. It finds one in any case; CloudWatch's dimensions and IAM's ARNs do not.
+    let db_instance = table.need_string("db_instance", "the replica's identifier, e.g. \"shop-replica\"").map(|id| id.to_ascii_lowercase());
     let drain = table.duration("drain", Duration::from_secs(20));
     let deadline = KIND.deadline(table);
     if drain >= deadline {
@@ -142,8 +139,6 @@ struct Seen {
     agreeing: u32,
 }
 
-/// What CloudWatch said of the lag, or why it did not, in words.
-type Reading = Result<LagHistory, String>;
 struct Promote {
     aws: Aws,
     followups: Followups,
@@ -204,54 +199,6 @@ impl Promote {
         Ok(instance)
     }
 
-    /// Is everything that was written before the fence on the replica? `Ok(facts)`: go; `Err(words)`: wait a little.
-    async fn drained(&self, cx: &StepContext) -> Result<Value, String> {
-        let Some(fenced) = cx.fenced_at() else {
-            if cx.graceful {
-                return Err("a planned move promotes only behind a proven fence, and none is proven".to_owned());
-            }
-            return Ok(json!({ "drained": false, "evidence": "no fence is proven, so there is nothing to wait for" }));
-        };
-        let until = fenced + i64::try_from(self.keys.drain.as_micros()).unwrap_or(i64::MAX / 4);
-        let words = match &self.lag(cx, until).await {
-            Err(why) => format!("the lag is not known: {why}"),
-            Ok(history) => {
-                if let Some(sample) = history
-                    .samples
-                    .iter()
-                    .rev()
-                    .find(|sample| sample.at >= fenced && (sample.seconds == 0.0 || sample.replicated_until() >= fenced))
-                {
-                    return Ok(json!({ "drained": true, "fenced_at": fenced, "evidence": sample }));
-                }
-                let newest = match history.samples.last() {
-                    _ if history.newest_unknown => "RDS reports its lag as unknown (a negative number)".to_owned(),
-                    None => "no lag sample".to_owned(),
-                    Some(sample) => format!("newest lag sample {}s as of {}s ago", sample.seconds, (cx.now - sample.at) / 1_000_000),
-                };
-                format!("{newest}; none yet from after the fence that shows lag 0")
-            }
-        };
-        // In an outage the wait is bounded; a planned move loses nothing, and would rather not go.
-        if cx.graceful || cx.now < until { Err(words) } else { Ok(json!({ "drained": false, "fenced_at": fenced, "evidence": words })) }
-    }
-
-    /// The lag as CloudWatch shows it, asked for no more often than [`LAG_PACE`] and not waited for beyond the drain.
-    async fn lag(&self, cx: &StepContext, until: i64) -> Reading {
-        let kept = self.reading.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((_, reading)) = kept.filter(|(at, _)| (0..LAG_PACE).contains(&(cx.now - at))) {
-            return reading;
-        }
-        let left = Duration::from_micros(u64::try_from(until - cx.now).unwrap_or(0)).max(LAST_READING).min(cx.time_left);
-        let asked = cloudwatch::lag(&self.aws, self.account.as_deref(), &self.region, &self.keys.db_instance, cx.now);
-        let reading = match tokio::time::timeout(left, asked).await {
-            Ok(answer) => answer.map_err(|failure| failure.message),
-            Err(_) => Err(format!("cloudwatch:GetMetricData in {}: no answer within {left:?}", self.region)),
-        };
-        *self.reading.lock().unwrap_or_else(PoisonError::into_inner) = Some((cx.now, reading.clone()));
-        reading
-    }
-
     fn start_multi_az(&self, cx: &StepContext) -> &'static str {
         let (aws, account, region, id) = (self.aws.clone(), self.account.clone(), self.region.clone(), self.keys.db_instance.clone());
         self.followups.start(&cx.step_id, &format!("multi-az of {id}"), FOLLOWUP_LIMIT, async move {
@@ -277,14 +224,20 @@ impl Step for Promote {
         if matches!(found, Inspection::AlreadySo(_) | Inspection::UnderWay(_)) {
             return Vec::new();
         }
-        let id = &self.keys.db_instance;
-        vec![Call {
-            service: "rds".into(),
-            operation: "PromoteReadReplica".into(),
-            region: self.region.clone(),
-            parameters: json!({ "DBInstanceIdentifier": id, "BackupRetentionPeriod": self.keys.backup_retention }),
-            shell: script::promotion(&self.region, &self.keys),
-        }]
+        let (id, retention) = (&self.keys.db_instance, self.keys.backup_retention);
+        let call = |operation: &str, parameters: Value, shell: String, afterwards: bool| {
+            let (service, operation, region) = ("rds".to_owned(), operation.to_owned(), self.region.clone());
+            Call { service, operation, region, parameters, shell, afterwards }
+        };
+        let promotion = json!({ "DBInstanceIdentifier": id, "BackupRetentionPeriod": retention });
+        let mut calls = vec![call("PromoteReadReplica", promotion, script::promotion(&self.region, &self.keys), false)];
+        // Whether it has a standby already is known only where it was looked at.
+        let has = matches!(found, Inspection::Possible(facts) if facts["multi_az"] == true);
+        if self.keys.multi_az && !has {
+            let standby = json!({ "DBInstanceIdentifier": id, "MultiAZ": true, "ApplyImmediately": true });
+            calls.push(call("ModifyDBInstance", standby, script::standby(&self.region, &self.keys), true));
+        }
+        calls
     }
 
     fn script(&self, _: &Inspection, cx: &ScriptContext) -> Vec<String> {
@@ -295,13 +248,16 @@ impl Step for Promote {
         let instance = self.instance().await?;
         let mut facts = json!({ "status": instance.status, "source": instance.source, "multi_az": instance.multi_az, "backup_retention": instance.backup_retention, "engine": instance.engine });
         match (&instance.source, instance.status.as_str()) {
+            // Promoted before this move, or the old source of an earlier one that came back as it was: a planned move drains
+            // into nothing that nothing replicates to. Only what this move asked to be promoted stands alone by its doing.
+            (None, _) if cx.graceful && cx.before.is_null() => Err(self.stands_alone()),
             (None, _) if instance.settled() && cx.before.is_null() => Ok(Inspection::AlreadySo(facts)),
             // Without source: promoted. Busy it is on its way to settle; asked for by us it is read back, once more than here.
             (None, _) => Ok(Inspection::UnderWay(facts)),
             (Some(_), status) if self.is_refused(status) => Ok(Inspection::NotYet(format!(
                 "RDS refused to promote while the replica is {status}; it is asked again when that has passed"
             ))),
-            (Some(_), status) if is_usable(status) => match self.drained(cx).await {
+            (Some(_), status) if is_usable(status) => match self.drained(cx, &instance.engine).await {
                 Ok(drain) => {
                     facts["drain"] = drain;
                     Ok(Inspection::Possible(facts))

@@ -202,6 +202,7 @@ impl Step for Records {
             region: String::new(),
             parameters,
             shell,
+            afterwards: false,
         }]
     }
 

@@ -3,6 +3,7 @@
 //! Object present → the inverted check is unhealthy → the PRIMARY record leaves. Absent → PRIMARY serves.
 
 mod pin;
+mod policy;
 mod preconditions;
 mod proof;
 mod roles;
@@ -12,6 +13,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_s3::primitives::ByteStream;
@@ -23,7 +25,7 @@ use self::proof::{Settling, addresses, moved};
 use self::roles::Swap;
 use super::Authority;
 use crate::adapters::Adapters;
-use crate::adapters::aws::{Aws, Kind, Op, Purpose, partition};
+use crate::adapters::aws::{Aws, Failure, Kind, Op, Purpose, partition};
 use crate::adapters::followup::Followups;
 use crate::adapters::registry::{KeyDoc, Place, StepKind};
 use crate::adapters::route53_owner::{self, Edit, Owner, Record, Survey, Zone, by_hand};
@@ -103,7 +105,7 @@ fn build(step: &PlannedStep, adapters: &Adapters) -> Result<Arc<dyn Step>, StepE
     let keys: Keys = super::stored(step)?;
     let zone = Zone { account: step.account.clone(), region: keys.region.clone(), id: keys.zone_id.clone() };
     let (aws, owner, authority) = (adapters.aws.clone(), adapters.route53.clone(), Arc::clone(&adapters.authority));
-    let core = Core { aws, owner, authority, zone, keys };
+    let core = Core { aws, owner, authority, zone, deadline: step.deadline, keys };
     Ok(Arc::new(Switch {
         core: Arc::new(core),
         followups: adapters.followups.clone(),
@@ -121,7 +123,9 @@ fn permissions(step: &PlannedStep) -> Vec<Permission> {
     let zone = format!("arn:{arn}:route53:::hostedzone/{}", keys.zone_id);
     // Read beforehand alone, to say whether the switch would work and whether others move the record; which checks that
     // has, nobody knows.
-    all.push(may("s3:GetBucketPublicAccessBlock", format!("arn:{arn}:s3:::{}", keys.bucket)));
+    for action in ["s3:GetBucketPublicAccessBlock", "s3:GetBucketPolicy"] {
+        all.push(may(action, format!("arn:{arn}:s3:::{}", keys.bucket)));
+    }
     all.push(may("route53:ListResourceRecordSets", zone.clone()));
     all.push(may("route53:GetHealthCheck", format!("arn:{arn}:route53:::healthcheck/*")));
     if keys.pin {
@@ -136,6 +140,8 @@ struct Core {
     owner: Owner,
     authority: Arc<dyn Authority>,
     zone: Zone,
+    /// The step's.
+    deadline: Duration,
     keys: Keys,
 }
 
@@ -157,11 +163,13 @@ impl Core {
     async fn present(&self) -> Result<bool, StepError> {
         let client = self.aws.s3_anonymous(&self.keys.region).await.map_err(|failure| failure.step())?;
         let call = client.head_object().bucket(&self.keys.bucket).key(&self.keys.key).send();
-        match self.aws.call(&self.op("HeadObject", "s3:GetObject"), call).await {
+        // A missing object is 403 to who may not list the bucket; the check cannot tell these apart either.
+        let absent = |failure: &Failure| {
+            failure.kind == Kind::AccessDenied || matches!(failure.code.as_str(), "NotFound" | "NoSuchKey" | "http-404")
+        };
+        match self.aws.call_expecting(&self.op("HeadObject", "s3:GetObject"), absent, call).await {
             Ok(_) => Ok(true),
-            // A missing object is 403 to who may not list the bucket; the check cannot tell these apart either.
-            Err(failure) if failure.kind == Kind::AccessDenied => Ok(false),
-            Err(failure) if matches!(failure.code.as_str(), "NotFound" | "NoSuchKey" | "http-404") => Ok(false),
+            Err(failure) if absent(&failure) => Ok(false),
             Err(failure) => Err(failure.step()),
         }
     }
@@ -185,6 +193,11 @@ impl Core {
         Ok(())
     }
 
+    /// The object's name in policies.
+    fn arn(&self) -> String {
+        format!("arn:{}:s3:::{}/{}", partition(&self.keys.region), self.keys.bucket, self.keys.key)
+    }
+
     fn switch(&self) -> route53_owner::Switch {
         let Keys { bucket, key, health_check_id, .. } = &self.keys;
         route53_owner::Switch { check: health_check_id.clone(), bucket: bucket.clone(), key: key.clone() }
@@ -203,12 +216,19 @@ impl Step for Switch {
         let operation = if wanted { "PutObject" } else { "DeleteObject" };
         let parameters = json!({ "Bucket": bucket, "Key": key });
         let shell = script::object(&self.core.keys, wanted);
-        let object = Call { service: "s3".to_owned(), operation: operation.to_owned(), region: region.clone(), parameters, shell };
+        let object = Call {
+            service: "s3".to_owned(),
+            operation: operation.to_owned(),
+            region: region.clone(),
+            parameters,
+            shell,
+            afterwards: false,
+        };
         let roles = script::roles(found).map(|edits| {
             let (batch, shell) = by_hand::change(zone_id, &edits);
             let parameters = json!({ "HostedZoneId": zone_id, "ChangeBatch": batch });
             let (service, operation) = ("route53".to_owned(), "ChangeResourceRecordSets".to_owned());
-            Call { service, operation, region: String::new(), parameters, shell }
+            Call { service, operation, region: String::new(), parameters, shell, afterwards: false }
         });
         roles.into_iter().chain([object]).collect()
     }

@@ -212,6 +212,7 @@ impl Step for Webhook {
             region: String::new(),
             parameters: json!({ "to": to, "format": self.format }),
             shell,
+            afterwards: false,
         }]
     }
 

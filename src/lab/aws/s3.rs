@@ -17,6 +17,7 @@ pub fn operation(method: &Method, path: &str, form: &Form) -> String {
         Method::GET if bucket.is_empty() => "ListBuckets",
         Method::GET if key.is_empty() && has("location") => "GetBucketLocation",
         Method::GET if key.is_empty() && has("publicAccessBlock") => "GetPublicAccessBlock",
+        Method::GET if key.is_empty() && has("policy") => "GetBucketPolicy",
         Method::GET if key.is_empty() && has("policyStatus") => "GetBucketPolicyStatus",
         Method::GET if key.is_empty() && (has("list-type") || form.0.is_empty()) => "ListObjectsV2",
         Method::PUT if key.is_empty() && has("publicAccessBlock") => "PutPublicAccessBlock",
@@ -69,6 +70,10 @@ pub fn handle(world: &mut World, call: &Call, now: Millis) -> Result<Answer, Api
                 x.leaf("BlockPublicPolicy", access.block_policy).leaf("RestrictPublicBuckets", access.restrict);
             }))
         }
+        "GetBucketPolicy" if bucket.public_keys.is_empty() => {
+            Err(ApiError::new(404, "NoSuchBucketPolicy", "The bucket policy does not exist"))
+        }
+        "GetBucketPolicy" => Ok(text(200, "application/json", policy(bucket))),
         "GetBucketPolicyStatus" => {
             let public = !bucket.public_keys.is_empty();
             Ok(document("PolicyStatus", NAMESPACE, |x| {
@@ -105,6 +110,13 @@ pub fn handle(world: &mut World, call: &Call, now: Millis) -> Result<Answer, Api
         }
         _ => Err(unknown(call)),
     }
+}
+
+/// The policy that lets everybody read some keys.
+fn policy(bucket: &Bucket) -> String {
+    let keys: Vec<String> = bucket.public_keys.iter().map(|key| format!("arn:aws:s3:::{}/{key}", bucket.name)).collect();
+    let statement = serde_json::json!({"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": keys});
+    serde_json::json!({"Version": "2012-10-17", "Statement": [statement]}).to_string()
 }
 
 fn denied() -> ApiError {

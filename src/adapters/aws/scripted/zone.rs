@@ -28,6 +28,8 @@ pub struct Zone {
     pub no_bucket: bool,
     /// `RestrictPublicBuckets`, if the bucket has such a configuration at all.
     pub restricts: Option<bool>,
+    /// The bucket's policy, if it has one.
+    pub policy: Option<String>,
     /// The health check `hc-1`, if there is one: whether it is inverted.
     pub inverted: Option<bool>,
 }
@@ -173,6 +175,11 @@ impl World for Zone {
                 _ if self.no_bucket => refusal(heard, 404, "NoSuchBucket", "The specified bucket does not exist"),
                 Some(on) => xml(200, element("PublicAccessBlockConfiguration", element("RestrictPublicBuckets", on))),
                 None => refusal(heard, 404, "NoSuchPublicAccessBlockConfiguration", "The public access block configuration was not found"),
+            },
+            "GetBucketPolicy" => match &self.policy {
+                _ if self.no_bucket => refusal(heard, 404, "NoSuchBucket", "The specified bucket does not exist"),
+                Some(policy) => xml(200, policy.as_str()),
+                None => refusal(heard, 404, "NoSuchBucketPolicy", "The bucket policy does not exist"),
             },
             "HeadObject" => bare(if self.object { 200 } else { self.absent }),
             "PutObject" => {

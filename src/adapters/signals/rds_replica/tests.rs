@@ -31,6 +31,14 @@ fn well() -> Vec<(i64, f64)> {
     (2..10).map(|minute| (NOW_SECONDS - minute * 60, 1.0)).collect()
 }
 
+#[test]
+fn an_identifier_is_written_as_rds_keeps_it() {
+    let problems = crate::config::judge::Problems::default();
+    let Value::Object(map) = json!({ "db_instance": "Shop-Replica" }) else { unreachable!() };
+    let keys = judge(&Table::new("s", map, &problems), &SignalPlace::default()).unwrap();
+    assert_eq!(keys["db_instance"], "shop-replica", "CloudWatch's dimensions and IAM's ARNs know no other case");
+}
+
 #[tokio::test]
 async fn every_status_of_the_link_is_a_state_and_a_cause_of_its_own() {
     let (script, probe) = signal(Db { points: well(), ..Db::default() }).await;

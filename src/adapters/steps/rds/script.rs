@@ -17,6 +17,11 @@ pub(super) fn promotion(region: &str, keys: &Keys) -> String {
     format!("aws rds promote-read-replica {} --backup-retention-period {}", place(region, keys), keys.backup_retention)
 }
 
+/// What is asked for once users are served again.
+pub(super) fn standby(region: &str, keys: &Keys) -> String {
+    format!("aws rds modify-db-instance {} --multi-az --apply-immediately", place(region, keys))
+}
+
 /// Asks first what the instance is: promoted already, by a first run of the script, it would be refused, and the move end
 /// there.
 pub(super) fn lines(region: &str, keys: &Keys, cx: &ScriptContext) -> Vec<String> {
@@ -24,7 +29,7 @@ pub(super) fn lines(region: &str, keys: &Keys, cx: &ScriptContext) -> Vec<String
     let source = format!("aws rds describe-db-instances {at} --query '{SOURCE}' --output text");
     let settled: Vec<String> = rds::SETTLED.iter().map(|status| format!("'{status}'")).collect();
     let settled = shell_word(&format!("contains([{}], DBInstances[0].DBInstanceStatus)", settled.join(",")));
-    let mut lines = vec![
+    vec![
         format!("source=$({source})"),
         "# Time for the replica to take over what the fenced writers left; what it lacks after that is lost.".to_owned(),
         "if [[ $source == None ]]; then say 'it is no replica any more'; else".to_owned()
@@ -37,9 +42,5 @@ pub(super) fn lines(region: &str, keys: &Keys, cx: &ScriptContext) -> Vec<String
         format!(
             "aws rds describe-db-instances {at} --query 'DBInstances[0].[DBInstanceIdentifier,DBInstanceStatus,ReadReplicaSourceDBInstanceIdentifier,ReadReplicaSourceDBClusterIdentifier]' --output text"
         ),
-    ];
-    if keys.multi_az {
-        lines.push(format!("# When users are served again: aws rds modify-db-instance {at} --multi-az --apply-immediately"));
-    }
-    lines
+    ]
 }

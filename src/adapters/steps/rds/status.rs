@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 
 use super::Promote;
 use crate::adapters::aws::rds::SETTLED;
-use crate::ports::StepError;
+use crate::ports::{ErrorClass, StepError};
 
 /// States that nothing leads out of by itself.
 pub(super) fn lost(status: &str) -> bool {
@@ -47,6 +47,15 @@ impl Promote {
             *looked = Looked { status: status.to_owned(), refused: false };
         }
         looked.refused && status != "available"
+    }
+
+    /// Why a planned move does not take an instance without source for a promoted one.
+    pub(super) fn stands_alone(&self) -> StepError {
+        let message = format!(
+            "{}: it stands alone, and this move did not promote it: nothing was replicated to it, so what was written since is not there; build it anew as a replica of the database that is in use, then order the move again",
+            self.heading()
+        );
+        StepError::new(ErrorClass::NeedsPerson, "stands-alone", message)
     }
 
     /// The refusal of a promotion for the instance's state, with the status that it was asked in.

@@ -2,7 +2,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::adapters::aws::scripted::db::Db;
-use crate::adapters::aws::scripted::{NOW, Script, TARGET, Trouble, context, scripting, step};
+use crate::adapters::aws::scripted::{NOW, Script, TARGET, Trouble, context, planned, scripting, step};
 use crate::adapters::shell::bench::Bench;
 
 const SECOND: i64 = 1_000_000;
@@ -112,6 +112,25 @@ async fn what_rds_refuses_in_a_usable_state_is_asked_again_when_the_state_has_pa
 }
 
 #[tokio::test]
+async fn a_planned_move_takes_no_instance_that_stands_alone_for_a_promoted_one() {
+    for status in ["available", "backing-up", "modifying", "rebooting"] {
+        let (script, step) = promotion(Db { source: None, status, ..Db::default() }).await;
+        // The old primary, back as it was: behind a proven fence too nothing came to it.
+        for cx in [context(), fenced(5, NOW)] {
+            let error = step.inspect(&StepContext { graceful: true, ..cx }).await.unwrap_err();
+            assert_eq!((error.class, error.code.as_str()), (ErrorClass::NeedsPerson, "stands-alone"), "{status}");
+            let words = "DB instance shop-replica in us-east-1: it stands alone, and this move did not promote it";
+            assert!(error.message.contains(words) && error.message.contains("build it anew as a replica"), "{error}");
+        }
+        // What this very move has asked for is read back, and where a site is lost a promoted one is what it takes.
+        let ours = StepContext { graceful: true, ..again() };
+        assert!(matches!(step.inspect(&ours).await.unwrap(), Inspection::UnderWay(_)), "{status}");
+        assert!(matches!(step.inspect(&context()).await.unwrap(), Inspection::AlreadySo(_) | Inspection::UnderWay(_)), "{status}");
+        assert_eq!(script.calls("PromoteReadReplica").len(), 0);
+    }
+}
+
+#[tokio::test]
 async fn an_aurora_instance_is_refused_and_does_not_pass_for_a_promoted_one() {
     for engine in ["aurora-postgresql", "aurora-mysql"] {
         let (script, step) = promotion(Db { engine, source: None, ..Db::default() }).await;
@@ -166,6 +185,22 @@ async fn one_promotion_is_asked_for_as_it_was_described() {
     assert_eq!((asked[0].region.as_str(), described[0].region.as_str()), (TARGET, TARGET));
     assert_eq!((asked[0].get("DBInstanceIdentifier"), asked[0].get("BackupRetentionPeriod")), ("shop-replica", "7"));
     assert_eq!(described[0].parameters, json!({ "DBInstanceIdentifier": "shop-replica", "BackupRetentionPeriod": 7 }));
+}
+
+#[tokio::test]
+async fn the_standby_that_is_asked_for_afterwards_is_described_as_that() {
+    let script = Script::start(Db::default()).await;
+    let step = step(&KIND, json!({ "db_instance": "shop-replica", "multi_az": true }), &script.ground().await);
+    for found in [step.inspect(&context()).await.unwrap(), Inspection::CannotTell] {
+        let calls = step.describe(&found);
+        let of: Vec<(&str, bool)> = calls.iter().map(|call| (call.operation.as_str(), call.afterwards)).collect();
+        assert_eq!(of, [("PromoteReadReplica", false), ("ModifyDBInstance", true)]);
+        assert_eq!(calls[1].parameters, json!({ "DBInstanceIdentifier": "shop-replica", "MultiAZ": true, "ApplyImmediately": true }));
+        assert!(calls[1].to_string().starts_with("afterwards, in the background: rds:ModifyDBInstance in us-east-1"), "{}", calls[1]);
+        assert!(!step.script(&found, &scripting(60)).join("\n").contains("modify-db-instance"), "not before users are served");
+    }
+    script.world(|db| db.multi_az = true);
+    assert_eq!(step.describe(&step.inspect(&context()).await.unwrap()).len(), 1, "it has one");
 }
 
 #[tokio::test]
@@ -308,6 +343,56 @@ async fn a_drain_waits_for_a_sample_from_after_the_fence_and_ends_by_its_time() 
         assert_eq!(facts["drain"]["drained"], drained);
         drop(script);
     }
+}
+
+#[tokio::test]
+async fn a_lag_behind_the_receiver_proves_a_drain_by_two_zeros_in_a_row() {
+    let fence = NOW / SECOND - 300;
+    let minute = |number: i64, value: f64| (fence + 60 * number, value);
+    for (points, drained) in [
+        (vec![minute(0, 0.0)], false),
+        (vec![minute(-1, 0.0), minute(0, 0.0)], false),
+        // A stall that was noticed: -1, and the one zero is no proof any more, nor are two with it in between.
+        (vec![minute(0, 0.0), minute(1, -1.0)], false),
+        (vec![minute(0, 0.0), minute(1, -1.0), minute(2, 0.0)], false),
+        (vec![minute(0, 0.0), minute(2, 0.0)], false),
+        (vec![minute(0, 0.0), minute(1, 3.0), minute(2, 0.0)], false),
+        // Long after the fence a small lag says as little of the source.
+        (vec![minute(2, 1.0), minute(3, 1.0)], false),
+        (vec![minute(0, 0.0), minute(1, 0.0)], true),
+        (vec![minute(0, -1.0), minute(1, 0.0), minute(2, 0.0)], true),
+        // By then all of it was there; what became of the link behind the fence does not matter.
+        (vec![minute(0, 0.0), minute(1, 0.0), minute(2, -1.0)], true),
+    ] {
+        for engine in ["mysql", "mariadb"] {
+            let (_script, step) = promotion(Db { engine, points: points.clone(), ..Db::default() }).await;
+            let planned = StepContext { graceful: true, ..fenced(300, NOW) };
+            match step.inspect(&planned).await.unwrap() {
+                Inspection::Possible(facts) => assert!(drained && facts["drain"]["drained"] == true, "{engine} {points:?}"),
+                Inspection::NotYet(words) => assert!(!drained && words.starts_with("draining: "), "{engine} {points:?}: {words}"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    let (_script, step) = promotion(Db { engine: "mysql", points: vec![minute(0, 0.0)], ..Db::default() }).await;
+    let planned = StepContext { graceful: true, ..fenced(300, NOW) };
+    let Inspection::NotYet(words) = step.inspect(&planned).await.unwrap() else { panic!("one zero is no proof") };
+    assert!(words.ends_with("no two in a row yet from after the fence that show lag 0"), "{words}");
+    // An outage is waited for no longer than before, and says what it knows.
+    let Inspection::Possible(facts) = step.inspect(&fenced(300, NOW)).await.unwrap() else { panic!("it still waits") };
+    assert_eq!(facts["drain"]["drained"], false);
+}
+
+#[tokio::test]
+async fn an_identifier_is_written_as_rds_keeps_it() {
+    let script = Script::start(Db { points: vec![(NOW / SECOND - 4, 0.0)], ..Db::default() }).await;
+    let step_of = planned(&KIND, json!({ "db_instance": "Shop-Replica", "multi_az": true }));
+    let step = (KIND.build)(&step_of, &script.ground().await).unwrap();
+    // CloudWatch knows no other case, and answers another one with nothing at all.
+    let Inspection::Possible(facts) = step.inspect(&fenced(5, NOW)).await.unwrap() else { panic!("its lag is not found") };
+    assert_eq!(facts["drain"]["drained"], true);
+    let resources: Vec<String> = (KIND.permissions)(&step_of).into_iter().map(|may| may.resource).collect();
+    assert!(resources.iter().all(|arn| !arn.contains("Shop")) && resources.iter().any(|arn| arn.ends_with(":db:shop-replica")));
 }
 
 #[tokio::test]

@@ -2,8 +2,9 @@ use std::time::Duration;
 
 use super::roles::swapped;
 use super::*;
+use crate::adapters::aws::CallRecord;
 use crate::adapters::aws::scripted::zone::{Zone as World, text};
-use crate::adapters::aws::scripted::{KEY, Script, Trouble, context, element, scripting, step};
+use crate::adapters::aws::scripted::{KEY, Script, Trouble, context, element, keys as own_keys, planned, scripting, step};
 use crate::adapters::shell::bench::Bench as Shell;
 
 fn record(id: &str, role: &str, check: Option<&str>) -> Record {
@@ -99,22 +100,35 @@ fn roles(first: (&str, &str, &str), second: (&str, &str, &str)) -> Vec<(String, 
     [first, second].map(|(id, role, check)| (id.to_owned(), role.to_owned(), check.to_owned())).to_vec()
 }
 
+/// The policy that a switch needs, changed.
+fn policy(more: &Value) -> String {
+    let object = "arn:aws:s3:::switches/shop/failed-over";
+    let mut statement = json!({"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": object});
+    statement.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    json!({"Version": "2012-10-17", "Statement": [statement]}).to_string()
+}
+
+fn keys(pin: bool) -> Value {
+    json!({
+        "bucket": "switches", "key": "shop/failed-over", "region": "eu-west-1", "health_check_id": "hc-1", "zone_id": "Z1",
+        "record": "shop.example.com", "pin": pin,
+    })
+}
+
 async fn bench(pin: bool) -> Bench {
     let world = World {
         records: vec![inside("p", "PRIMARY", "hc-1"), inside("s", "SECONDARY", "")],
         absent: 403,
         inverted: Some(true),
+        policy: Some(policy(&json!({}))),
         ..World::default()
     };
     let script = Script::start(world).await;
     let servers = Arc::new(Servers(std::sync::Mutex::new(Ok(vec!["192.0.2.1".parse().unwrap()]))));
     let mut ground = script.ground().await;
     ground.authority = Arc::<Servers>::clone(&servers);
-    let keys = json!({
-        "bucket": "switches", "key": "shop/failed-over", "region": "eu-west-1", "health_check_id": "hc-1", "zone_id": "Z1",
-        "record": "shop.example.com", "pin": pin,
-    });
-    let (step, another) = (step(&KIND, keys.clone(), &ground), step(&KIND, keys, &ground));
+    let plan = PlannedStep { deadline: Duration::from_secs(300), ..planned(&KIND, keys(pin)) };
+    let (step, another) = ((KIND.build)(&plan, &ground).unwrap(), (KIND.build)(&plan, &ground).unwrap());
     Bench { script, servers, followups: ground.followups, step, another }
 }
 
@@ -296,11 +310,79 @@ impl Bench {
 }
 
 #[tokio::test]
+async fn a_policy_that_may_do_is_no_refusal_and_one_that_cannot_be_read_is_told() {
+    let bench = bench(false).await;
+    bench.script.world(|world| world.policy = Some(policy(&json!({"Condition": {"IpAddress": {"aws:SourceIp": "192.0.2.0/24"}}}))));
+    assert!(matches!(bench.foreseen(&context()).await.unwrap(), Inspection::Possible(_)));
+    bench.script.trouble("GetBucketPolicy", Trouble::Refused(403, "AccessDenied"));
+    let error = bench.foreseen(&context()).await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::Retry);
+    assert!(
+        error.message.starts_with("whether the switch would work could not be read: ")
+            && error.message.contains("allow s3:GetBucketPolicy")
+    );
+    bench.script.world(|world| world.policy = Some("<html>".into()));
+    let error = bench.foreseen(&context()).await.unwrap_err();
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Retry, "malformed-policy"), "{error}");
+}
+
+#[tokio::test]
+async fn a_check_that_is_slower_than_the_step_is_refused_beforehand() {
+    // Three looks ten seconds apart, and one such pause more.
+    for (seconds, slow) in [(39, true), (40, true), (41, false)] {
+        let bench = bench(false).await;
+        let plan = PlannedStep { deadline: Duration::from_secs(seconds), ..planned(&KIND, keys(false)) };
+        let mut ground = bench.script.ground().await;
+        ground.authority = Arc::<Servers>::clone(&bench.servers);
+        let step = (KIND.build)(&plan, &ground).unwrap();
+        let found = step.inspect(&context()).await.unwrap();
+        match step.preflight(&context(), found).await {
+            Err(error) => {
+                assert!(slow, "{seconds}s: {error}");
+                assert_eq!((error.class, error.code.as_str()), (ErrorClass::Refused, "switch-moves-nobody"));
+                let words = format!(
+                    "health check hc-1 takes up to 40s to turn (its interval times its threshold, and one more interval), and the step's deadline is {seconds}s; raise `deadline`"
+                );
+                assert!(error.message.starts_with(&words), "{error}");
+            }
+            Ok(found) => assert!(!slow && matches!(found, Inspection::Possible(_)), "{seconds}s: {found:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_object_that_is_not_there_is_no_error_of_a_call() {
+    let world = World { inverted: Some(true), policy: Some(policy(&json!({}))), ..World::default() };
+    let script = Script::start(world).await;
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let noted = Arc::clone(&seen);
+    let hook = Arc::new(move |call: &CallRecord<'_>| noted.lock().unwrap().push((call.operation, call.outcome)));
+    let mut ground = Adapters::for_tests_on(Aws::with_keys(&script.spec(), hook, own_keys()).await);
+    ground.authority = Arc::new(Servers(std::sync::Mutex::new(Ok(vec!["192.0.2.1".parse().unwrap()]))));
+    let step = step(&KIND, keys(false), &ground);
+    for absent in [403, 404] {
+        script.world(|world| world.absent = absent);
+        step.inspect(&context()).await.unwrap();
+    }
+    script.trouble("HeadObject", Trouble::Refused(500, "InternalError"));
+    step.inspect(&context()).await.unwrap_err();
+    let outcomes: Vec<&str> = seen.lock().unwrap().iter().filter(|(name, _)| *name == "HeadObject").map(|(_, outcome)| *outcome).collect();
+    assert_eq!(outcomes, ["ok", "ok", "error"]);
+}
+
+#[tokio::test]
 async fn a_switch_that_would_move_nobody_is_refused_beforehand() {
     type Spoil = fn(&mut World);
-    let table: [(&str, Spoil); 6] = [
+    let table: [(&str, Spoil); 9] = [
         ("Block Public Access of bucket switches (RestrictPublicBuckets)", |world| world.restricts = Some(true)),
         ("s3:GetPublicAccessBlock of bucket switches in eu-west-1: NoSuchBucket", |world| world.no_bucket = true),
+        ("no policy of bucket switches allows s3:GetObject on arn:aws:s3:::switches/shop/failed-over to everybody", |world| {
+            world.policy = None;
+        }),
+        ("no policy of bucket switches allows s3:GetObject", |world| {
+            world.policy = Some(policy(&json!({"Resource": "arn:aws:s3:::switches/other"})));
+        }),
+        ("the policy of bucket switches denies s3:GetObject", |world| world.policy = Some(policy(&json!({"Effect": "Deny"})))),
         ("health check hc-1 does not exist", |world| world.inverted = None),
         ("health check hc-1 is not inverted", |world| world.inverted = Some(false)),
         ("record shop.example.com A [p] is PRIMARY and bears health check hc-2 instead of hc-1", |world| {
