@@ -278,7 +278,7 @@ mod tests {
     use crate::domain::orders::{Order, Refusal};
     use crate::runtime::admin::{self, State};
     use crate::runtime::clock::Clock;
-    use crate::runtime::control::{Followed, Message};
+    use crate::runtime::control::{Followed, Message, NotDone};
     use crate::runtime::metrics::Metrics;
 
     struct Daemon {
@@ -321,7 +321,7 @@ mod tests {
 
     impl Daemon {
         /// Takes the next order and answers it.
-        async fn answer(&mut self, with: Result<Followed, Refusal>) -> (String, Order) {
+        async fn answer(&mut self, with: Result<Followed, NotDone>) -> (String, Order) {
             let Some(Message::Order(app, order, answer)) = self.orders.recv().await else { panic!("no order came") };
             answer.send(with).unwrap();
             (app.to_string(), order)
@@ -349,11 +349,34 @@ mod tests {
         let gates = vec![Gate { name: "data-loss".into(), state: GateState::Asks, words: "unknown".into() }];
         let body = json!({"order": "failover", "app": "shop", "reason": "drill"});
         let refusal = Refusal { words: "refused, and nothing was changed".into(), gates };
-        let (said, _) = tokio::join!(client.post("/api/v1/orders", &body), daemon.answer(Err(refusal)));
+        let (said, _) = tokio::join!(client.post("/api/v1/orders", &body), daemon.answer(Err(NotDone::Refused(refusal))));
         let error = said.unwrap_err();
         assert_eq!(error.exit(), 4);
         let ClientError::Refused { error, body } = error else { panic!("{error}") };
         assert_eq!((error.as_str(), &body["gates"][0]["name"]), ("refused, and nothing was changed", &json!("data-loss")));
+    }
+
+    fn refused(words: &str) -> Result<Followed, NotDone> {
+        Err(NotDone::Refused(Refusal { words: words.into(), gates: Vec::new() }))
+    }
+
+    #[tokio::test]
+    async fn what_the_journal_did_not_take_has_failed_and_was_refused_by_nobody() {
+        let mut daemon = daemon();
+        let client = daemon.client.clone();
+        let unwritten = || Err(NotDone::Unwritten("not done: the disk is full".into()));
+        let one = json!({"order": "resume", "app": "shop", "reason": "done"});
+        let (said, _) = tokio::join!(client.post("/api/v1/orders", &one), daemon.answer(unwritten()));
+        let error = said.unwrap_err();
+        assert!(error.exit() == 1 && error.to_string().contains("shop: not done: the disk is full"), "{error}");
+        // Nor has an order for all been followed while one of them was not.
+        let all = json!({"order": "resume", "app": null, "reason": "done"});
+        let answers = async {
+            daemon.answer(Ok(Followed { incident: None, seq: 9 })).await;
+            daemon.answer(unwritten()).await;
+        };
+        let error = tokio::join!(client.post("/api/v1/orders", &all), answers).0.unwrap_err();
+        assert!(error.exit() == 1 && error.to_string().contains("till: not done") && error.to_string().contains("shop: done"), "{error}");
     }
 
     #[tokio::test]
@@ -362,7 +385,7 @@ mod tests {
         let client = daemon.client.clone();
         let body = json!({"order": "resume", "app": null, "reason": "done"});
         let answers = async {
-            let first = daemon.answer(Err(Refusal { words: "shop is not paused".into(), gates: Vec::new() })).await;
+            let first = daemon.answer(refused("shop is not paused")).await;
             let second = daemon.answer(Ok(Followed { incident: None, seq: 9 })).await;
             (first.0, second.0)
         };
