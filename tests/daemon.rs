@@ -472,10 +472,54 @@ fn what_waits_for_a_person_is_an_exit_code_and_needs_no_name() {
     world.act("/region", &json!({"region": "ap-south-1", "dark": true}));
     until("it asks", || (daemon.app()["state"] == "awaiting-approval").then_some(()));
     holds(&world.command(&["status"]), 6, &["awaiting-approval", "mode asks"]);
-    assert_eq!(world.command(&["status", "--json"]).code, Some(6));
+    // What to do, and until when: in the document, on the screen, in the story, and in the same words.
+    let app = daemon.app();
+    let id = app["incident"]["id"].as_str().unwrap();
+    let [yes, no] = ["approve", "decline"].map(|word| format!("watchover {word} {id} --reason"));
+    let until_when = app["incident"]["answer_by"].as_str().unwrap();
+    assert!(until_when > app["since"].as_str().unwrap(), "{app:#}");
+    for args in [&["status", "--json"][..], &["status"], &["explain", "shop"], &["explain", "--json"], &["explain", id], &["report", id]] {
+        let said = world.command(args);
+        assert_eq!(said.code, Some(if args[0] == "status" { 6 } else { 0 }), "{args:?}");
+        assert!(said.out.contains(&yes) && said.out.contains(&no), "{args:?}: {}", said.out);
+        assert!(said.out.contains(until_when) || args[1..].contains(&id), "{args:?}: {}", said.out);
+    }
     holds(&world.command(&["decline", "--reason", "not yet"]), 0, &["done: shop-"]);
     until("it is held", || (daemon.app()["state"] == "held").then_some(()));
-    holds(&world.command(&["status"]), 0, &["held"]);
+    // Somebody has answered.
+    let said = world.command(&["status"]);
+    holds(&said, 0, &["held"]);
+    assert!(!said.out.contains("waits for a person") && daemon.app()["incident"]["answer_by"].is_null(), "{}", said.out);
+    daemon.stop();
+}
+
+#[test]
+fn what_is_held_until_a_person_comes_is_an_exit_code_too() {
+    let world = World::start();
+    let daemon = Daemon::steady(&world.config);
+    world.edit(&[("mode = \"automatic\"", "mode = \"observe\"")]);
+    daemon.process.signal(Signal::HUP);
+    until("the new mode is in force", || (daemon.app()["mode"] == "observe").then_some(()));
+    holds(&world.command(&["status"]), 0, &["mode observe", "mode shut"]);
+    world.act("/region", &json!({"region": "ap-south-1", "dark": true}));
+    until("it is held", || (daemon.app()["state"] == "held").then_some(()));
+    holds(&world.command(&["status"]), 6, &["waits for a person: `watchover failover shop --reason TEXT`: mode (observe"]);
+    holds(&world.command(&["pause", "shop", "--for", "1h", "--reason", "works"]), 0, &[]);
+    until("the pause is shown", || daemon.app()["waits_for"].as_str().filter(|words| words.contains("`watchover resume shop`")).map(drop));
+    daemon.stop();
+}
+
+/// Nothing is moved while nobody knows which site is active.
+#[test]
+fn an_active_site_that_nobody_knows_is_an_exit_code_too() {
+    let dir = TempDir::new().unwrap();
+    let config = alone(&dir, &[]);
+    let daemon = Daemon::start(&config);
+    until("the inspections have told nothing", || daemon.app()["waits_for"].is_string().then_some(()));
+    holds(&command(&config, &["status"]), 6, &["unknown active", "waits for a person: `watchover adopt shop --active SITE"]);
+    holds(&command(&config, &["adopt", "shop", "--active", "primary", "--reason", "I can see it"]), 0, &["done: "]);
+    until("it is known", || (daemon.app()["active_site"] == "primary").then_some(()));
+    holds(&command(&config, &["status"]), 0, &["primary active"]);
     daemon.stop();
 }
 

@@ -144,6 +144,7 @@ impl Chapter<'_> {
             decided: self.decided(&clock),
             steps: self.steps(&clock, &incident),
             waits: self.waits(&clock, &states),
+            waits_for: crate::domain::notice::waiting(self.app, &ledger).and_then(|notice| notice.waits_for),
             people: self.records.iter().filter_map(|record| deed(record, &clock)).collect(),
             timeline: first_line.into_iter().chain(self.records.iter().map(line)).collect(),
             exposure: incident.exposure,
