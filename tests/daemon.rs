@@ -509,6 +509,47 @@ fn what_is_held_until_a_person_comes_is_an_exit_code_too() {
     daemon.stop();
 }
 
+/// Gone from the file, a move that has begun goes on, and its app is asked for by its name.
+#[test]
+fn an_app_that_still_moves_is_explained_although_the_file_does_not_name_it() {
+    let world = World::start();
+    let daemon = Daemon::steady(&world.config);
+    let away = json!({"service": "rds", "operation": "PromoteReadReplica", "action": "answer", "status": 503, "code": "ServiceUnavailable", "message": "gone"});
+    world.act("/fault", &away);
+    holds(&world.command(&["failover", "shop", "--reason", "drill", "--accept-data-loss", "any", "--no-follow"]), 0, &["done: shop-"]);
+    until("the promotion is asked for", || (world.calls("PromoteReadReplica") > 0).then_some(()));
+    let file = std::fs::read_to_string(&world.config).unwrap();
+    std::fs::write(&world.config, file.replace("name = \"shop\"", "name = \"till\"")).unwrap();
+    daemon.process.signal(Signal::HUP);
+    until("the new name is in force", || daemon.get("/api/v1/status").1.contains("\"name\":\"till\"").then_some(()));
+    holds(&world.command(&["explain", "shop"]), 0, &["shop moving to-standby", "data-loss"]);
+    assert!(world.command(&["explain"]).out.contains("shop moving"), "as without a name");
+    holds(&world.command(&["explain", "shopp"]), 2, &["no incident \"shopp\" in the journal"]);
+}
+
+/// A daemon that hangs is no reason to wait without a word.
+#[test]
+fn a_daemon_that_stands_still_is_told_of_before_patience_ends() {
+    let dir = TempDir::new().unwrap();
+    let config = alone(&dir, &[]);
+    let daemon = Daemon::start(&config);
+    until("it answers", || (daemon.get("/livez").0 == 200).then_some(()));
+    daemon.process.signal(Signal::STOP);
+    let begun = std::time::Instant::now();
+    holds(&command(&config, &["status"]), 5, &["no answer within 5s"]);
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    // An order is given once, and waits for its answer.
+    let log = dir.path().join("pause.log");
+    let mut pause = watchover();
+    pause.arg("--config").arg(&config).args(["pause", "shop", "--for", "1h", "--reason", "r"]);
+    let mut pause = Process::start(pause, &log);
+    let said = || std::fs::read_to_string(&log).unwrap();
+    until("it says what it waits for", || said().contains("waiting for the daemon to answer").then_some(()));
+    daemon.process.signal(Signal::CONT);
+    assert_eq!(pause.end().0.code(), Some(0), "{}", said());
+    daemon.stop();
+}
+
 /// Nothing is moved while nobody knows which site is active.
 #[test]
 fn an_active_site_that_nobody_knows_is_an_exit_code_too() {

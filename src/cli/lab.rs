@@ -200,7 +200,7 @@ async fn steady(client: &Client, child: &mut Child, log: &Path, ruling: &str) ->
             return Err(format!("the daemon ended ({status}): {}", last.into_iter().rev().collect::<Vec<_>>().join(" | ")));
         }
         let status = client.get("/api/v1/status").await.unwrap_or_default();
-        let ready = client.get("/readyz").await.is_ok();
+        let ready = client.is_well("/readyz").await.is_ok();
         if ready && status["apps"].as_array().is_some_and(|apps| !apps.is_empty() && apps.iter().all(|app| is_steady(app, ruling))) {
             return Ok(());
         }

@@ -161,7 +161,11 @@ pub(super) fn explain(config: Option<&Path>, subject: Option<&str>, look: Look) 
         Err(code) => return code,
     };
     let client = Client::new(&reach.admin_socket);
-    let apps = if reach.broken.is_some() { apps_without_config(&client, &reach.state_dir) } else { reach.apps };
+    let mut apps = reach.apps;
+    // An app that the file no longer names goes on until its incident ends, and has a name all the same.
+    if reach.broken.is_some() || subject.is_some_and(|name| !apps.iter().any(|app| app == name)) {
+        apps.extend(apps_without_config(&client, &reach.state_dir));
+    }
     let is_app = |name: &str| apps.iter().any(|app| app == name);
     if let Some(incident) = subject.filter(|name| !is_app(name)) {
         return match journal::story_of(&reach.state_dir, incident) {
