@@ -118,12 +118,12 @@ impl Client {
         self.document(self.ask("GET", path, None).await?)
     }
 
-    /// Whether it answers well, with whatever words.
+    /// Reads what is no document: the metrics, or that it is ready.
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn is_well(&self, path: &str) -> Result<(), ClientError> {
-        self.ask("GET", path, None).await.map(drop)
+    pub async fn text(&self, path: &str) -> Result<String, ClientError> {
+        Ok(self.ask("GET", path, None).await?.as_str().unwrap_or_default().to_owned())
     }
 
     /// Gives an order. Not sent twice: after a silence the caller must look at the status first.
