@@ -7,6 +7,7 @@
 mod real;
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,6 +15,9 @@ use real::{Daemon, Process, Said, World, append, command, http, until, watchover
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use watchover::adapters::sqlite::SqliteJournal;
+use watchover::domain::ledger::Record;
+use watchover::ports::Journal;
 
 /// A config that is well and asks nobody who answers; `DIR` is filled in.
 const ALONE: &str = r#"
@@ -169,6 +173,125 @@ fn the_surface_shows_everything_and_changes_nothing() {
     }
     daemon.calms();
     assert_eq!(world.calls("PromoteReadReplica"), 0);
+    daemon.stop();
+}
+
+/// To close any file of the journal costs a process its locks on it. Whoever leaves next then takes the log along: today's
+/// SQLite looks twice before it does, and the one of a stable distribution does not. So the lock itself is looked for.
+#[test]
+fn what_is_asked_of_the_journal_costs_the_daemon_none_of_its_locks() {
+    let dir = TempDir::new().unwrap();
+    let config = alone(&dir, &[]);
+    let daemon = Daemon::start(&config);
+    let state = dir.path().join("state");
+    let inode = |name: &str| std::fs::metadata(state.join(name)).unwrap().ino();
+    let (database, index) = (inode("journal.sqlite"), inode("journal.sqlite-shm"));
+    let locked = || -> Vec<bool> {
+        let locks = std::fs::read_to_string("/proc/locks").unwrap();
+        let on = |inode: u64| locks.lines().any(|line| line.contains("POSIX") && line.contains(&format!(":{inode} ")));
+        vec![on(database), on(index)]
+    };
+    assert_eq!(locked(), [true, true]);
+    for path in ["/api/v1/incidents", "/api/v1/incidents/none", "/api/v1/status", "/readyz", "/metrics"] {
+        daemon.get(path);
+    }
+    assert_eq!(locked(), [true, true], "after it was read over the API");
+    // As somebody's `sqlite3 journal.sqlite 'select ...'`, or a backup.
+    let other = rusqlite::Connection::open(state.join("journal.sqlite")).unwrap();
+    let rows: i64 = other.query_row("SELECT count(*) FROM entries", [], |row| row.get(0)).unwrap();
+    assert!(rows > 0);
+    drop(other);
+    assert!(state.join("journal.sqlite-wal").exists(), "whoever leaves is not the last one");
+    holds(&command(&config, &["pause", "shop", "--for", "1h", "--reason", "the journal takes it"]), 0, &["done: "]);
+    holds(&command(&config, &["resume", "shop"]), 0, &["done: "]);
+    assert_eq!(locked(), [true, true], "after it was written");
+    daemon.stop();
+}
+
+/// A move that ended with a bound of ten seconds, and after whose end the site that was left was seen alive.
+fn moved_and_seen_since(state: &Path) {
+    let row = |second: i64, incident: Option<&str>, entry: Value| -> Record {
+        let at = moment(second);
+        let row =
+            json!({"at": at, "boot_id": "an-earlier-boot", "app": "shop", "incident": incident, "epoch": 1 + second / 60, "entry": entry});
+        serde_json::from_value(row).unwrap()
+    };
+    let by = json!({"who": "uid 1000 (alice)", "reason": "test"});
+    let step = json!({
+        "name": "promote", "kind": "rds-promote-replica", "class": "data", "reversibility": "forward-only", "repeat": "inspectable",
+        "after": [], "deadline_seconds": 600.0, "attempts": 3, "on_failure": "halt", "region": "us-east-1", "keys": {},
+    });
+    let bound = json!({"seconds": 10.0, "end_of_writes": moment(2)["wall"], "assumption": "no-writes-past-the-front-door"});
+    let figures = json!({"rto_seconds": 9.0, "phases": {}, "rpo": bound, "authority_seconds": null, "uncertainty_seconds": 0.0});
+    let gates = json!([{"name": "lease", "state": "open", "words": "the only one"}]);
+    let own = [
+        json!({"kind": "opened", "trigger": "outage", "direction": "to-standby", "first_failed": moment(1), "words": "alb down"}),
+        json!({"kind": "confirmed", "first_failed": moment(1), "words": "alb down"}),
+        json!({"kind": "gated", "ruling": "go", "gates": gates, "exposure": bound}),
+        json!({"kind": "planned", "plan": {"direction": "to-standby", "steps": [step]}}),
+        json!({"kind": "step-started", "step": "promote"}),
+        json!({"kind": "step-permitted", "step": "promote", "gates": gates}),
+        json!({"kind": "step-intent", "step": "promote", "attempt": 1, "found": null}),
+        json!({"kind": "step-asked", "step": "promote", "facts": null}),
+        json!({"kind": "step-verified", "step": "promote", "already": false, "facts": null}),
+        json!({"kind": "executed"}),
+        json!({"kind": "proven", "first": moment(10)}),
+        json!({"kind": "closed", "outcome": "moved", "active": "standby", "figures": figures, "by": null}),
+    ];
+    let mut rows = vec![row(0, None, json!({"kind": "active", "site": "primary", "by": by}))];
+    rows.extend((2..).zip(own).map(|(second, entry)| row(second, Some("shop-1"), entry)));
+    // The app's next episode, so that what comes then is no row of the last one.
+    let blip = [
+        json!({"kind": "opened", "trigger": "outage", "direction": "to-primary", "first_failed": null, "words": "a blip"}),
+        json!({"kind": "closed", "outcome": "no-action", "active": null, "figures": {"rto_seconds": null, "phases": {}, "rpo": null, "authority_seconds": null, "uncertainty_seconds": 0.0}, "by": null}),
+    ];
+    rows.extend((20..).zip(blip).map(|(second, entry)| row(second, Some("shop-2"), entry)));
+    let seen = json!({"kind": "old-site-seen", "incident": "shop-1", "site": "primary", "at": moment(99), "words": "primary.alb answers"});
+    rows.push(row(100, Some("shop-1"), seen));
+    let mut journal = SqliteJournal::open(state, "bastion").unwrap();
+    journal.append(&rows).unwrap();
+}
+
+fn moment(second: i64) -> Value {
+    json!({"mono": second * 1_000_000, "wall": 1_700_000_000_000_000_i64 + second * 1_000_000})
+}
+
+#[test]
+fn a_loss_without_bound_is_told_the_same_by_whoever_tells_it() {
+    let dir = TempDir::new().unwrap();
+    let config = alone(&dir, &[]);
+    moved_and_seen_since(&dir.path().join("state"));
+    let rests = "the old site was seen alive after its data had moved";
+    for form in ["md", "html"] {
+        let said = command(&config, &["report", "shop-1", "--format", form]);
+        holds(&said, 0, &["unbounded", rests, "old-site-seen"]);
+        // What was bounded when it ended stands in the gates of then, and nowhere else; what came since is no part of it.
+        for gone in ["Lost: at most", "which had stopped answering", "Restarts within", "restarted within"] {
+            assert!(!said.out.contains(gone), "{gone:?} is in {}", said.out);
+        }
+    }
+    let report = command(&config, &["report", "shop-1", "--format", "json"]).json();
+    let history = command(&config, &["history", "--json"]).json();
+    let table = command(&config, &["history"]);
+    assert!(table.out.lines().any(|line| line.contains("shop-1") && line.ends_with("unbounded")), "{}", table.out);
+
+    let daemon = Daemon::start(&config);
+    let read = |path: &str| -> Value { serde_json::from_str(&daemon.get(path).1).unwrap() };
+    let (all, one) = (read("/api/v1/incidents"), read("/api/v1/incidents/shop-1"));
+    let status = daemon.app();
+    for (whose, rpo) in [
+        ("status", &status["last_move"]["figures"]["rpo"]),
+        ("report", &report["figures"]["rpo"]),
+        ("history", &history["incidents"][0]["rpo"]),
+        ("incidents", &all["incidents"][0]["figures"]["rpo"]),
+        ("the incident", &one["figures"]["rpo"]),
+    ] {
+        assert_eq!((&rpo["seconds"], &rpo["assumption"]), (&json!("unbounded"), &json!("old-site-seen-alive")), "{whose}: {rpo}");
+    }
+    assert_eq!(
+        (&one["outcome"], &one["records"].as_array().unwrap().last().unwrap()["entry"]["kind"]),
+        (&json!("moved"), &json!("old-site-seen"))
+    );
     daemon.stop();
 }
 
@@ -349,10 +472,95 @@ fn what_waits_for_a_person_is_an_exit_code_and_needs_no_name() {
     world.act("/region", &json!({"region": "ap-south-1", "dark": true}));
     until("it asks", || (daemon.app()["state"] == "awaiting-approval").then_some(()));
     holds(&world.command(&["status"]), 6, &["awaiting-approval", "mode asks"]);
-    assert_eq!(world.command(&["status", "--json"]).code, Some(6));
+    // What to do, and until when: in the document, on the screen, in the story, and in the same words.
+    let app = daemon.app();
+    let id = app["incident"]["id"].as_str().unwrap();
+    let [yes, no] = ["approve", "decline"].map(|word| format!("watchover {word} {id} --reason"));
+    let until_when = app["incident"]["answer_by"].as_str().unwrap();
+    assert!(until_when > app["since"].as_str().unwrap(), "{app:#}");
+    for args in [&["status", "--json"][..], &["status"], &["explain", "shop"], &["explain", "--json"], &["explain", id], &["report", id]] {
+        let said = world.command(args);
+        assert_eq!(said.code, Some(if args[0] == "status" { 6 } else { 0 }), "{args:?}");
+        assert!(said.out.contains(&yes) && said.out.contains(&no), "{args:?}: {}", said.out);
+        assert!(said.out.contains(until_when) || args[1..].contains(&id), "{args:?}: {}", said.out);
+    }
     holds(&world.command(&["decline", "--reason", "not yet"]), 0, &["done: shop-"]);
     until("it is held", || (daemon.app()["state"] == "held").then_some(()));
-    holds(&world.command(&["status"]), 0, &["held"]);
+    // Somebody has answered.
+    let said = world.command(&["status"]);
+    holds(&said, 0, &["held"]);
+    assert!(!said.out.contains("waits for a person") && daemon.app()["incident"]["answer_by"].is_null(), "{}", said.out);
+    daemon.stop();
+}
+
+#[test]
+fn what_is_held_until_a_person_comes_is_an_exit_code_too() {
+    let world = World::start();
+    let daemon = Daemon::steady(&world.config);
+    world.edit(&[("mode = \"automatic\"", "mode = \"observe\"")]);
+    daemon.process.signal(Signal::HUP);
+    until("the new mode is in force", || (daemon.app()["mode"] == "observe").then_some(()));
+    holds(&world.command(&["status"]), 0, &["mode observe", "mode shut"]);
+    world.act("/region", &json!({"region": "ap-south-1", "dark": true}));
+    until("it is held", || (daemon.app()["state"] == "held").then_some(()));
+    holds(&world.command(&["status"]), 6, &["waits for a person: `watchover failover shop --reason TEXT`: mode (observe"]);
+    holds(&world.command(&["pause", "shop", "--for", "1h", "--reason", "works"]), 0, &[]);
+    until("the pause is shown", || daemon.app()["waits_for"].as_str().filter(|words| words.contains("`watchover resume shop`")).map(drop));
+    daemon.stop();
+}
+
+/// Gone from the file, a move that has begun goes on, and its app is asked for by its name.
+#[test]
+fn an_app_that_still_moves_is_explained_although_the_file_does_not_name_it() {
+    let world = World::start();
+    let daemon = Daemon::steady(&world.config);
+    let away = json!({"service": "rds", "operation": "PromoteReadReplica", "action": "answer", "status": 503, "code": "ServiceUnavailable", "message": "gone"});
+    world.act("/fault", &away);
+    holds(&world.command(&["failover", "shop", "--reason", "drill", "--accept-data-loss", "any", "--no-follow"]), 0, &["done: shop-"]);
+    until("the promotion is asked for", || (world.calls("PromoteReadReplica") > 0).then_some(()));
+    let file = std::fs::read_to_string(&world.config).unwrap();
+    std::fs::write(&world.config, file.replace("name = \"shop\"", "name = \"till\"")).unwrap();
+    daemon.process.signal(Signal::HUP);
+    until("the new name is in force", || daemon.get("/api/v1/status").1.contains("\"name\":\"till\"").then_some(()));
+    holds(&world.command(&["explain", "shop"]), 0, &["shop moving to-standby", "data-loss"]);
+    assert!(world.command(&["explain"]).out.contains("shop moving"), "as without a name");
+    holds(&world.command(&["explain", "shopp"]), 2, &["no incident \"shopp\" in the journal"]);
+}
+
+/// A daemon that hangs is no reason to wait without a word.
+#[test]
+fn a_daemon_that_stands_still_is_told_of_before_patience_ends() {
+    let dir = TempDir::new().unwrap();
+    let config = alone(&dir, &[]);
+    let daemon = Daemon::start(&config);
+    until("it answers", || (daemon.get("/livez").0 == 200).then_some(()));
+    daemon.process.signal(Signal::STOP);
+    let begun = std::time::Instant::now();
+    holds(&command(&config, &["status"]), 5, &["no answer within 5s"]);
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    // An order is given once, and waits for its answer.
+    let log = dir.path().join("pause.log");
+    let mut pause = watchover();
+    pause.arg("--config").arg(&config).args(["pause", "shop", "--for", "1h", "--reason", "r"]);
+    let mut pause = Process::start(pause, &log);
+    let said = || std::fs::read_to_string(&log).unwrap();
+    until("it says what it waits for", || said().contains("waiting for the daemon to answer").then_some(()));
+    daemon.process.signal(Signal::CONT);
+    assert_eq!(pause.end().0.code(), Some(0), "{}", said());
+    daemon.stop();
+}
+
+/// Nothing is moved while nobody knows which site is active.
+#[test]
+fn an_active_site_that_nobody_knows_is_an_exit_code_too() {
+    let dir = TempDir::new().unwrap();
+    let config = alone(&dir, &[]);
+    let daemon = Daemon::start(&config);
+    until("the inspections have told nothing", || daemon.app()["waits_for"].is_string().then_some(()));
+    holds(&command(&config, &["status"]), 6, &["unknown active", "waits for a person: `watchover adopt shop --active SITE"]);
+    holds(&command(&config, &["adopt", "shop", "--active", "primary", "--reason", "I can see it"]), 0, &["done: "]);
+    until("it is known", || (daemon.app()["active_site"] == "primary").then_some(()));
+    holds(&command(&config, &["status"]), 0, &["primary active"]);
     daemon.stop();
 }
 

@@ -91,13 +91,13 @@ impl SqliteJournal {
     }
 
     /// Everything in the journal of `state_dir`, checked, without the lock and without changing it: for commands that work
-    /// with the daemon up, down, or the medium read-only.
+    /// with the daemon up, down, or the medium read-only. Not for the daemon's own process: see [`Pages::checked`].
     ///
     /// # Errors
     /// As `replay`; a journal that does not exist is `Unwritable` with that cause.
     pub fn read(state_dir: &Path) -> Result<Vec<Record>, JournalError> {
         let file = state_dir.join(FILE);
-        let (mut db, _copy) = place::open_for_reading(&file)?;
+        let (mut db, _copy) = place::open_or_copy(&file)?;
         let snapshot = db.transaction().map_err(|cause| trouble(&file, "reading", &cause).plain())?;
         Ok(check(&snapshot, &file)?.0)
     }

@@ -53,10 +53,10 @@ pub(super) fn choose(status: &Value, wanted: For) -> Result<String, (u8, String)
     }
 }
 
-/// Apps of the document that go on only when a person does something: stuck, or asked for a yes, also by a step under way.
-pub(super) fn waiting<'a>(apps: impl IntoIterator<Item = &'a Value>) -> bool {
-    apps.into_iter()
-        .any(|app| matches!(app["state"].as_str(), Some("stuck" | "awaiting-approval")) || app["incident"]["waits_for"].is_string())
+/// What goes on only when a person does something: one of these apps of the document, or the journal of all of them.
+pub(super) fn waiting<'a>(status: &Value, apps: impl IntoIterator<Item = &'a Value>) -> bool {
+    let waits = |app: &Value| matches!(app["state"].as_str(), Some("stuck" | "awaiting-approval")) || app["waits_for"].is_string();
+    status["journal_fault"].is_string() || apps.into_iter().any(waits)
 }
 
 #[cfg(test)]
@@ -96,8 +96,15 @@ mod tests {
 
     #[test]
     fn only_what_a_person_must_do_counts_as_waiting() {
-        for (state, waits) in [("watching", false), ("held", false), ("moving", false), ("stuck", true), ("awaiting-approval", true)] {
-            assert_eq!(waiting(status(&[("till", "watching"), ("shop", state)])["apps"].as_array().unwrap()), waits, "{state}");
+        let waits = |document: &Value| waiting(document, document["apps"].as_array().unwrap());
+        for (state, wanted) in [("watching", false), ("held", false), ("moving", false), ("stuck", true), ("awaiting-approval", true)] {
+            let mut document = status(&[("till", "watching"), ("shop", state)]);
+            assert_eq!(waits(&document), wanted, "{state}");
+            document["apps"][1]["waits_for"] = "`watchover adopt shop`".into();
+            assert!(waits(&document), "{state}");
         }
+        let mut document = status(&[("shop", "watching")]);
+        document["journal_fault"] = "the disk is full".into();
+        assert!(waits(&document));
     }
 }

@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 
 use super::exit;
+use super::out::remark;
 
 /// Why there is no answer, or no good one.
 #[derive(Debug, thiserror::Error)]
@@ -61,8 +62,12 @@ const MAX_ANSWER: usize = 64 << 20;
 const MAX_EVENT: usize = 8 << 20;
 /// To be let in: a local socket answers at once, or its queue is full.
 const CONNECT: Duration = Duration::from_secs(3);
+/// To a question: it is answered from memory or from an index, and who asks stands and waits.
+const ANSWER: Duration = Duration::from_secs(5);
 /// The daemon answers orders within 5 s and reloads within 30 s, or says that it cannot.
 const PATIENCE: Duration = Duration::from_secs(35);
+/// After that much silence whoever gave an order is told that it is on its way: an answer takes milliseconds.
+const HINT: Duration = Duration::from_secs(2);
 /// The stream says something every 10 s, and be it that there is nothing.
 const SILENCE: Duration = Duration::from_secs(30);
 
@@ -110,7 +115,15 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn get(&self, path: &str) -> Result<Value, ClientError> {
-        self.ask("GET", path, None).await
+        self.document(self.ask("GET", path, None).await?)
+    }
+
+    /// Reads what is no document: the metrics, or that it is ready.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn text(&self, path: &str) -> Result<String, ClientError> {
+        Ok(self.ask("GET", path, None).await?.as_str().unwrap_or_default().to_owned())
     }
 
     /// Gives an order. Not sent twice: after a silence the caller must look at the status first.
@@ -118,7 +131,16 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
-        self.ask("POST", path, Some(body.to_string())).await
+        let asked = self.ask("POST", path, Some(body.to_string()));
+        tokio::pin!(asked);
+        let answer = match tokio::time::timeout(HINT, &mut asked).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                remark!("watchover: waiting for the daemon to answer, up to {}s …", PATIENCE.as_secs());
+                asked.await
+            }
+        };
+        self.document(answer?)
     }
 
     /// Listens to rows as they become durable, from now on. What was before stands in `/api/v1/incidents/ID`.
@@ -137,15 +159,23 @@ impl Client {
                 Err(error) => error,
             })
         };
-        tokio::time::timeout(PATIENCE, opened).await.unwrap_or_else(|_| Err(self.silent()))
+        tokio::time::timeout(ANSWER, opened).await.unwrap_or_else(|_| Err(self.silent(ANSWER)))
     }
 
     fn unreachable(&self, cause: impl ToString) -> ClientError {
         ClientError::Unreachable { socket: self.socket.display().to_string(), cause: cause.to_string() }
     }
 
-    fn silent(&self) -> ClientError {
-        self.unreachable(format!("no answer within {}s", PATIENCE.as_secs()))
+    fn silent(&self, patience: Duration) -> ClientError {
+        self.unreachable(format!("no answer within {}s", patience.as_secs()))
+    }
+
+    /// Whatever listens there may say yes to anything; only what answers as ours does is taken at its word.
+    fn document(&self, answer: Value) -> Result<Value, ClientError> {
+        if answer.is_object() {
+            return Ok(answer);
+        }
+        Err(ClientError::Failed(format!("what answers at {} is no watchover: its answer is no document of one", self.socket.display())))
     }
 
     fn request(&self, method: &str, path: &str, body: Option<String>) -> Result<hyper::Request<Full<Bytes>>, ClientError> {
@@ -173,7 +203,8 @@ impl Client {
             let answer = line.send(request).await.map_err(|cause| self.unreachable(cause))?;
             self.take(&mut line, answer).await
         };
-        tokio::time::timeout(PATIENCE, exchange).await.unwrap_or_else(|_| Err(self.silent()))
+        let patience = if method == "GET" { ANSWER } else { PATIENCE };
+        tokio::time::timeout(patience, exchange).await.unwrap_or_else(|_| Err(self.silent(patience)))
     }
 
     /// The whole answer, judged by its status.
@@ -278,7 +309,7 @@ mod tests {
     use crate::domain::orders::{Order, Refusal};
     use crate::runtime::admin::{self, State};
     use crate::runtime::clock::Clock;
-    use crate::runtime::control::{Followed, Message};
+    use crate::runtime::control::{Followed, Message, NotDone};
     use crate::runtime::metrics::Metrics;
 
     struct Daemon {
@@ -321,7 +352,7 @@ mod tests {
 
     impl Daemon {
         /// Takes the next order and answers it.
-        async fn answer(&mut self, with: Result<Followed, Refusal>) -> (String, Order) {
+        async fn answer(&mut self, with: Result<Followed, NotDone>) -> (String, Order) {
             let Some(Message::Order(app, order, answer)) = self.orders.recv().await else { panic!("no order came") };
             answer.send(with).unwrap();
             (app.to_string(), order)
@@ -349,11 +380,63 @@ mod tests {
         let gates = vec![Gate { name: "data-loss".into(), state: GateState::Asks, words: "unknown".into() }];
         let body = json!({"order": "failover", "app": "shop", "reason": "drill"});
         let refusal = Refusal { words: "refused, and nothing was changed".into(), gates };
-        let (said, _) = tokio::join!(client.post("/api/v1/orders", &body), daemon.answer(Err(refusal)));
+        let (said, _) = tokio::join!(client.post("/api/v1/orders", &body), daemon.answer(Err(NotDone::Refused(refusal))));
         let error = said.unwrap_err();
         assert_eq!(error.exit(), 4);
         let ClientError::Refused { error, body } = error else { panic!("{error}") };
         assert_eq!((error.as_str(), &body["gates"][0]["name"]), ("refused, and nothing was changed", &json!("data-loss")));
+    }
+
+    fn refused(words: &str) -> Result<Followed, NotDone> {
+        Err(NotDone::Refused(Refusal { words: words.into(), gates: Vec::new() }))
+    }
+
+    #[tokio::test]
+    async fn what_the_journal_did_not_take_has_failed_and_was_refused_by_nobody() {
+        let mut daemon = daemon();
+        let client = daemon.client.clone();
+        let unwritten = || Err(NotDone::Unwritten("not done: the disk is full".into()));
+        let one = json!({"order": "resume", "app": "shop", "reason": "done"});
+        let (said, _) = tokio::join!(client.post("/api/v1/orders", &one), daemon.answer(unwritten()));
+        let error = said.unwrap_err();
+        assert!(error.exit() == 1 && error.to_string().contains("shop: not done: the disk is full"), "{error}");
+        // Nor has an order for all been followed while one of them was not.
+        let all = json!({"order": "resume", "app": null, "reason": "done"});
+        let answers = async {
+            daemon.answer(Ok(Followed { incident: None, seq: 9 })).await;
+            daemon.answer(unwritten()).await;
+        };
+        let error = tokio::join!(client.post("/api/v1/orders", &all), answers).0.unwrap_err();
+        assert!(error.exit() == 1 && error.to_string().contains("till: not done") && error.to_string().contains("shop: done"), "{error}");
+    }
+
+    /// A web server that stands where the daemon's socket was, and is content with everything.
+    #[tokio::test]
+    async fn a_yes_of_something_else_is_no_yes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("admin.sock");
+        let door = tokio::net::UnixListener::bind(&path).unwrap();
+        let words = ["hi", "\"done\"", "[]"];
+        let stranger = async {
+            for words in words.iter().flat_map(|words| [words; 2]) {
+                let (mut stream, _) = door.accept().await.unwrap();
+                let mut asked = vec![0; 4096];
+                assert!(tokio::io::AsyncReadExt::read(&mut stream, &mut asked).await.unwrap() > 0);
+                let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{words}", words.len());
+                tokio::io::AsyncWriteExt::write_all(&mut stream, answer.as_bytes()).await.unwrap();
+            }
+        };
+        let client = Client::new(&path);
+        let asks = async {
+            for words in words {
+                for said in [client.get("/api/v1/status").await, client.post("/api/v1/orders", &json!({"order": "resume"})).await] {
+                    let error = said.unwrap_err();
+                    let named = error.to_string().contains("is no watchover") && error.to_string().contains("admin.sock");
+                    assert!(error.exit() == 1 && named, "{words}: {error}");
+                }
+            }
+        };
+        tokio::join!(stranger, asks);
     }
 
     #[tokio::test]
@@ -362,7 +445,7 @@ mod tests {
         let client = daemon.client.clone();
         let body = json!({"order": "resume", "app": null, "reason": "done"});
         let answers = async {
-            let first = daemon.answer(Err(Refusal { words: "shop is not paused".into(), gates: Vec::new() })).await;
+            let first = daemon.answer(refused("shop is not paused")).await;
             let second = daemon.answer(Ok(Followed { incident: None, seq: 9 })).await;
             (first.0, second.0)
         };

@@ -200,7 +200,7 @@ async fn steady(client: &Client, child: &mut Child, log: &Path, ruling: &str) ->
             return Err(format!("the daemon ended ({status}): {}", last.into_iter().rev().collect::<Vec<_>>().join(" | ")));
         }
         let status = client.get("/api/v1/status").await.unwrap_or_default();
-        let ready = client.get("/readyz").await.is_ok();
+        let ready = client.text("/readyz").await.is_ok();
         if ready && status["apps"].as_array().is_some_and(|apps| !apps.is_empty() && apps.iter().all(|app| is_steady(app, ruling))) {
             return Ok(());
         }
@@ -265,7 +265,7 @@ async fn play(args: &LabArgs, scenario: &Scenario, look: Look) -> Result<u8, Str
     let last = judge::Last {
         memory: follow::resident(child.id()),
         status: client.get("/api/v1/status").await.unwrap_or_default(),
-        metrics: client.get("/metrics").await.ok().and_then(|text| text.as_str().map(str::to_owned)).unwrap_or_default(),
+        metrics: client.text("/metrics").await.unwrap_or_default(),
     };
     let verdict = judge::judge(&lab, scenario, args.seed, &tell, &last);
     tell.end(&verdict, &lab);

@@ -64,13 +64,16 @@ async fn status(client: &Client, app: Option<&str>, look: Look) -> u8 {
         say!("{one}");
     } else {
         apps.iter().for_each(|app| tell(app));
+        if let Some(fault) = document["journal_fault"].as_str() {
+            say!("the journal takes nothing, so nothing is done until somebody mends it: {fault}");
+        }
     }
     if !look.json {
         for receiver in document["notify"].as_array().into_iter().flatten().filter(|one| one["last_error"].is_string()) {
             say!("messages to {} fail: {}", word(&receiver["name"]), word(&receiver["last_error"]));
         }
     }
-    if choose::waiting(apps) { exit::WAITING } else { exit::DONE }
+    if choose::waiting(&document, apps) { exit::WAITING } else { exit::DONE }
 }
 
 /// The apps of the status document, or the one that is named; or the exit code after the reason was said.
@@ -94,6 +97,9 @@ fn tell(app: &Value) {
     // An app that never left its first state has no moment of its own in the journal.
     let since = app["since"].as_str().filter(|at| !at.starts_with("1970-01-01")).map(|at| format!(" since {at}")).unwrap_or_default();
     say!("{}  {}{since}, {} active, mode {}", word(&app["name"]), word(&app["state"]), word(&app["active_site"]), word(&app["mode"]));
+    if let Some(words) = waits(app) {
+        say!("  {words}");
+    }
     if let Some(site) = app["returned_site"].as_str() {
         say!("  the {site} answers again; it gets no users until a person says so: fence it, mend it, then `watchover failback`");
     }
@@ -138,8 +144,14 @@ fn tell(app: &Value) {
         say!("    {:16} {} {:.1}s{note}", word(&step["name"]), word(&step["state"]), step["seconds"].as_f64().unwrap_or(0.0));
     }
     if let Some(stuck) = incident["stuck"].as_object() {
-        say!("    stuck: {}; waits for {}", word(&stuck["words"]), word(&stuck["waits_for"]));
+        say!("    stuck: {}", word(&stuck["words"]));
     }
+}
+
+/// For what an app waits that a person does, and until when if that ends.
+fn waits(app: &Value) -> Option<String> {
+    let until = app["incident"]["answer_by"].as_str().map(|at| format!("; until {at}")).unwrap_or_default();
+    app["waits_for"].as_str().map(|what| format!("waits for a person: {what}{until}"))
 }
 
 /// `explain`: an incident from the journal, else the gates as they stand.
@@ -149,7 +161,11 @@ pub(super) fn explain(config: Option<&Path>, subject: Option<&str>, look: Look) 
         Err(code) => return code,
     };
     let client = Client::new(&reach.admin_socket);
-    let apps = if reach.broken.is_some() { apps_without_config(&client, &reach.state_dir) } else { reach.apps };
+    let mut apps = reach.apps;
+    // An app that the file no longer names goes on until its incident ends, and has a name all the same.
+    if reach.broken.is_some() || subject.is_some_and(|name| !apps.iter().any(|app| app == name)) {
+        apps.extend(apps_without_config(&client, &reach.state_dir));
+    }
     let is_app = |name: &str| apps.iter().any(|app| app == name);
     if let Some(incident) = subject.filter(|name| !is_app(name)) {
         return match journal::story_of(&reach.state_dir, incident) {
@@ -170,14 +186,17 @@ pub(super) fn explain(config: Option<&Path>, subject: Option<&str>, look: Look) 
             Ok(apps) => apps,
             Err(code) => return code,
         };
-        let judged = apps.into_iter().map(|app| json!({"app": app["name"], "state": app["state"], "direction": app["direction"], "ruling": app["ruling"], "gates": app["gates"]}));
+        let judged = apps.iter().map(|app| json!({"app": app["name"], "state": app["state"], "direction": app["direction"], "ruling": app["ruling"], "gates": app["gates"], "waits_for": app["waits_for"], "answer_by": app["incident"]["answer_by"]}));
         if look.json {
             say!("{}", json!({"schema_version": 1, "apps": judged.collect::<Vec<_>>()}));
             return exit::DONE;
         }
-        for app in judged {
-            say!("{} {} {}: {}", word(&app["app"]), word(&app["state"]), word(&app["direction"]), word(&app["ruling"]));
+        for app in apps {
+            say!("{} {} {}: {}", word(&app["name"]), word(&app["state"]), word(&app["direction"]), word(&app["ruling"]));
             gates(&app["gates"]).iter().for_each(|line| say!("{line}"));
+            if let Some(words) = waits(app) {
+                say!("  {words}");
+            }
         }
         exit::DONE
     })

@@ -177,6 +177,8 @@ pub struct Story {
     pub steps: Vec<StepTold>,
     /// What was waited for.
     pub waits: Vec<Wait>,
+    /// For what an open incident waits that a person does, as the messages say it; until when only a running daemon knows.
+    pub waits_for: Option<String>,
     /// Who did what, and why.
     pub people: Vec<Deed>,
     /// Everything, in order.

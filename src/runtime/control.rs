@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::clock::Clock;
-pub use super::message::{Fleet, Followed, Hands, Message};
+pub use super::message::{Fleet, Followed, Hands, Message, NotDone};
 pub use super::replay::fold;
 use super::turns::Turns;
 use crate::domain::decide::{App, Decision, Effect, Input, Tempo};
@@ -287,11 +287,11 @@ impl<H: Hands> Control<H> {
         self.fleet.around.ahead = self.turns.ahead(app);
     }
 
-    fn order(&mut self, name: &AppName, order: Order, now: Moment) -> Result<Followed, Refusal> {
+    fn order(&mut self, name: &AppName, order: Order, now: Moment) -> Result<Followed, NotDone> {
         self.survey(name, now);
         let id = self.incident_id(name, now);
-        let refuse = |words: String| Refusal { words, gates: Vec::new() };
-        let app = self.fleet.apps.get(name).ok_or_else(|| refuse(format!("no app {name} is configured")))?;
+        let unknown = || NotDone::Refused(Refusal { words: format!("no app {name} is configured"), gates: Vec::new() });
+        let app = self.fleet.apps.get(name).ok_or_else(unknown)?;
         // What the journal refused earlier says nothing of now: the order's own row will tell, before anything is done.
         let fault = self.fleet.around.journal_fault.take();
         let open = app.ledger().incident.as_ref().map(|open| open.id.clone());
@@ -301,13 +301,13 @@ impl<H: Hands> Control<H> {
                 // Nothing was written, so nothing is known anew.
                 self.fleet.around.journal_fault = fault;
                 self.reconsider(name, now);
-                return Err(refusal);
+                return Err(NotDone::Refused(refusal));
             }
         };
         let opens = decision.entries.iter().any(|entry| matches!(entry, Entry::Opened { .. }));
         let written = self.carry(name, decision, Some(&id), now).map_err(|()| {
             let fault = self.fleet.around.journal_fault.clone().unwrap_or_else(|| "see the log".to_owned());
-            refuse(format!("not done: it could not be written to the journal ({fault})"))
+            NotDone::Unwritten(format!("not done: it could not be written to the journal ({fault})"))
         })?;
         self.settle_all(now);
         Ok(Followed { incident: if opens { Some(id) } else { open }, seq: written.unwrap_or(0) })

@@ -19,7 +19,7 @@ pub enum Message {
     /// A look at a witness.
     Witness(usize, Look),
     /// A person's word for an app, and where the answer goes.
-    Order(AppName, Order, oneshot::Sender<Result<Followed, Refusal>>),
+    Order(AppName, Order, oneshot::Sender<Result<Followed, NotDone>>),
     /// A judged config, ready to be taken over; the answer says when it is in force. Apps that it does not name are let go
     /// once they have no open incident.
     Reload(Vec<Arc<AppPolicy>>, FleetPolicy, oneshot::Sender<()>),
@@ -34,6 +34,24 @@ pub struct Followed {
     pub incident: Option<String>,
     /// The journal's place of its first entry.
     pub seq: i64,
+}
+
+/// Why an order was not followed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum NotDone {
+    /// It will not be: a gate is shut, or it does not fit what is.
+    Refused(Refusal),
+    /// It would have been, and the journal did not take it: nothing was refused, and the same order may be given again.
+    Unwritten(String),
+}
+
+impl NotDone {
+    /// Why, in words.
+    pub fn words(&self) -> &str {
+        match self {
+            NotDone::Refused(Refusal { words, .. }) | NotDone::Unwritten(words) => words,
+        }
+    }
 }
 
 /// What the control has done by others. All of it returns at once.

@@ -38,5 +38,6 @@ pub mod supervisor;
 #[cfg(feature = "daemon")]
 pub mod systemd;
 mod turns;
+mod waits;
 #[cfg(feature = "daemon")]
 pub mod watch;

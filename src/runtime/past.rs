@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::adapters::sqlite::{Page, Pages, Place};
 use crate::domain::ledger::{Entry, Record};
+use crate::domain::rpo::{self, Exposure};
 use crate::ports::JournalError;
 
 /// Incidents in one answer, if nobody says how many.
@@ -91,19 +92,25 @@ fn outline(pages: &Pages, place: &Place) -> Result<Value, JournalError> {
                 one["figures"] = json!(figures);
                 one["closed"] = record.at.rfc3339().into();
             }
+            // Seen before the end, it stands in the figures of the end.
+            Entry::OldSiteSeen { at, .. } if one["figures"].is_object() => {
+                let known = serde_json::from_value::<Option<Exposure>>(one["figures"]["rpo"].take()).ok().flatten();
+                one["figures"]["rpo"] = json!(rpo::no_bound(known.and_then(|rpo| rpo.sample), at.wall));
+            }
             _ => {}
         }
     }
     Ok(one)
 }
 
+/// One incident's rows, and what they come to: the row that ended it does not know what was seen of its loss since.
 fn incident(pages: &Pages, id: &str, since: i64, limit: usize) -> Result<Option<Value>, JournalError> {
     let Some(place) = pages.place(id)? else { return Ok(None) };
     let rows = pages.rows(id, since, limit)?;
-    let app: Option<String> = match rows.first() {
-        Some(record) => record.app.clone(),
-        None => pages.outline(id)?.into_iter().find_map(|record| record.app),
-    };
+    let told = outline(pages, &place)?;
     let next = rows.last().map(|record: &Record| record.seq).filter(|last| *last < place.last);
-    Ok(Some(json!({"schema_version": 1, "id": id, "app": app, "records": rows, "next": next})))
+    Ok(Some(json!({
+        "schema_version": 1, "id": id, "app": told["app"], "outcome": told["outcome"], "figures": told["figures"],
+        "records": rows, "next": next,
+    })))
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::control::Fleet;
+use super::waits;
 use crate::domain::decide::App;
 use crate::domain::gates::Around;
-use crate::domain::ledger::{Gate, Incident, Ruling, StepState};
+use crate::domain::ledger::{Gate, Ruling, StepState};
 use crate::domain::model::{AppName, Moment, SiteName};
 use crate::domain::quorum::Point;
 use crate::domain::rpo::{self, Exposure};
@@ -77,6 +78,8 @@ fn app(app: &App, Judged { ruling, gates, exposure }: &Judged, around: &Around, 
     let direction = app.direction();
     // An app of which nothing is recorded is watched since we started.
     let since = if ledger.since == Moment::default() { around.started } else { ledger.since };
+    // Null while it waits for nobody.
+    let waits_for = waits::waits_for(app, gates, around, now);
     let incident = ledger.incident.as_ref().map(|incident| {
         let steps: Vec<Value> = incident
             .plan
@@ -102,7 +105,7 @@ fn app(app: &App, Judged { ruling, gates, exposure }: &Judged, around: &Around, 
             "confirmed": incident.confirmed.map(Moment::rfc3339),
             "elapsed_seconds": now.since(incident.clock_start()).as_secs_f64(),
             "stuck": incident.stuck.as_ref().map(|(words, waits_for)| json!({"words": words, "waits_for": waits_for})),
-            "waits_for": waits_for(incident),
+            "waits_for": waits_for, "answer_by": waits::answer_by(app, *ruling, now).map(Moment::rfc3339),
             "moved_by_others": incident.moved_by_others.map(Moment::rfc3339),
             "declined": incident.declined, "unanswered": incident.unanswered, "calling_off": incident.calling_off.is_some(), "steps": steps,
         })
@@ -115,7 +118,7 @@ fn app(app: &App, Judged { ruling, gates, exposure }: &Judged, around: &Around, 
     json!({
         "name": policy.name.as_ref(), "group": policy.group, "mode": policy.mode, "state": ledger.state, "since": since.rfc3339(),
         "active_site": ledger.active, "direction": direction, "ruling": ruling, "gates": gates,
-        "returned_site": returned,
+        "returned_site": returned, "waits_for": waits_for,
         "paused": ledger.paused.as_ref().map(|pause| json!({"until": crate::domain::model::rfc3339(pause.until), "by": pause.by})),
         "rpo_exposure": {"seconds": rpo::unbounded::value(exposure.seconds), "objective_seconds": policy.rpo_objective.as_secs_f64(), "words": exposure.words(), "assumption": exposure.assumption},
         "rto_objective_seconds": policy.rto_objective.as_secs_f64(),
@@ -127,12 +130,6 @@ fn app(app: &App, Judged { ruling, gates, exposure }: &Judged, around: &Around, 
         "incident": incident,
         "last_move": ledger.last_figures.last().map(|(direction, trigger, figures)| json!({"direction": direction, "trigger": trigger, "figures": figures})),
     })
-}
-
-/// For what person's word the incident waits, and how it is given; `null` while it waits for nobody.
-fn waits_for(incident: &Incident) -> Option<&str> {
-    let stuck = incident.stuck.as_ref().map(|(_, waits_for)| waits_for.as_str());
-    stuck.or_else(|| incident.asking().find_map(|(_, run)| run.asks.as_ref()).map(|(_, waits_for)| waits_for.as_str()))
 }
 
 fn site(app: &App, site: SiteName, now: Moment) -> Value {

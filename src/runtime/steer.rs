@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::admin::{Fault, State, apps, fault, is_from_page, problem};
-use super::control::{Followed, Message};
+use super::control::{Followed, Message, NotDone};
 use super::listen::Peer;
 use super::order::{self, Ordered};
 use crate::domain::orders::Refusal;
@@ -66,15 +66,26 @@ pub(super) async fn orders(Held(state): Held<State>, Extension(peer): Extension<
                 .into_response();
         }
     };
-    let (mut followed, mut refused) = (Vec::new(), Vec::new());
+    let (mut followed, mut refused, mut unwritten) = (Vec::new(), Vec::new(), Vec::new());
     for Ordered { app, order } in orders.each {
         match give(&state, &app, order).await {
             Ok(Ok(done)) => followed.push((app, done)),
-            Ok(Err(refusal)) => refused.push((app, refusal)),
+            Ok(Err(NotDone::Refused(refusal))) => refused.push((app, refusal)),
+            Ok(Err(NotDone::Unwritten(words))) => unwritten.push((app, words)),
             Err(fault) => return fault.into(),
         }
     }
+    if !unwritten.is_empty() {
+        return failed(&followed, &unwritten);
+    }
     answer(orders.all, &followed, &refused)
+}
+
+/// What was wanted could not be done, and nobody refused it: a fault of ours, however many of the others were done before.
+fn failed(followed: &[(String, Followed)], unwritten: &[(String, String)]) -> Response {
+    let mut said: Vec<String> = unwritten.iter().map(|(app, words)| format!("{app}: {words}")).collect();
+    said.extend(followed.iter().map(|(app, _)| format!("{app}: done")));
+    problem(StatusCode::SERVICE_UNAVAILABLE, said.join("; "))
 }
 
 /// The last order's place stands for all; of many, some may have had nothing to do.
@@ -95,7 +106,7 @@ fn answer(all: bool, followed: &[(String, Followed)], refused: &[(String, Refusa
 }
 
 /// Gives one order to the control, and waits a bounded time for its word.
-async fn give(state: &State, app: &str, order: crate::domain::orders::Order) -> Result<Result<Followed, Refusal>, Fault> {
+async fn give(state: &State, app: &str, order: crate::domain::orders::Order) -> Result<Result<Followed, NotDone>, Fault> {
     let (answer, answered) = oneshot::channel();
     let asked = async {
         state.orders.send(Message::Order(app.into(), order, answer)).await.ok()?;

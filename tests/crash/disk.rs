@@ -268,7 +268,9 @@ fn a_state_dir_deleted_beneath_the_daemon_is_missed_and_it_goes_on_after_a_resta
     fs::create_dir(stage.state()).unwrap();
     named(&stage, &daemon, &["removed or replaced", "start it again"]);
     assert!(stage.effects().is_empty());
-    says(&command(&stage.config, &["failover", "shop", "--reason", "try", "--no-follow"]), 4, &["removed or replaced"]);
+    says(&command(&stage.config, &["status"]), 6, &["the journal takes nothing", "removed or replaced"]);
+    // No gate refused it: it failed.
+    says(&command(&stage.config, &["failover", "shop", "--reason", "try", "--no-follow"]), 1, &["removed or replaced"]);
     assert!(stage.effects().is_empty());
     daemon.stop();
 

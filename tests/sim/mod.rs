@@ -23,7 +23,7 @@ use watchover::domain::quorum::Point;
 use watchover::domain::report::{ErrorClass, Inspection, Report, StepError};
 use watchover::ports::{Journal, JournalError};
 use watchover::runtime::clock::{Clock, Hand};
-use watchover::runtime::control::{Control, Fleet, Hands, Message};
+use watchover::runtime::control::{Control, Fleet, Hands, Message, NotDone};
 
 mod policy;
 pub mod prompt;
@@ -496,7 +496,11 @@ impl Sim {
         control.handle(Message::Order(name, order, tx));
         let answer = rx.try_recv().expect("orders are answered at once");
         self.drain();
-        answer.map(|followed| followed.incident)
+        answer.map(|followed| followed.incident).map_err(|error| match error {
+            NotDone::Refused(refusal) => refusal,
+            // What is looked at here are the words.
+            NotDone::Unwritten(words) => Refusal { words, gates: Vec::new() },
+        })
     }
 
     /// SIGHUP with the policy as it stands in the sim now.

@@ -11,13 +11,13 @@ use tokio_util::task::TaskTracker;
 use watchover::domain::decide::{App, Effect, Tempo};
 use watchover::domain::ledger::{Entry, Ledger, Record};
 use watchover::domain::model::{AppName, Moment, Subject};
-use watchover::domain::orders::{Order, Refusal};
+use watchover::domain::orders::Order;
 use watchover::domain::policy::{AppPolicy, FleetPolicy, Pace};
 use watchover::lab::world::SiteName as Site;
 use watchover::ports::{Probe, Step};
 use watchover::runtime::beats::Beats;
 use watchover::runtime::clock::Clock;
-use watchover::runtime::control::{Control, Fleet, Followed, Hands, Message};
+use watchover::runtime::control::{Control, Fleet, Followed, Hands, Message, NotDone};
 use watchover::runtime::executor::Executor;
 use watchover::runtime::hands::DaemonHands;
 use watchover::runtime::metrics::Metrics;
@@ -183,7 +183,7 @@ impl Daemon {
     }
 
     /// A person's word. `None`: the daemon died over it.
-    pub async fn order(&self, order: Order) -> Option<Result<Followed, Refusal>> {
+    pub async fn order(&self, order: Order) -> Option<Result<Followed, NotDone>> {
         let (tx, rx) = oneshot::channel();
         self.to.send(Message::Order(self.name.clone(), order, tx)).await.ok()?;
         // Beyond that the daemon is dead, and this is its operator giving up.

@@ -63,7 +63,7 @@ impl History {
         self.told.push(match answer {
             None => format!("{:>9.3}    {name}: no answer", self.now()),
             Some(Ok(_)) => format!("{:>9.3}    {name}: followed", self.now()),
-            Some(Err(refusal)) => format!("{:>9.3}    {name}: {}", self.now(), refusal.words),
+            Some(Err(refusal)) => format!("{:>9.3}    {name}: {}", self.now(), refusal.words()),
         });
     }
 
@@ -85,7 +85,7 @@ impl History {
                     let home = rest.active == Some(SiteName::Primary) || rest.state != State::Watching;
                     return if home { Ok(()) } else { Err(format!("settles: commanded home, and at rest with {:?}", rest.active)) };
                 }
-                Some(Err(refusal)) => refused = refusal.words,
+                Some(Err(refusal)) => refused = refusal.words().to_owned(),
                 None => return Err("settles: no answer to an order".into()),
             }
         }
@@ -116,7 +116,7 @@ impl History {
                 }
                 Ok(())
             }
-            Some(Err(refusal)) => Err(format!("settles: a stuck incident takes no answer: {}", refusal.words)),
+            Some(Err(refusal)) => Err(format!("settles: a stuck incident takes no answer: {}", refusal.words())),
             None => Err("settles: no answer to an order".into()),
         }
     }

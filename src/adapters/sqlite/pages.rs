@@ -54,22 +54,26 @@ pub struct Pages {
 }
 
 impl Pages {
-    /// Opens the journal of `state_dir` for reading, whoever writes, without checking the chain.
+    /// Opens the journal of `state_dir` for reading, whoever writes, without checking the chain. What the daemon itself may
+    /// use: past SQLite no file is opened, which would cost it its locks.
     ///
     /// # Errors
     /// A journal that does not exist or cannot be read is `Unwritable` with that cause.
     pub fn open(state_dir: &Path) -> Result<Pages, JournalError> {
         let file = state_dir.join(FILE);
-        let (db, copy) = place::open_for_reading(&file)?;
-        Ok(Pages { db, file, _copy: copy })
+        let db = place::open_for_reading(&file)?;
+        Ok(Pages { db, file, _copy: None })
     }
 
-    /// The same, with the whole chain checked first: row by row, and none of them is kept.
+    /// The same for a command, with the whole chain checked first: row by row, and none of them is kept. What stands on a
+    /// read-only medium is copied before it is read, so the process that writes the journal must not call it.
     ///
     /// # Errors
     /// As [`Pages::open`]; `Tampered` with the entry that was changed.
     pub fn checked(state_dir: &Path) -> Result<Pages, JournalError> {
-        let pages = Pages::open(state_dir)?;
+        let file = state_dir.join(FILE);
+        let (db, copy) = place::open_or_copy(&file)?;
+        let pages = Pages { db, file, _copy: copy };
         let snapshot = pages.snapshot()?;
         walk(&snapshot, &pages.file, |_| {})?;
         drop(snapshot);
@@ -124,16 +128,17 @@ impl Pages {
         self.records("WHERE incident = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3", &[&id, &since, &limit])
     }
 
-    /// The few rows that say what an incident was and how it ended.
+    /// The few rows that say what an incident was, how it ended, and what is known of its loss since.
     ///
     /// # Errors
     /// As [`Pages::rows`].
     pub fn outline(&self, id: &str) -> Result<Vec<Record>, JournalError> {
-        self.records("WHERE incident = ?1 AND kind IN ('opened', 'commanded', 'closed') ORDER BY seq", &[&id])
+        self.records("WHERE incident = ?1 AND kind IN ('opened', 'commanded', 'closed', 'old-site-seen') ORDER BY seq", &[&id])
     }
 
     /// Everything that the story of an incident needs: which site was active before it, its own rows, and what happened
-    /// to its app and to the daemon while it was open.
+    /// to its app and to the daemon while it was open. Its own have no end: what takes the bound off its loss is seen after
+    /// it was closed.
     ///
     /// # Errors
     /// As [`Pages::rows`].
@@ -143,8 +148,11 @@ impl Pages {
         let (Some(first), Some(app)) = (own.first(), own.first().and_then(|record| record.app.clone())) else { return Ok(Vec::new()) };
         let end = own.iter().find(|record| matches!(record.entry, Entry::Closed { .. })).map_or(i64::MAX, |record| record.seq);
         let mut all: Vec<Record> = self.active_before(&app, first.seq)?.into_iter().collect();
-        let within = "WHERE seq BETWEEN ?1 AND ?2 AND (incident = ?3 OR (incident IS NULL AND (app IS NULL OR app = ?4))) ORDER BY seq";
-        all.extend(self.records(within, &[&first.seq, &end, &id, &app])?);
+        // Two questions, each with its index: as one with an "or" it would be answered from the whole rest of the journal.
+        let within = "WHERE seq BETWEEN ?1 AND ?2 AND incident IS NULL AND (app IS NULL OR app = ?3)";
+        all.extend(self.records(within, &[&first.seq, &end, &app])?);
+        all.extend(self.records("WHERE incident = ?1", &[&id])?);
+        all.sort_by_key(|record| record.seq);
         Ok(all)
     }
 

@@ -1,4 +1,8 @@
 //! The directory, the lock and the file: everything around the database that can be wrong, by name.
+//!
+//! Whatever runs in the process that writes the journal asks the file system about the database and the files beside it,
+//! and opens none of them past SQLite: by POSIX, to close any descriptor of a file lets go of every lock that the process
+//! holds on it, SQLite's too. The next one to come then takes itself for the only one, and removes the log when it leaves.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -7,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rustix::fs::{Access, access};
 
 use super::Trouble;
 use crate::ports::JournalError;
@@ -92,7 +97,8 @@ pub(super) fn sign(mut lock: &File, file: &Path, observer: &str) -> Result<(), T
     signed.map_err(|cause| refused(file, "signing the lock", Path::new("lock"), &cause))
 }
 
-/// Makes the file with its mode; SQLite gives the log and the index beside it the same one.
+/// Makes the file with its mode; SQLite gives the log and the index beside it the same one. Before it is opened there, and
+/// only then: see above.
 pub(super) fn make_file(file: &Path) -> Result<(), Trouble> {
     let made = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o640).open(file);
     made.map(drop).map_err(|cause| refused(file, "opening", file, &cause))
@@ -149,33 +155,51 @@ impl Drop for Copy {
     }
 }
 
-/// Opens for reading, whoever writes. SQLite wants an index file beside a log; where neither it nor we can make one (a
-/// read-only medium), the file and its log are copied to where we can.
-pub(super) fn open_for_reading(file: &Path) -> Result<(Connection, Option<Copy>), JournalError> {
-    let unreadable = |at: &Path, cause: &io::Error| refused(file, "opening for reading", at, cause).plain();
-    // SQLite says "unable to open" for everything; the system says why.
-    File::open(file).map_err(|cause| unreadable(file, &cause))?;
+/// Opens for reading, whoever writes, also in the process that does.
+pub(super) fn open_for_reading(file: &Path) -> Result<Connection, JournalError> {
+    is_readable(file)?;
+    open_directly(file).map_err(|cause| unwritable(file, "opening for reading", explain(&cause)))
+}
+
+/// The same in a process that does not write. SQLite wants an index file beside a log; where neither it nor we can make one
+/// (a read-only medium), the file and its log are copied to where we can.
+pub(super) fn open_or_copy(file: &Path) -> Result<(Connection, Option<Copy>), JournalError> {
+    is_readable(file)?;
     let failed = |cause: rusqlite::Error| unwritable(file, "opening for reading", explain(&cause));
-    let touch = |db: &Connection| db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0));
-    let direct = connect(file, true).and_then(|db| touch(&db).map(|_| db));
-    let cause = match direct {
+    let cause = match open_directly(file) {
         Ok(db) => return Ok((db, None)),
         Err(cause) => cause,
     };
     if !matches!(cause.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly)) {
         return Err(failed(cause));
     }
-    let copy = private_dir().map_err(|cause| unreadable(&std::env::temp_dir(), &cause))?;
+    let copy = private_dir().map_err(|cause| unreadable(file, &std::env::temp_dir(), &cause))?;
     let target = copy.0.join(super::FILE);
     for end in ["", "-wal"] {
         let from = beside(file, end);
         match fs::copy(&from, beside(&target, end)) {
             Err(cause) if !end.is_empty() && cause.kind() == io::ErrorKind::NotFound => {}
-            other => other.map(drop).map_err(|cause| unreadable(&from, &cause))?,
+            other => other.map(drop).map_err(|cause| unreadable(file, &from, &cause))?,
         }
     }
     let db = connect(&target, true).map_err(failed)?;
     Ok((db, Some(copy)))
+}
+
+/// SQLite says "unable to open" for everything; the system says why.
+fn is_readable(file: &Path) -> Result<(), JournalError> {
+    let asked = access(file, Access::READ_OK).map_err(io::Error::from);
+    asked.map_err(|cause| unreadable(file, file, &cause))
+}
+
+fn unreadable(file: &Path, at: &Path, cause: &io::Error) -> JournalError {
+    refused(file, "opening for reading", at, cause).plain()
+}
+
+fn open_directly(file: &Path) -> rusqlite::Result<Connection> {
+    let db = connect(file, true)?;
+    db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))?;
+    Ok(db)
 }
 
 pub(super) fn beside(file: &Path, end: &str) -> PathBuf {

@@ -417,6 +417,18 @@ fn incidents_are_read_by_pages_with_what_belongs_to_them() {
     assert!(pages.chapter("till-b").unwrap().is_empty());
 }
 
+#[test]
+fn what_is_seen_after_the_end_of_an_incident_belongs_to_it_and_nothing_else_of_later_does() {
+    let state = dir();
+    let mut writer = shelf(state.path());
+    let seen = Entry::OldSiteSeen { incident: "shop-a".into(), site: SiteName::Primary, at: Moment::default(), words: "it answers".into() };
+    writer.append(&[Record { app: Some("shop".into()), incident: Some("shop-a".into()), entry: seen, ..record(11) }]).unwrap();
+    let pages = Pages::open(state.path()).unwrap();
+    assert_eq!(seqs(&pages.chapter("shop-a").unwrap()), [1, 2, 3, 11]);
+    assert_eq!(pages.outline("shop-a").unwrap().last().map(|row| row.seq), Some(11));
+    assert_eq!(seqs(&pages.chapter("shop-b").unwrap()), [1, 6, 8, 10]);
+}
+
 /// Each question goes by an index: none of them reads the table from its first row to its last.
 #[test]
 fn no_question_reads_the_whole_journal() {
@@ -430,6 +442,10 @@ fn no_question_reads_the_whole_journal() {
     };
     let own = way("WHERE incident = 'a' AND seq > 3 ORDER BY seq LIMIT 5");
     assert!(own.contains("SEARCH entries USING INDEX by_incident"), "{own}");
+    let whole = way("WHERE incident = 'a'");
+    assert!(whole.contains("SEARCH entries USING INDEX by_incident"), "{whole}");
+    let within = way("WHERE seq BETWEEN 3 AND 9 AND incident IS NULL AND (app IS NULL OR app = 'shop')");
+    assert!(within.contains("SEARCH entries USING INTEGER PRIMARY KEY"), "{within}");
     let openings = way("WHERE kind = 'opened' AND incident IS NOT NULL AND seq < 9 ORDER BY seq DESC LIMIT 5");
     assert!(openings.contains("USING INDEX openings") && !openings.contains("TEMP B-TREE"), "{openings}");
     let sites = way("WHERE app = 'shop' AND seq < 9 AND kind IN ('active', 'closed') ORDER BY seq DESC LIMIT 16");

@@ -109,7 +109,9 @@ impl Chapter<'_> {
         };
         // What was seen after the end changes the figures, not the end.
         let figures = ledger.last_figures.pop().map(|(_, _, figures)| figures).or(figures);
-        let mut epochs: Vec<u64> = self.records.iter().map(|record| record.epoch).collect();
+        // Nor does it belong to what the incident went through: the daemon may have been restarted since.
+        let within = || self.records.iter().take_while(|record| closing.is_none_or(|closing| record.seq <= closing.seq));
+        let mut epochs: Vec<u64> = within().map(|record| record.epoch).collect();
         epochs.dedup();
         let first_failed = incident.first_failed.map(|at| clock.when(at, &anchor.boot_id));
         let first_line =
@@ -136,12 +138,13 @@ impl Chapter<'_> {
             confirmed: confirming.map(|record| clock.of(record)),
             closed: closing.map(|record| clock.of(record)),
             epochs,
-            crossed_boot: self.records.iter().any(|record| record.boot_id != opening.boot_id),
+            crossed_boot: within().any(|record| record.boot_id != opening.boot_id),
             moved_by_others: incident.moved_by_others.map(|at| clock.when(at, &anchor.boot_id)),
             figures,
             decided: self.decided(&clock),
             steps: self.steps(&clock, &incident),
             waits: self.waits(&clock, &states),
+            waits_for: crate::domain::notice::waiting(self.app, &ledger).and_then(|notice| notice.waits_for),
             people: self.records.iter().filter_map(|record| deed(record, &clock)).collect(),
             timeline: first_line.into_iter().chain(self.records.iter().map(line)).collect(),
             exposure: incident.exposure,

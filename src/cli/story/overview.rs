@@ -76,6 +76,7 @@ fn summary(story: &Story) -> Summary<'_> {
 pub fn explain_text(story: &Story, colour: bool) -> String {
     let mut blocks = vec![Block::Heading(1, story.title()), Block::Para(story.words.clone())];
     blocks.extend(story.moved_by_others_words().map(|words| Block::Para(format!("Traffic: {words}."))));
+    blocks.extend(story.waits_for.as_ref().map(|words| Block::Para(format!("Waits for a person: {words}."))));
     for one in &story.decided {
         ruling(&mut blocks, &(one, one, 1));
     }
@@ -91,6 +92,7 @@ struct Explained<'a> {
     id: &'a str,
     outcome: Option<&'a str>,
     moved_by_others: Option<&'a super::When>,
+    waits_for: Option<&'a str>,
     decided: &'a [Decided],
 }
 
@@ -114,5 +116,5 @@ pub fn explain_all_json(stories: &[Story]) -> serde_json::Result<String> {
 fn explanation(story: &Story) -> Explained<'_> {
     let outcome = story.outcome.map(|outcome| outcome.as_str());
     let moved_by_others = story.moved_by_others.as_ref();
-    Explained { schema_version: 1, id: &story.id, outcome, moved_by_others, decided: &story.decided }
+    Explained { schema_version: 1, id: &story.id, outcome, moved_by_others, waits_for: story.waits_for.as_deref(), decided: &story.decided }
 }

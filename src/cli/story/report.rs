@@ -109,6 +109,9 @@ impl Story {
         if let Some(closed) = &self.closed {
             rows.push(vec!["Closed".into(), format!("{}, after {}", closed.wall, span(between(&self.opened, closed))).into()]);
         }
+        if let Some(waits_for) = &self.waits_for {
+            rows.push(vec!["Waits for a person".into(), Cell::toned(waits_for.as_str(), Tone::Warn)]);
+        }
         rows.push(vec!["Seen".into(), self.words.as_str().into()]);
         rows.push(vec!["RTO".into(), figure(self.figures.as_ref().and_then(|figures| figures.rto_seconds)).into()]);
         let rpo = self.rpo().map_or_else(
