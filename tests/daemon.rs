@@ -525,6 +525,17 @@ fn an_app_that_still_moves_is_explained_although_the_file_does_not_name_it() {
     holds(&world.command(&["explain", "shop"]), 0, &["shop moving to-standby", "data-loss"]);
     assert!(world.command(&["explain"]).out.contains("shop moving"), "as without a name");
     holds(&world.command(&["explain", "shopp"]), 2, &["no incident \"shopp\" in the journal"]);
+
+    // A restart has no policy to go on with: until the file names the app again a person is waited for.
+    daemon.stop();
+    let daemon = Daemon::start(&world.config);
+    until("it answers", || (daemon.get("/livez").0 == 200).then_some(()));
+    holds(&world.command(&["status"]), 6, &["shop  moving in incident shop-", "name it again and reload"]);
+    std::fs::write(&world.config, file).unwrap();
+    daemon.process.signal(Signal::HUP);
+    until("somebody goes on with it", || (daemon.app()["state"] == "moving").then_some(()));
+    let status: Value = serde_json::from_str(&daemon.get("/api/v1/status").1).unwrap();
+    assert_eq!(status["unconfigured"], json!([]));
 }
 
 /// A daemon that hangs is no reason to wait without a word.

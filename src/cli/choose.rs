@@ -56,7 +56,8 @@ pub(super) fn choose(status: &Value, wanted: For) -> Result<String, (u8, String)
 /// What goes on only when a person does something: one of these apps of the document, or the journal of all of them.
 pub(super) fn waiting<'a>(status: &Value, apps: impl IntoIterator<Item = &'a Value>) -> bool {
     let waits = |app: &Value| matches!(app["state"].as_str(), Some("stuck" | "awaiting-approval")) || app["waits_for"].is_string();
-    status["journal_fault"].is_string() || apps.into_iter().any(waits)
+    let left = status["unconfigured"].as_array().is_some_and(|left| !left.is_empty());
+    left || status["journal_fault"].is_string() || apps.into_iter().any(waits)
 }
 
 #[cfg(test)]
@@ -106,5 +107,8 @@ mod tests {
         let mut document = status(&[("shop", "watching")]);
         document["journal_fault"] = "the disk is full".into();
         assert!(waits(&document));
+        let mut document = status(&[("shop", "watching")]);
+        document["unconfigured"] = json!([{"name": "till", "incident": "till-1", "state": "stuck"}]);
+        assert!(waits(&document), "an incident that nobody goes on with");
     }
 }

@@ -69,6 +69,14 @@ async fn status(client: &Client, app: Option<&str>, look: Look) -> u8 {
         }
     }
     if !look.json {
+        for one in document["unconfigured"].as_array().into_iter().flatten() {
+            say!(
+                "{}  {} in incident {}, which nobody goes on with, as the config does not name the app: name it again and reload",
+                word(&one["name"]),
+                word(&one["state"]),
+                word(&one["incident"])
+            );
+        }
         for receiver in document["notify"].as_array().into_iter().flatten().filter(|one| one["last_error"].is_string()) {
             say!("messages to {} fail: {}", word(&receiver["name"]), word(&receiver["last_error"]));
         }

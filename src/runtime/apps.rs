@@ -32,6 +32,7 @@ impl<H: Hands> Control<H> {
         for (name, _) in apps.iter().filter(|(name, app)| self.leaving.contains(*name) && app.ledger().incident.is_some()) {
             tracing::warn!(app = %name, "the new config does not name this app; its open incident goes on until it ends");
         }
+        self.fleet.unnamed.retain(|(app, ..)| !apps.contains_key(app.as_str()));
         self.fleet.apps = apps;
         self.close_what_only_asks(now);
         self.let_go();

@@ -87,11 +87,12 @@ impl<H: Hands> Control<H> {
                 (policy.name.clone(), App::new(Arc::clone(policy), ledger, last_epoch + 1))
             })
             .collect();
-        for (app, incident) in ledgers.iter().filter_map(|(app, ledger)| Some((app, ledger.incident.as_ref()?))) {
-            let id = &incident.id;
+        let open = ledgers.into_iter().filter_map(|(app, ledger)| Some((app, ledger.incident?.id, ledger.state)));
+        let unnamed: Vec<(String, String, State)> = open.collect();
+        for (app, id, _) in &unnamed {
             tracing::warn!(%app, "incident {id} is open in the journal, but the config does not name its app, so nobody goes on with it; name it again");
         }
-        let fleet = Fleet { apps, around };
+        let fleet = Fleet { apps, unnamed, around };
         let (stirred, leaving, turns) = (BTreeSet::new(), BTreeSet::new(), Turns::default());
         let mut control =
             Control { fleet, journal, hands, clock, boot_id, epoch, beat: None, stirred, wake: None, turns, leaving, unnoted: None };

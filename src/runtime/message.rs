@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use crate::domain::decide::{App, Effect, Input, Tempo};
 use crate::domain::gates::Around;
 use crate::domain::ledger::Record;
-use crate::domain::model::{AppName, Look, Moment};
+use crate::domain::model::{AppName, Look, Moment, State};
 use crate::domain::orders::{Order, Refusal};
 use crate::domain::policy::{AppPolicy, FleetPolicy};
 
@@ -72,6 +72,8 @@ pub trait Hands: Send {
 pub struct Fleet {
     /// By name.
     pub apps: BTreeMap<AppName, App>,
+    /// Incidents that are open in the journal, of apps that the config does not name: the app, the incident, its state.
+    pub unnamed: Vec<(String, String, State)>,
     /// What surrounds every decision; `ahead` is filled in for each.
     pub around: Around,
 }

@@ -326,7 +326,7 @@ mod tests {
 
     fn fleet(policies: &[Arc<AppPolicy>]) -> Fleet {
         let apps = policies.iter().map(|policy| (policy.name.clone(), App::new(Arc::clone(policy), Ledger::default(), 1))).collect();
-        Fleet { apps, around: Around::default() }
+        Fleet { apps, unnamed: Vec::new(), around: Around::default() }
     }
 
     fn refresh(metrics: &Metrics, fleet: &Fleet) {

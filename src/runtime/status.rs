@@ -10,7 +10,7 @@ use super::waits;
 use crate::domain::decide::App;
 use crate::domain::gates::Around;
 use crate::domain::ledger::{Gate, Ruling, StepState};
-use crate::domain::model::{AppName, Moment, SiteName};
+use crate::domain::model::{AppName, Moment, SiteName, State};
 use crate::domain::quorum::Point;
 use crate::domain::rpo::{self, Exposure};
 
@@ -68,6 +68,8 @@ pub fn fleet(fleet: &Fleet, judged: &BTreeMap<AppName, Judged>, observer: &str, 
         "journal_fault": fleet.around.journal_fault,
         "witnesses": witnesses,
         "apps": apps,
+        // Nobody goes on with these until the config names their apps again.
+        "unconfigured": fleet.unnamed.iter().map(|(app, id, state)| json!({"name": app, "incident": id, "state": state})).collect::<Vec<_>>(),
     })
 }
 
@@ -87,8 +89,9 @@ fn app(app: &App, Judged { ruling, gates, exposure }: &Judged, around: &Around, 
             .flat_map(|plan| &plan.steps)
             .filter_map(|step| Some((step, incident.steps.get(&step.name)?)))
             .map(|(step, run)| {
-                // What a step was waiting for is no news once it is done.
-                let goes_on = matches!(run.state, StepState::Running | StepState::Intended | StepState::Asked);
+                // What a step was waiting for is no news once it is done, or once nobody looks any more.
+                let goes_on =
+                    ledger.state != State::Stuck && matches!(run.state, StepState::Running | StepState::Intended | StepState::Asked);
                 let progress = app.progress(&step.name).or(run.progress.as_deref()).filter(|_| goes_on);
                 json!({
                     "name": step.name, "kind": step.kind, "class": step.class, "state": run.state, "attempts": run.attempts,

@@ -177,7 +177,7 @@ fn fleet(journal_fault: Option<&str>, waits: bool) -> Fleet {
         ahead: None,
         journal_fault: journal_fault.map(str::to_owned),
     };
-    Fleet { apps: BTreeMap::from([(policy.name.clone(), App::new(policy, ledger, 1))]), around }
+    Fleet { apps: BTreeMap::from([(policy.name.clone(), App::new(policy, ledger, 1))]), unnamed: Vec::new(), around }
 }
 
 #[tokio::test(start_paused = true)]
