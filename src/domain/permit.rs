@@ -81,22 +81,9 @@ pub(super) fn permit(
         match quorum::second_look(source, app.signals(direction.source()), asked, now) {
             None | Some(Problem::Wavers | Problem::Unclear) => return None,
             Some(Problem::Persists) if app.is_taken_by_blindness(direction.source(), now) => return None,
-            // Putting the old writers back would be worse than asking, if it came true unseen.
-            Some(Problem::Gone) if incident.is_committed() => {
-                let words = format!(
-                    "before {name}: the {} is up again: {}; and {name} was asked for already, without a sign that it came true",
-                    direction.source(),
-                    app.site_words(direction.source(), now)
-                );
-                let waits_for = format!(
-                    "a look whether it has; then `watchover retry {0} --reason TEXT` or `watchover abort {0} --reason TEXT`",
-                    incident.id
-                );
-                return Some(Decision::entry(Entry::Stuck { words, waits_for }).doing(name, Work::default()));
-            }
             Some(Problem::Gone) => {
-                let words = format!("before {name}: the {} is up again: {}", direction.source(), app.site_words(direction.source(), now));
-                return Some(Decision::entry(Entry::CallingOff { words }).doing(name, Work::default()));
+                let words = format!("the {} is up again: {}", direction.source(), app.site_words(direction.source(), now));
+                return Some(stop(incident, name, &words));
             }
             Some(Problem::Persists) => {}
         }
@@ -106,8 +93,8 @@ pub(super) fn permit(
         quorum::second_look(app.policy.site(source), app.signals(source), asked, now)?;
         // Behind its fence nobody should answer there: what is written by whoever does, the new one lacks.
         if let Some((_, seen)) = left::alive(app, source, fenced) {
-            let words = format!("before {name}: the writers of the {source} are fenced off, and it is alive: {seen}");
-            return Some(Decision::entry(Entry::CallingOff { words }).doing(name, Work::default()));
+            let words = format!("the writers of the {source} are fenced off, and it is alive: {seen}");
+            return Some(stop(incident, name, &words));
         }
     }
     let (_, gates, exposure) = app.view(around, now).gates(direction, point);
@@ -147,6 +134,21 @@ pub(super) fn permit(
             })
         }
     }
+}
+
+/// What speaks for the step is gone: what was done is put back, unless the step was asked for already. If that came true unseen,
+/// putting the old writers back would be worse than asking a person.
+fn stop(incident: &Incident, name: &str, why: &str) -> Decision {
+    let words = format!("before {name}: {why}");
+    let entry = if incident.is_committed() {
+        let words = format!("{words}; and {name} was asked for already, without a sign that it came true");
+        let id = &incident.id;
+        let waits_for = format!("a look whether it has; then `watchover retry {id} --reason TEXT` or `watchover abort {id} --reason TEXT`");
+        Entry::Stuck { words, waits_for }
+    } else {
+        Entry::CallingOff { words }
+    };
+    Decision::entry(entry).doing(name, Work::default())
 }
 
 /// True of a signal whose latest look failed. A replica whose source is gone may say so all the while.
