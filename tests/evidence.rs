@@ -210,6 +210,39 @@ fn an_aborted_promotion_is_named_and_its_loss_stays_on_record() {
     }
 }
 
+/// Before anything final is asked for there is nothing to look for in the world.
+#[test]
+fn an_aborted_move_that_had_not_promoted_names_no_promotion() {
+    let mut sim = Sim::new(sim::policy());
+    sim.run_until(60 * SECOND);
+    sim.world.steps.get_mut("fence").unwrap().takes = 3 * SECOND;
+    sim.world.primary = Answer::Down(Cause::Refused);
+    assert!(sim.run_till(60.0, |sim| sim.effects("fence") == 1));
+    let id = sim.app().ledger().incident.as_ref().unwrap().id.clone();
+    sim.order(Order::Abort { incident: id, by: by("stop") }).unwrap();
+    assert_eq!(sim.app().ledger().incident.as_ref().unwrap().stuck.as_ref().unwrap().0, "aborted: stop");
+}
+
+/// Whom others wait for: who is down, is not contradicted, and will have been down for long enough soon.
+#[test]
+fn an_outage_is_about_to_be_confirmed_once_it_is_one_and_not_ten_minutes_ahead() {
+    let said = |min_outage: u64, looks: f64, well: bool| {
+        let mut sim = Sim::new(AppPolicy { mode: Mode::Observe, min_outage: Duration::from_secs(min_outage), ..sim::policy() });
+        sim.run_until(60 * SECOND);
+        sim.world.primary = Answer::Down(Cause::Refused);
+        sim.run_for(looks);
+        if well {
+            sim.world.primary = Answer::Up;
+            sim.run_for(0.5);
+        }
+        sim.app().is_about_to_be_confirmed(sim.moment_now())
+    };
+    assert!(!said(3, 1.1, false), "one failed look");
+    assert!(said(3, 2.5, false));
+    assert!(!said(3, 2.5, true), "contradicted");
+    assert!(!said(600, 2.5, false), "not soon");
+}
+
 /// A planned move loses nothing, because the step that moves the data waits for the last of it; a program may not.
 #[test]
 fn a31_a_planned_move_opens_the_data_loss_gate_unless_a_program_moves_the_data() {
