@@ -67,8 +67,6 @@ async fn status(client: &Client, app: Option<&str>, look: Look) -> u8 {
         if let Some(fault) = document["journal_fault"].as_str() {
             say!("the journal takes nothing, so nothing is done until somebody mends it: {fault}");
         }
-    }
-    if !look.json {
         for one in document["unconfigured"].as_array().into_iter().flatten() {
             say!(
                 "{}  {} in incident {}, which nobody goes on with, as the config does not name the app: name it again and reload",

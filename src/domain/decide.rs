@@ -199,6 +199,15 @@ impl App {
             && !self.front.is_lost_to(site, self.policy.min_outage, now)
     }
 
+    /// When the question whether to move ends by its time, with these gates; `None`: it is not asked, or its time stands still.
+    pub fn question_ends(&self, ruling: Ruling) -> Option<Moment> {
+        let incident = self.ledger.incident.as_ref().filter(|_| self.ledger.state == State::AwaitingApproval)?;
+        // An approval that no longer covers the figures is asked for again, and that question ends by its time, too. A pause
+        // costs it none of that: a yes could not have set anything going.
+        let waits = (!incident.approved || ruling == Ruling::Ask) && self.ledger.paused.is_none();
+        waits.then(|| self.ledger.since.max(incident.resumed.unwrap_or_default()) + self.policy.approval_timeout)
+    }
+
     /// Confirmed, held or waiting for a person: all gates, on every event.
     fn deciding(&self, around: &Around, now: Moment) -> Option<Decision> {
         let incident = self.ledger.incident.as_ref()?;
@@ -213,11 +222,7 @@ impl App {
         }
         let (mut ruling, states) = self.view(around, now).states(incident.direction, Point::Start);
         let asking = || NAMES.iter().zip(&states).filter(|(_, state)| **state == GateState::Asks).map(|(name, _)| (*name).to_owned());
-        // An approval that no longer covers the figures is asked for again, and that question ends by its time, too. A pause
-        // costs it none of that: a yes could not have set anything going.
-        let waits = state == State::AwaitingApproval && (!incident.approved || ruling == Ruling::Ask) && self.ledger.paused.is_none();
-        let since = self.ledger.since.max(incident.resumed.unwrap_or_default());
-        if waits && asking().next().is_some() && now.since(since) >= self.policy.approval_timeout {
+        if asking().next().is_some() && self.question_ends(ruling).is_some_and(|end| now.mono >= end.mono) {
             let reason = format!("nobody answered within {}", humantime::format_duration(self.policy.approval_timeout));
             let by = Actor { who: "watchover".into(), reason };
             return Some(Decision::entry(Entry::Declined { by, unanswered: asking().collect() }));

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::autonomy::Others;
 use super::model::{Actor, Direction, Moment, Outcome, SiteName, State, Trigger, words};
 use super::plan::Plan;
-use super::rpo::Exposure;
+use super::rpo::{self, Exposure};
 
 /// One durable row.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -83,6 +83,13 @@ pub struct Figures {
     pub authority_seconds: Option<f64>,
     /// What the clocks may be off by, because the machine's boot changed within the incident.
     pub uncertainty_seconds: f64,
+}
+
+impl Figures {
+    /// The site that was left was seen alive then (wall, microseconds): the loss has no bound.
+    pub fn unbound(&mut self, seen: i64) {
+        self.rpo = Some(rpo::no_bound(self.rpo.as_ref().and_then(|rpo| rpo.sample), seen));
+    }
 }
 
 /// Everything that can happen.

@@ -361,7 +361,7 @@ impl Ledger {
                 } else if self.left.take_if(|left| left.incident == *incident).is_some()
                     && let Some((_, _, figures)) = self.last_figures.last_mut()
                 {
-                    figures.rpo = Some(super::rpo::no_bound(figures.rpo.as_ref().and_then(|rpo| rpo.sample), at.wall));
+                    figures.unbound(at.wall);
                 }
             }
             other => {

@@ -5,8 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::adapters::sqlite::{Page, Pages, Place};
-use crate::domain::ledger::{Entry, Record};
-use crate::domain::rpo::{self, Exposure};
+use crate::domain::ledger::{Entry, Figures, Record};
 use crate::ports::JournalError;
 
 /// Incidents in one answer, if nobody says how many.
@@ -77,6 +76,7 @@ fn incidents(pages: &Pages, page: &Page) -> Result<Value, JournalError> {
 
 fn outline(pages: &Pages, place: &Place) -> Result<Value, JournalError> {
     let mut one = json!({"id": place.id, "seq": place.first, "last_seq": place.last, "outcome": null});
+    let mut known: Option<Figures> = None;
     for record in pages.outline(&place.id)? {
         match &record.entry {
             Entry::Opened { trigger, direction, .. } => {
@@ -89,16 +89,16 @@ fn outline(pages: &Pages, place: &Place) -> Result<Value, JournalError> {
             Entry::Closed { outcome, active, figures, .. } => {
                 one["outcome"] = json!(outcome);
                 one["active"] = json!(active);
-                one["figures"] = json!(figures);
+                known = Some(Figures::clone(figures));
                 one["closed"] = record.at.rfc3339().into();
             }
             // Seen before the end, it stands in the figures of the end.
-            Entry::OldSiteSeen { at, .. } if one["figures"].is_object() => {
-                let known = serde_json::from_value::<Option<Exposure>>(one["figures"]["rpo"].take()).ok().flatten();
-                one["figures"]["rpo"] = json!(rpo::no_bound(known.and_then(|rpo| rpo.sample), at.wall));
-            }
+            Entry::OldSiteSeen { at, .. } => known.iter_mut().for_each(|figures| figures.unbound(at.wall)),
             _ => {}
         }
+    }
+    if let Some(figures) = known {
+        one["figures"] = json!(figures);
     }
     Ok(one)
 }

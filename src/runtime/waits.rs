@@ -53,13 +53,10 @@ fn key(app: &str, incident: &Incident, gate: &Gate) -> Option<String> {
 
 /// When a question ends that is open now; `None`: none is, or its time stands still.
 pub(super) fn answer_by(app: &App, ruling: Ruling, now: Moment) -> Option<Moment> {
-    let (ledger, policy) = (app.ledger(), app.policy());
+    let ledger = app.ledger();
     let incident = ledger.incident.as_ref()?;
     match ledger.state {
-        // As `App::deciding` counts it: a pause costs it none of its time, and a yes that still covers the figures ends it.
-        State::AwaitingApproval if ledger.paused.is_none() && (!incident.approved || ruling == Ruling::Ask) => {
-            Some(ledger.since.max(incident.resumed.unwrap_or_default()) + policy.approval_timeout)
-        }
+        State::AwaitingApproval => app.question_ends(ruling),
         // As a step's time is counted, from its start on, unless a pause holds it.
         State::Moving if ledger.paused.is_none() || !incident.heeds_pause() => {
             let ends = incident.asking().filter_map(|(step, run)| {

@@ -1,6 +1,7 @@
 //! What RDS says of one instance; read by the replica's signal and by its promotion.
 
 use super::{Aws, Failure, Op, Purpose};
+use crate::config::judge::Table;
 
 /// How the replication link is reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +41,12 @@ impl Instance {
     pub fn settled(&self) -> bool {
         SETTLED.contains(&self.status.as_str())
     }
+}
+
+/// The key `db_instance` of a table. RDS keeps identifiers in lower case: it finds one in any case, CloudWatch's dimensions and
+/// IAM's ARNs do not.
+pub fn identifier(table: &Table) -> Option<String> {
+    table.need_string("db_instance", "the replica's identifier, e.g. \"shop-replica\"").map(|id| id.to_ascii_lowercase())
 }
 
 /// The call that [`describe`] makes.

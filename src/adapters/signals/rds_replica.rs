@@ -39,8 +39,7 @@ pub static KIND: SignalKind<Adapters> = SignalKind {
 };
 
 fn judge(table: &Table, _place: &SignalPlace) -> Option<Value> {
-    // RDS keeps identifiers in lower case. It finds one in any case; CloudWatch's dimensions and IAM's ARNs do not.
-    let db_instance = table.need_string("db_instance", "the replica's identifier, e.g. \"shop-replica\"").map(|id| id.to_ascii_lowercase());
+    let db_instance = rds::identifier(table);
     let stale_after = table.some_duration("stale_after", Duration::from_secs(300));
     if stale_after < Duration::from_secs(120) {
         table.fault("stale_after", "is under two minutes, but CloudWatch shows this metric about two minutes late; give \"3m\" or more");

@@ -79,8 +79,7 @@ struct Keys {
 }
 
 fn judge(table: &Table, _place: &Place) -> Option<Value> {
-    // RDS keeps identifiers in lower case. It finds one in any case; CloudWatch's dimensions and IAM's ARNs do not.
-    let db_instance = table.need_string("db_instance", "the replica's identifier, e.g. \"shop-replica\"").map(|id| id.to_ascii_lowercase());
+    let db_instance = rds::identifier(table);
     let drain = table.duration("drain", Duration::from_secs(20));
     let deadline = KIND.deadline(table);
     if drain >= deadline {

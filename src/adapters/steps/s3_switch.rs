@@ -85,6 +85,13 @@ struct Keys {
     pin: bool,
 }
 
+impl Keys {
+    /// The object's name in policies.
+    fn arn(&self) -> String {
+        format!("arn:{}:s3:::{}/{}", partition(&self.region), self.bucket, self.key)
+    }
+}
+
 fn judge(table: &Table, place: &Place) -> Option<Value> {
     let bucket = table.need_string("bucket", "the bucket's name");
     let key = table.need_string("key", "the object's key, e.g. \"shop/failed-over\"");
@@ -118,8 +125,7 @@ fn permissions(step: &PlannedStep) -> Vec<Permission> {
     let Ok(keys) = super::stored::<Keys>(step) else { return Vec::new() };
     let arn = partition(&keys.region);
     let may = |action: &str, resource: String| Permission { action: action.to_owned(), resource, account: step.account.clone() };
-    let object = format!("arn:{arn}:s3:::{}/{}", keys.bucket, keys.key);
-    let mut all = vec![may("s3:PutObject", object.clone()), may("s3:DeleteObject", object)];
+    let mut all = vec![may("s3:PutObject", keys.arn()), may("s3:DeleteObject", keys.arn())];
     let zone = format!("arn:{arn}:route53:::hostedzone/{}", keys.zone_id);
     // Read beforehand alone, to say whether the switch would work and whether others move the record; which checks that
     // has, nobody knows.
@@ -191,11 +197,6 @@ impl Core {
             self.aws.call(&self.op("DeleteObject", "s3:DeleteObject"), call).await.map_err(|failure| failure.step())?;
         }
         Ok(())
-    }
-
-    /// The object's name in policies.
-    fn arn(&self) -> String {
-        format!("arn:{}:s3:::{}/{}", partition(&self.keys.region), self.keys.bucket, self.keys.key)
     }
 
     fn switch(&self) -> route53_owner::Switch {

@@ -138,7 +138,7 @@ fn told(lab: &Lab, at: usize, name: &str, rows: &[Record], status: &Value) -> To
     // What was seen after the end of a move takes the bound off its loss, too.
     let seen = own.iter().find_map(|record| if let Entry::OldSiteSeen { at, .. } = &record.entry { Some(at.wall) } else { None });
     if let (Some(figures), Some(seen)) = (&mut figures, seen) {
-        figures.rpo = Some(rpo::no_bound(figures.rpo.as_ref().and_then(|rpo| rpo.sample), seen));
+        figures.unbound(seen);
     }
     Told { outcome: outcome(&own, holds), figures, lost: lab.true_loss_of(at).map_or(0.0, |truth| truth.seconds) }
 }

@@ -88,6 +88,22 @@ impl Door {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
+    /// Asks for the rows to come.
+    async fn listen(&self) -> TcpStream {
+        let mut stream = TcpStream::connect(self.at).await.unwrap();
+        stream.write_all(b"GET /api/v1/events HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+        stream
+    }
+
+    /// The same, and is let in.
+    async fn heard(&self) -> TcpStream {
+        let stream = self.listen().await;
+        while self.state.events.receiver_count() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        stream
+    }
+
     async fn ask(&self, method: &str, path: &str, host: &str) -> String {
         self.say(&format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")).await
     }
@@ -237,11 +253,7 @@ async fn what_is_not_there_and_what_is_asked_otherwise_is_told_in_a_document_of_
 #[tokio::test]
 async fn a_row_of_the_stream_promises_no_replay() {
     let door = door(4).await;
-    let mut stream = TcpStream::connect(door.at).await.unwrap();
-    stream.write_all(b"GET /api/v1/events HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
-    while door.state.events.receiver_count() == 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let mut stream = door.heard().await;
     door.state.events.send(Arc::new(record(7))).unwrap();
     let mut answer = String::new();
     while !answer.contains("\n\n") {
@@ -256,11 +268,7 @@ async fn a_row_of_the_stream_promises_no_replay() {
 #[tokio::test]
 async fn a_slow_listener_is_cut_off_and_nobody_waits_for_it() {
     let door = door(4).await;
-    let mut stream = TcpStream::connect(door.at).await.unwrap();
-    stream.write_all(b"GET /api/v1/events HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
-    while door.state.events.receiver_count() == 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let mut stream = door.heard().await;
     let began = tokio::time::Instant::now();
     for seq in 1..=20_000 {
         door.state.events.send(Arc::new(record(seq))).unwrap_or_default();
@@ -284,8 +292,7 @@ async fn there_is_a_bound_on_listeners() {
     let door = door(4).await;
     let mut held = Vec::new();
     for _ in 0..MAX_LISTENERS {
-        let mut stream = TcpStream::connect(door.at).await.unwrap();
-        stream.write_all(b"GET /api/v1/events HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+        let mut stream = door.listen().await;
         let mut start = [0; 12];
         stream.read_exact(&mut start).await.unwrap();
         assert_eq!(&start, b"HTTP/1.1 200");

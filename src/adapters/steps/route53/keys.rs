@@ -96,22 +96,21 @@ fn judge_sets(table: &Table, records: &[Wish]) {
 /// Values that are none of that type: Route 53 would refuse the whole batch for one. Source: "Supported DNS record types" of
 /// the Route 53 guide; only what is certain there is judged.
 fn judge_values(table: &Table, kind: &str, values: &[String]) {
-    let what = match kind {
-        "A" => "an IPv4 address",
-        "AAAA" => "an IPv6 address",
-        "TXT" | "SPF" => "one string in double quotes, or several with spaces between them, each of up to 255 characters",
-        "MX" => "a priority and a mail server",
-        "SRV" => "a priority, a weight, a port and a host",
-        "CAA" => "flags, a tag and a value in double quotes",
-        _ => "",
-    };
-    let (is_value, form): (fn(&str) -> bool, &str) = match kind {
-        "A" => (|text| text.parse::<Ipv4Addr>().is_ok(), "\"192.0.2.10\""),
-        "AAAA" => (|text| text.parse::<Ipv6Addr>().is_ok(), "\"2001:db8::10\""),
-        "TXT" | "SPF" => (|text| quoted(text).is_some_and(|lengths| lengths.iter().all(|length| *length <= 255)), r#"'"v=spf1 -all"'"#),
-        "MX" => (|text| matches!(*fields(text), [first, _] if number(first)), "\"10 mail.example.com\""),
-        "SRV" => (|text| matches!(*fields(text), [a, b, c, _] if [a, b, c].into_iter().all(number)), "\"10 5 443 shop.example.com\""),
-        "CAA" => (is_caa, r#"'0 issue "ca.example.com"'"#),
+    let (is_value, what, form): (fn(&str) -> bool, &str, &str) = match kind {
+        "A" => (|text| text.parse::<Ipv4Addr>().is_ok(), "an IPv4 address", "\"192.0.2.10\""),
+        "AAAA" => (|text| text.parse::<Ipv6Addr>().is_ok(), "an IPv6 address", "\"2001:db8::10\""),
+        "TXT" | "SPF" => (
+            |text| quoted(text).is_some_and(|lengths| lengths.iter().all(|length| *length <= 255)),
+            "one string in double quotes, or several with spaces between them, each of up to 255 characters",
+            r#"'"v=spf1 -all"'"#,
+        ),
+        "MX" => (|text| matches!(*fields(text), [first, _] if number(first)), "a priority and a mail server", "\"10 mail.example.com\""),
+        "SRV" => (
+            |text| matches!(*fields(text), [a, b, c, _] if [a, b, c].into_iter().all(number)),
+            "a priority, a weight, a port and a host",
+            "\"10 5 443 shop.example.com\"",
+        ),
+        "CAA" => (is_caa, "flags, a tag and a value in double quotes", r#"'0 issue "ca.example.com"'"#),
         _ => return judge_names(table, kind, values),
     };
     for text in values.iter().filter(|text| !is_value(text)) {

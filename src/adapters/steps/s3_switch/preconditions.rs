@@ -60,7 +60,7 @@ impl Core {
     /// Whether the bucket's policy lets the world read the object. What S3 itself says of a policy, `GetBucketPolicyStatus`,
     /// is of the bucket: one that is public by another of its keys hides this one.
     async fn unreadable(&self) -> Result<Vec<String>, Failure> {
-        let (bucket, region, object) = (&self.keys.bucket, &self.keys.region, self.arn());
+        let (bucket, region, object) = (&self.keys.bucket, &self.keys.region, self.keys.arn());
         let op = Op::new("s3", "GetBucketPolicy", "s3:GetBucketPolicy", region, format!("bucket {bucket}"));
         let client = self.aws.s3(self.zone.account.as_deref(), region, Purpose::Look).await?;
         let text = match self.aws.call(&op, client.get_bucket_policy().bucket(bucket).send()).await {
